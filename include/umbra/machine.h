@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The machine page: what the hypervisor (vmm/) and the `umbra` command (cli/) say to each
+ * other, and the control ports through which a guest's workload talks to the hypervisor.
+ *
+ * The machine's RAM is a file that the command has mapped. The hypervisor's image places a
+ * struct umbra_machine at UMBRA_MACHINE_ADDRESS (machine-physical, = offset in that file).
+ * Each field has one writer, named in its comment. All fields are little-endian.
+ */
+#ifndef UMBRA_MACHINE_H
+#define UMBRA_MACHINE_H
+
+#include <stdint.h>
+#include <umbra/umbra.h>
+
+#define UMBRA_MACHINE_ADDRESS 0x200000u
+#define UMBRA_MACHINE_MAGIC 0x3165676170786d75ull /* "umxpage1" */
+#define UMBRA_MACHINE_VERSION 1u
+
+enum umbra_phase {
+	UMBRA_PHASE_OFF,   /* the image has not run yet */
+	UMBRA_PHASE_START, /* the hypervisor sets itself up */
+	UMBRA_PHASE_BOOT,  /* the guest runs, init has not said anything */
+	UMBRA_PHASE_INIT,  /* init runs (UMBRA_CTL_INIT) */
+	UMBRA_PHASE_ENDED, /* .end is valid; the machine stops */
+};
+
+/*
+ * Why the machine stopped. Also the value written to the exit port 0xf4 (QEMU's
+ * isa-debug-exit then exits with value * 2 + 1). The `umbra run` exit status for each is in
+ * umbra(1).
+ */
+enum umbra_end {
+	UMBRA_END_NONE = 0,
+	UMBRA_END_POWEROFF = 1,     /* UMBRA_CTL_POWEROFF, or HLT with interrupts off */
+	UMBRA_END_REBOOT = 2,       /* the guest asked for a reset (keyboard controller, port 0xcf9) */
+	UMBRA_END_TRIPLE_FAULT = 3, /* SHUTDOWN */
+	UMBRA_END_UNMAPPED = 4,     /* the guest wrote where there is no memory and no device */
+	UMBRA_END_EMULATE = 5,      /* an instruction that the hypervisor cannot emulate */
+	UMBRA_END_NOMEM = 6,        /* frames or shadow memory ran out */
+	UMBRA_END_AUDIT = 7,        /* an audit found a violation */
+	UMBRA_END_IMAGE = 8,        /* the kernel or initrd cannot be loaded */
+	UMBRA_END_NO_SVM = 9,       /* the processor has no SVM */
+	UMBRA_END_PANIC = 10,       /* the hypervisor's own exception or assertion */
+	UMBRA_END_COMMAND = 11,     /* UMBRA_COMMAND_STOP */
+};
+
+/* Requests of the command to the hypervisor (.command). */
+enum umbra_command {
+	UMBRA_COMMAND_NONE,
+	UMBRA_COMMAND_STATS, /* refresh .mmu */
+	UMBRA_COMMAND_STOP,  /* end with UMBRA_END_COMMAND */
+};
+
+struct umbra_machine {
+	uint64_t magic;   /* hypervisor; written last */
+	uint32_t version; /* hypervisor */
+	uint32_t size;    /* hypervisor: of this struct */
+
+	uint32_t phase;        /* hypervisor: enum umbra_phase */
+	uint32_t end;          /* hypervisor: enum umbra_end, when phase is ENDED */
+	uint32_t workload;     /* hypervisor: 0 not reported, 1 ok, 2 failed (UMBRA_CTL_RESULT) */
+	uint32_t nested;       /* hypervisor: 0 (shadow paging) */
+	char message[256];     /* hypervisor: one sentence about .end, NUL-terminated */
+
+	uint32_t command;      /* command: enum umbra_command; the hypervisor sets it to 0 when done */
+	uint32_t reserved;
+
+	uint64_t tsc_hz;       /* hypervisor: time stamp counter ticks a second */
+	uint64_t tsc_start;    /* hypervisor: TSC when its image began to run */
+	uint64_t tsc_entry;    /* hypervisor: at the first guest entry */
+	uint64_t tsc_init;     /* hypervisor: at UMBRA_CTL_INIT, else 0 */
+	uint64_t tsc_end;
+
+	uint64_t exits;        /* hypervisor: VM exits, in all */
+	uint64_t exits_pf;     /*   of these #PF */
+	uint64_t exits_cr;     /*   CR reads and writes */
+	uint64_t exits_io;
+	uint64_t exits_msr;
+	uint64_t exits_intr;
+	uint64_t exits_invlpg;
+	uint64_t exits_other;
+	uint64_t emulated;     /* hypervisor: instructions emulated on tracked tables */
+	uint64_t unprotected;  /* hypervisor: tables unprotected instead */
+
+	uint64_t migrations;   /* hypervisor: pages moved (region and storm) */
+	uint64_t migrations_region;
+	uint64_t zaps;         /* hypervisor: zap-alls asked for */
+	uint64_t audits;
+	uint64_t audit_violations;
+
+	/* hypervisor: the drops of the region's migrations, timed */
+	uint64_t drop_gfns;
+	uint64_t drop_sptes;
+	uint64_t drop_tsc;         /* ticks spent in them, copy not included */
+	uint64_t drop_longest_tsc; /* the longest one */
+
+	struct umbra_stats mmu; /* hypervisor: at the end, and on UMBRA_COMMAND_STATS */
+};
+
+/*
+ * Control ports of the guest machine. 32-bit OUT of an operation, with its argument written to
+ * UMBRA_CTL_ARG before; IN from UMBRA_CTL_ARG gives the operation's result. On a machine that is not umbra's IN
+ * from UMBRA_CTL gives something else than UMBRA_CTL_ID.
+ */
+#define UMBRA_CTL 0x5a0
+#define UMBRA_CTL_ARG 0x5a4
+#define UMBRA_CTL_ID 0x61626d75u /* "umba" */
+
+enum umbra_ctl {
+	UMBRA_CTL_INIT = 1,       /* init has begun */
+	UMBRA_CTL_RESULT = 2,     /* the workload ended; argument 0 ok, else failed */
+	UMBRA_CTL_POWEROFF = 3,   /* stop the machine */
+	UMBRA_CTL_REGION_ADD = 4, /* argument: a gfn of the shared region */
+	UMBRA_CTL_REGION_CLEAR = 5,
+	UMBRA_CTL_MIGRATE = 6,    /* begin to migrate every page of the region, while the guest
+	                             goes on running. Result: 0, or 1 if one is under way */
+	UMBRA_CTL_MIGRATE_LEFT = 7, /* result: pages still to go */
+	UMBRA_CTL_ZAP_ALL = 8,
+	UMBRA_CTL_QUOTA = 9,      /* argument: shadow pages; 0: what the machine started with */
+	UMBRA_CTL_STORM = 10,     /* argument: migrations of random pages a second; 0: off */
+	UMBRA_CTL_AUDIT = 11,     /* result: violations (at most 2^32 - 1) */
+	UMBRA_CTL_LONGEST = 12,   /* result: sptes of the region's most-mapped page now */
+	UMBRA_CTL_STORM_COUNT = 13, /* result: migrations so far, region and storm */
+};
+
+#endif

@@ -1,0 +1,380 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * libumbra: a shadow-paging MMU.
+ *
+ * This header is all that an embedder reads. umbra keeps, for every guest address
+ * space, a set of shadow page tables that the hardware can walk in place of the guest's
+ * own (AMD64 APM vol. 2 §15.17 "shadow page tables"), and a reverse map that finds every
+ * shadow entry of a guest page.
+ *
+ *     gva  guest-virtual address       what the guest's code uses
+ *     gpa  guest-physical address      what the guest's page tables hold; gfn = gpa >> 12
+ *     hpa  host-physical address       what the hardware uses;            pfn = hpa >> 12
+ *     spte shadow page table entry     gva -> hpa, built by umbra
+ *     slot a range of gfns that the host backs with frames
+ *
+ * How to embed it, in order:
+ *   1. fill in a struct umbra_host, umbra_mmu_create(), umbra_slot_add(), umbra_vcpu_create()
+ *   2. umbra_vcpu_set_paging() with the guest's CR0, CR3, CR4 and EFER
+ *   3. before each guest entry: umbra_vcpu_root() names the table for the hardware's CR3
+ *   4. run the guest with #PF, MOV CR0/CR3/CR4, INVLPG and WRMSR EFER intercepted.
+ *      #PF -> umbra_fault(), and do what the verdict says; CR and EFER writes ->
+ *      umbra_vcpu_set_paging(); INVLPG -> umbra_invlpg()
+ *   5. after every write to guest memory that the guest's own stores did not make (emulated
+ *      instructions, devices, loaders) -> umbra_guest_write()
+ *   6. to take a page back: umbra_drop() or umbra_remap()
+ *
+ * Hardware settings that the embedder keeps while the guest runs: CR0.WP = CR0.PG = 1,
+ * CR4.PAE = 1, CR4.PCIDE = CR4.LA57 = CR4.PKE = 0, EFER.NXE = 1, CR4.SMEP and CR4.SMAP as
+ * the guest has them, and EFER.LMA as struct umbra_root says.
+ *
+ * Locks. One lock per MMU; umbra takes it, the embedder never sees it.
+ *
+ *   function                                           the MMU's lock
+ *   -------------------------------------------------  ----------------------------------
+ *   umbra_mmu_create, umbra_mmu_destroy                not taken: no other call may run
+ *   every other umbra_* function                       taken and released; may be called
+ *                                                      from any thread; a vcpu's functions
+ *                                                      by one thread at a time
+ *   host.alloc, host.free                              not held
+ *   host.frame_get, .frame_va, .frame_move, .flush     held: these must not call umbra_*
+ *
+ * Errors: 0 or a negative UMBRA_E*; on an error nothing has changed and out-parameters are
+ * untouched. Nothing that a guest writes can make a function fail in another way than its
+ * comment says.
+ */
+#ifndef UMBRA_UMBRA_H
+#define UMBRA_UMBRA_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define UMBRA_VERSION_MAJOR 0
+#define UMBRA_VERSION_MINOR 1
+
+enum umbra_error {
+	UMBRA_EINVAL = -1, /* an argument is outside the range its comment gives */
+	UMBRA_ENOMEM = -2, /* host.alloc (or .frame_get) had nothing left */
+	UMBRA_EEXIST = -3, /* overlaps, or the name is taken */
+	UMBRA_ENOENT = -4, /* no such slot, vcpu, gfn or frame */
+	UMBRA_EAGAIN = -5, /* the host asks to try again later */
+};
+
+/* Page frame numbers: address >> 12. Distinct types, so that they cannot be mixed up. */
+typedef struct {
+	uint64_t n;
+} umbra_gfn;
+
+typedef struct {
+	uint64_t n;
+} umbra_pfn;
+
+#define UMBRA_PAGE_SHIFT 12
+#define UMBRA_PAGE_SIZE 4096u
+
+struct umbra_mmu;  /* one guest's memory: slots, shadow pages, reverse maps */
+struct umbra_vcpu; /* one virtual processor's paging state */
+
+/* ------------------------------------------------------------------ the host */
+
+/* A block of host memory: where the library reads and writes it, and where the hardware does. */
+struct umbra_memory {
+	void *va;
+	uint64_t hpa;
+};
+
+/* What backs a gfn. */
+struct umbra_frame {
+	umbra_pfn pfn;
+	bool writable; /* false: sptes of this frame never get the W bit */
+};
+
+/* host.frame_get: how the frame is wanted. */
+enum umbra_want {
+	UMBRA_WANT_PEEK,  /* only if it is there now: no allocation, no waiting */
+	UMBRA_WANT_READ,  /* make it present */
+	UMBRA_WANT_WRITE, /* make it present and private to this guest */
+};
+
+/*
+ * What TLBs must forget. @vcpus is a bit mask of vcpu numbers. With @pages == 0 everything
+ * those vcpus cached of this guest goes; otherwise only @pages pages from @gva on.
+ */
+struct umbra_flush {
+	uint64_t vcpus;
+	uint64_t gva;
+	uint64_t pages;
+};
+
+struct umbra_host {
+	/*
+	 * @size bytes of zeroed memory, contiguous for the hardware too, aligned to 4096. hpa
+	 * is below 2^52, and below 2^32 when @low is set (the root of a guest without long
+	 * mode: its CR3 has 32 bits). Returns 0 or UMBRA_ENOMEM.
+	 */
+	int (*alloc)(void *ctx, size_t size, bool low, struct umbra_memory *memory);
+	void (*free)(void *ctx, size_t size, struct umbra_memory memory);
+
+	/*
+	 * The frame behind @gfn, which lies in a slot. Returns 0; UMBRA_ENOENT (peek: not
+	 * there now); UMBRA_ENOMEM (umbra_fault then says UMBRA_NOMEM); UMBRA_EAGAIN
+	 * (umbra_fault then says UMBRA_RETRY). The answer for a gfn may change only inside
+	 * frame_move, or after umbra_drop() of that gfn and before the next call for it.
+	 */
+	int (*frame_get)(void *ctx, umbra_gfn gfn, enum umbra_want want,
+	                 struct umbra_frame *frame);
+
+	/* Where the library may read and write that frame: 4096 bytes, until it is dropped. */
+	void *(*frame_va)(void *ctx, umbra_pfn pfn);
+
+	/*
+	 * umbra_remap() reached the moment when no spte and no TLB leads to @gfn's frame any
+	 * more. Copy the contents to @pfn, answer @pfn in frame_get from now on; the old
+	 * frame is yours again. May be NULL if umbra_remap() is never called.
+	 */
+	void (*frame_move)(void *ctx, umbra_gfn gfn, umbra_pfn pfn);
+
+	/*
+	 * Make the named vcpus forget, before returning. Called at most once per operation.
+	 * The calling vcpu is named like any other: a flush at its next entry is enough for it.
+	 */
+	void (*flush)(void *ctx, const struct umbra_flush *flush);
+};
+
+/* ------------------------------------------------------------------ the MMU */
+
+#define UMBRA_VCPUS_MAX 64u
+#define UMBRA_QUOTA_MIN 16u
+#define UMBRA_QUOTA_MAX (1u << 22)
+
+struct umbra_config {
+	uint32_t shadow_quota; /* shadow pages (4 KiB each, + 2 KiB of back-references) in use
+	                          at most: UMBRA_QUOTA_MIN..UMBRA_QUOTA_MAX */
+	uint32_t prefetch;     /* neighbours mapped along with a faulting page: 0..64 */
+	uint8_t maxphyaddr;    /* guest-physical address bits: 32..52 */
+};
+
+/*
+ * Make an MMU without slots and vcpus. @host is copied; @ctx is passed to its functions.
+ * UMBRA_EINVAL: @config out of range or a host function missing. UMBRA_ENOMEM.
+ */
+int umbra_mmu_create(const struct umbra_host *host, void *ctx, const struct umbra_config *config,
+                     struct umbra_mmu **mmu);
+
+/* Return all memory to the host. No vcpu of it may run; its vcpus go with it. */
+void umbra_mmu_destroy(struct umbra_mmu *mmu);
+
+/*
+ * Change the quota to @pages (range as in struct umbra_config). Shadow pages beyond it are
+ * reclaimed, least recently used first, before the function returns; pages that a vcpu's
+ * root needs stay. UMBRA_EINVAL.
+ */
+int umbra_quota_set(struct umbra_mmu *mmu, uint32_t pages);
+
+/* ------------------------------------------------------------------ slots */
+
+#define UMBRA_SLOTS_MAX 64u
+
+enum umbra_slot_flags {
+	UMBRA_SLOT_READONLY = 1, /* guest writes there are UMBRA_MMIO */
+};
+
+struct umbra_slot {
+	uint32_t id; /* the embedder's name for it */
+	uint32_t flags;
+	umbra_gfn first;
+	uint64_t pages; /* 1..2^28 (1 TiB) */
+};
+
+/*
+ * From now on gfns first..first+pages-1 are memory. UMBRA_EINVAL: range empty, beyond
+ * maxphyaddr, unknown flag. UMBRA_EEXIST: overlaps a slot, id taken, or UMBRA_SLOTS_MAX are
+ * there. UMBRA_ENOMEM.
+ */
+int umbra_slot_add(struct umbra_mmu *mmu, const struct umbra_slot *slot);
+
+/* Drop every mapping of the slot, zap what it backed, flush once, forget it. UMBRA_ENOENT. */
+int umbra_slot_delete(struct umbra_mmu *mmu, uint32_t id);
+
+/* ------------------------------------------------------------------ vcpus */
+
+/* Make a vcpu, paging off, CR3 = 0. @number: 0..UMBRA_VCPUS_MAX-1. UMBRA_EINVAL, _EEXIST, _ENOMEM. */
+int umbra_vcpu_create(struct umbra_mmu *mmu, uint32_t number, struct umbra_vcpu **vcpu);
+
+/* It must not run. */
+void umbra_vcpu_destroy(struct umbra_vcpu *vcpu);
+
+/* The guest's own control registers (AMD64 APM vol. 2 §3.1), not the hardware's. */
+struct umbra_paging {
+	uint64_t cr0;
+	uint64_t cr3;
+	uint64_t cr4;
+	uint64_t efer;
+};
+
+/*
+ * The guest wrote CR3 (the same value too: that flushes), or changed a bit of CR0, CR4 or EFER
+ * that paging depends on: PG, WP; PAE, PGE, SMEP, SMAP, LA57, PCIDE; LME, LMA, NXE. The guest's
+ * page tables are synchronised as a TLB flush demands (APM vol. 2 §5.5.2), and the vcpu's
+ * TLB is named for flushing.
+ *
+ * Supported: paging off (CR0.PG = 0), and 4-level long mode (PG, PAE, LME, LMA set; LA57,
+ * PCIDE clear). Other modes: UMBRA_EINVAL. Reserved bits of the registers are the embedder's
+ * to refuse (#GP) before.
+ */
+int umbra_vcpu_set_paging(struct umbra_vcpu *vcpu, const struct umbra_paging *paging);
+
+/* What the hardware needs to know to run the vcpu. */
+struct umbra_root {
+	uint64_t hpa;   /* for CR3; bits 11:0 clear */
+	bool long_mode; /* true: 4-level tables, EFER.LME = LMA = 1. false: the guest has paging
+	                   off; a PAE root below 4 GiB, EFER.LME = LMA = 0 */
+};
+
+/*
+ * The root to enter the guest with; ask before each entry, since any call may have recycled
+ * the last one. Fast when nothing changed. UMBRA_ENOMEM: no memory for a root page.
+ */
+int umbra_vcpu_root(struct umbra_vcpu *vcpu, struct umbra_root *root);
+
+/* Page-fault error code bits (AMD64 APM vol. 2 §8.4.2), and one of umbra's. */
+enum umbra_pf {
+	UMBRA_PF_P = 1u << 0, /* the translation was present: a rights violation */
+	UMBRA_PF_W = 1u << 1,
+	UMBRA_PF_U = 1u << 2,    /* CPL 3 */
+	UMBRA_PF_RSVD = 1u << 3, /* a reserved bit was set */
+	UMBRA_PF_I = 1u << 4,    /* instruction fetch */
+	UMBRA_PF_AC = 1u << 31,  /* input only: EFLAGS.AC was 1 (SMAP, APM vol. 2 §5.6.6) */
+};
+
+enum umbra_verdict {
+	UMBRA_RESUME,  /* mapped: enter the guest again, same instruction */
+	UMBRA_INJECT,  /* the guest's own fault: inject #PF with .error_code, CR2 = the gva */
+	UMBRA_MMIO,    /* .gpa lies in no slot (or: a write to a read-only one): emulate it */
+	UMBRA_EMULATE, /* a write to a tracked guest table at .gpa: emulate the instruction, then
+	                  umbra_guest_write(); or umbra_unprotect() and enter again */
+	UMBRA_RETRY,   /* the host said UMBRA_EAGAIN: enter again later */
+	UMBRA_NOMEM,   /* memory is short: free some, then enter again */
+};
+
+struct umbra_answer {
+	enum umbra_verdict verdict;
+	uint32_t error_code; /* UMBRA_INJECT */
+	uint64_t gpa;        /* UMBRA_MMIO, UMBRA_EMULATE; umbra_translate: also on UMBRA_RESUME */
+};
+
+/*
+ * The hardware raised #PF at @gva. Of @error_code only W, U, I and UMBRA_PF_AC are used: P
+ * and RSVD describe the shadow tables and are worked out anew from the guest's. Never fails:
+ * trouble is a verdict. Sets accessed and dirty bits in the guest's tables as the processor
+ * would (APM vol. 2 §5.4.2). A non-canonical @gva does not page-fault in hardware; if given,
+ * it is answered by UMBRA_INJECT.
+ */
+struct umbra_answer umbra_fault(struct umbra_vcpu *vcpu, uint64_t gva, uint32_t error_code);
+
+/*
+ * Translate @gva for an access of the kind @error_code (W, U, I, UMBRA_PF_AC) as the guest's
+ * processor would, accessed and dirty bits included, without touching shadow tables: for
+ * instruction emulators. UMBRA_RESUME: .gpa is in a slot; UMBRA_INJECT; UMBRA_MMIO; or, when
+ * the frame of a guest table cannot be had now, UMBRA_RETRY or UMBRA_NOMEM.
+ */
+struct umbra_answer umbra_translate(struct umbra_vcpu *vcpu, uint64_t gva, uint32_t error_code);
+
+/*
+ * @len bytes at @gpa were written on the guest's behalf (they are in memory already; @len
+ * 0..4096, not crossing a page). Shadow pages of that guest table follow. Cheap for pages
+ * that are not tables. UMBRA_EINVAL: @len.
+ */
+int umbra_guest_write(struct umbra_mmu *mmu, uint64_t gpa, size_t len);
+
+/*
+ * Stop shadowing the guest table at @gfn, so that the guest may write it directly: the way
+ * out when an instruction cannot be emulated. Returns the number of shadow pages zapped; 0
+ * means that writes to @gfn are not tracked (and entering again will not help).
+ */
+size_t umbra_unprotect(struct umbra_mmu *mmu, umbra_gfn gfn);
+
+/* The guest executed INVLPG @gva (APM vol. 2 §5.5.2). */
+void umbra_invlpg(struct umbra_vcpu *vcpu, uint64_t gva);
+
+/* ------------------------------------------------------------------ host operations */
+
+/*
+ * Take away every mapping of @pages pages from @first on, then flush once. On return nothing
+ * reaches their frames; the guest's next access faults and asks host.frame_get again. gfns
+ * outside slots are skipped. @sptes (may be NULL): how many were dropped. UMBRA_EINVAL: the
+ * range wraps around.
+ */
+int umbra_drop(struct umbra_mmu *mmu, umbra_gfn first, uint64_t pages, uint64_t *sptes);
+
+/*
+ * Move a page: drop every mapping of @gfn in one pass, flush once, let host.frame_move copy
+ * it to @pfn. UMBRA_ENOENT: @gfn is in no slot. UMBRA_EINVAL: no host.frame_move.
+ */
+int umbra_remap(struct umbra_mmu *mmu, umbra_gfn gfn, umbra_pfn pfn, uint64_t *sptes);
+
+/* Zap every shadow page, flush once. Everything comes back by faults. */
+void umbra_zap_all(struct umbra_mmu *mmu);
+
+/* ------------------------------------------------------------------ looking in */
+
+/* How many sptes map @gfn, over all page sizes; O(1). UMBRA_ENOENT: in no slot. */
+int umbra_rmap_count(struct umbra_mmu *mmu, umbra_gfn gfn, uint64_t *sptes);
+
+#define UMBRA_HISTOGRAM 32u
+
+struct umbra_stats {
+	uint64_t faults;           /* umbra_fault calls, */
+	uint64_t verdicts[6];      /*   by enum umbra_verdict */
+	uint64_t shadow_pages;     /* in use now */
+	uint64_t shadow_pages_peak;
+	uint64_t shadow_pages_unsync;
+	uint64_t shadow_created;
+	uint64_t shadow_zapped;
+	uint64_t shadow_reclaimed; /* of these, by the quota */
+	uint64_t shadow_flooded;   /* of these, by too many writes */
+	uint64_t sptes;            /* leaf sptes present now */
+	uint64_t sptes_added;
+	uint64_t sptes_removed;    /* one by one */
+	uint64_t sptes_dropped;    /* by whole chains */
+	uint64_t prefetched;
+	uint64_t longest_chain;    /* ever */
+	uint64_t descs;            /* rmap descriptors in use now */
+	uint64_t guest_writes;     /* umbra_guest_write calls that hit a table */
+	uint64_t unsyncs;
+	uint64_t syncs;            /* tables synchronised */
+	uint64_t root_loads;       /* umbra_vcpu_set_paging calls */
+	uint64_t invlpgs;
+	uint64_t remaps;
+	uint64_t flushes;          /* host.flush calls */
+	uint64_t zap_alls;
+	/*
+	 * Chains of gfns by length now: [0] counts length 1, [k] lengths 2^k..2^(k+1)-1.
+	 * Counted by walking all heads: umbra_stats_get is not for hot paths.
+	 */
+	uint64_t rmap_histogram[UMBRA_HISTOGRAM];
+};
+
+void umbra_stats_get(struct umbra_mmu *mmu, struct umbra_stats *stats);
+
+struct umbra_audit {
+	uint64_t checks;     /* entries, pages and chains looked at */
+	uint64_t violations; /* 0, or umbra has a bug */
+	uint32_t invariant;  /* of the first violation: its number in docs/architecture.md; else 0 */
+	uint64_t gfn;        /* where */
+	uint64_t spte;       /* what stood there */
+	const char *what;    /* one sentence, or NULL; static */
+};
+
+/* Check every invariant against a full walk. Slow; any time. Returns report->violations. */
+uint64_t umbra_audit(struct umbra_mmu *mmu, struct umbra_audit *report);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
