@@ -14,7 +14,7 @@
 #include <umbra/umbra.h>
 
 #define UMBRA_MACHINE_ADDRESS 0x200000u
-#define UMBRA_MACHINE_MAGIC 0x3165676170786d75ull /* "umxpage1" */
+#define UMBRA_MACHINE_MAGIC   0x3165676170786d75ull /* "umxpage1" */
 #define UMBRA_MACHINE_VERSION 1u
 
 enum umbra_phase {
@@ -32,8 +32,8 @@ enum umbra_phase {
  */
 enum umbra_end {
 	UMBRA_END_NONE = 0,
-	UMBRA_END_POWEROFF = 1,     /* UMBRA_CTL_POWEROFF, or HLT with interrupts off */
-	UMBRA_END_REBOOT = 2,       /* the guest asked for a reset (keyboard controller, port 0xcf9) */
+	UMBRA_END_POWEROFF = 1, /* UMBRA_CTL_POWEROFF, or HLT with interrupts off */
+	UMBRA_END_REBOOT = 2,   /* the guest asked for a reset (keyboard controller, port 0xcf9) */
 	UMBRA_END_TRIPLE_FAULT = 3, /* SHUTDOWN */
 	UMBRA_END_UNMAPPED = 4,     /* the guest wrote where there is no memory and no device */
 	UMBRA_END_EMULATE = 5,      /* an instruction that the hypervisor cannot emulate */
@@ -57,35 +57,35 @@ struct umbra_machine {
 	uint32_t version; /* hypervisor */
 	uint32_t size;    /* hypervisor: of this struct */
 
-	uint32_t phase;        /* hypervisor: enum umbra_phase */
-	uint32_t end;          /* hypervisor: enum umbra_end, when phase is ENDED */
-	uint32_t workload;     /* hypervisor: 0 not reported, 1 ok, 2 failed (UMBRA_CTL_RESULT) */
-	uint32_t nested;       /* hypervisor: 0 (shadow paging) */
-	char message[256];     /* hypervisor: one sentence about .end, NUL-terminated */
+	uint32_t phase;    /* hypervisor: enum umbra_phase */
+	uint32_t end;      /* hypervisor: enum umbra_end, when phase is ENDED */
+	uint32_t workload; /* hypervisor: 0 not reported, 1 ok, 2 failed (UMBRA_CTL_RESULT) */
+	uint32_t nested;   /* hypervisor: 0 (shadow paging) */
+	char message[256]; /* hypervisor: one sentence about .end, NUL-terminated */
 
-	uint32_t command;      /* command: enum umbra_command; the hypervisor sets it to 0 when done */
+	uint32_t command; /* command: enum umbra_command; the hypervisor sets it to 0 when done */
 	uint32_t reserved;
 
-	uint64_t tsc_hz;       /* hypervisor: time stamp counter ticks a second */
-	uint64_t tsc_start;    /* hypervisor: TSC when its image began to run */
-	uint64_t tsc_entry;    /* hypervisor: at the first guest entry */
-	uint64_t tsc_init;     /* hypervisor: at UMBRA_CTL_INIT, else 0 */
+	uint64_t tsc_hz;    /* hypervisor: time stamp counter ticks a second */
+	uint64_t tsc_start; /* hypervisor: TSC when its image began to run */
+	uint64_t tsc_entry; /* hypervisor: at the first guest entry */
+	uint64_t tsc_init;  /* hypervisor: at UMBRA_CTL_INIT, else 0 */
 	uint64_t tsc_end;
 
-	uint64_t exits;        /* hypervisor: VM exits, in all */
-	uint64_t exits_pf;     /*   of these #PF */
-	uint64_t exits_cr;     /*   CR reads and writes */
+	uint64_t exits;    /* hypervisor: VM exits, in all */
+	uint64_t exits_pf; /*   of these #PF */
+	uint64_t exits_cr; /*   CR reads and writes */
 	uint64_t exits_io;
 	uint64_t exits_msr;
 	uint64_t exits_intr;
 	uint64_t exits_invlpg;
 	uint64_t exits_other;
-	uint64_t emulated;     /* hypervisor: instructions emulated on tracked tables */
-	uint64_t unprotected;  /* hypervisor: tables unprotected instead */
+	uint64_t emulated;    /* hypervisor: instructions emulated on tracked tables */
+	uint64_t unprotected; /* hypervisor: tables unprotected instead */
 
-	uint64_t migrations;   /* hypervisor: pages moved (region and storm) */
+	uint64_t migrations; /* hypervisor: pages moved (region and storm) */
 	uint64_t migrations_region;
-	uint64_t zaps;         /* hypervisor: zap-alls asked for */
+	uint64_t zaps; /* hypervisor: zap-alls asked for */
 	uint64_t audits;
 	uint64_t audit_violations;
 
@@ -100,12 +100,12 @@ struct umbra_machine {
 
 /*
  * Control ports of the guest machine. 32-bit OUT of an operation, with its argument written to
- * UMBRA_CTL_ARG before; IN from UMBRA_CTL_ARG gives the operation's result. On a machine that is not umbra's IN
- * from UMBRA_CTL gives something else than UMBRA_CTL_ID.
+ * UMBRA_CTL_ARG before; IN from UMBRA_CTL_ARG gives the operation's result. On a machine that is
+ * not umbra's IN from UMBRA_CTL gives something else than UMBRA_CTL_ID.
  */
-#define UMBRA_CTL 0x5a0
+#define UMBRA_CTL     0x5a0
 #define UMBRA_CTL_ARG 0x5a4
-#define UMBRA_CTL_ID 0x61626d75u /* "umba" */
+#define UMBRA_CTL_ID  0x61626d75u /* "umba" */
 
 enum umbra_ctl {
 	UMBRA_CTL_INIT = 1,       /* init has begun */
@@ -113,14 +113,14 @@ enum umbra_ctl {
 	UMBRA_CTL_POWEROFF = 3,   /* stop the machine */
 	UMBRA_CTL_REGION_ADD = 4, /* argument: a gfn of the shared region */
 	UMBRA_CTL_REGION_CLEAR = 5,
-	UMBRA_CTL_MIGRATE = 6,    /* begin to migrate every page of the region, while the guest
-	                             goes on running. Result: 0, or 1 if one is under way */
+	UMBRA_CTL_MIGRATE = 6,      /* begin to migrate every page of the region, while the guest
+				       goes on running. Result: 0, or 1 if one is under way */
 	UMBRA_CTL_MIGRATE_LEFT = 7, /* result: pages still to go */
 	UMBRA_CTL_ZAP_ALL = 8,
-	UMBRA_CTL_QUOTA = 9,      /* argument: shadow pages; 0: what the machine started with */
-	UMBRA_CTL_STORM = 10,     /* argument: migrations of random pages a second; 0: off */
-	UMBRA_CTL_AUDIT = 11,     /* result: violations (at most 2^32 - 1) */
-	UMBRA_CTL_LONGEST = 12,   /* result: sptes of the region's most-mapped page now */
+	UMBRA_CTL_QUOTA = 9,        /* argument: shadow pages; 0: what the machine started with */
+	UMBRA_CTL_STORM = 10,       /* argument: migrations of random pages a second; 0: off */
+	UMBRA_CTL_AUDIT = 11,       /* result: violations (at most 2^32 - 1) */
+	UMBRA_CTL_LONGEST = 12,     /* result: sptes of the region's most-mapped page now */
 	UMBRA_CTL_STORM_COUNT = 13, /* result: migrations so far, region and storm */
 };
 

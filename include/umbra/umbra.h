@@ -75,7 +75,7 @@ typedef struct {
 } umbra_pfn;
 
 #define UMBRA_PAGE_SHIFT 12
-#define UMBRA_PAGE_SIZE 4096u
+#define UMBRA_PAGE_SIZE  4096u
 
 struct umbra_mmu;  /* one guest's memory: slots, shadow pages, reverse maps */
 struct umbra_vcpu; /* one virtual processor's paging state */
@@ -126,8 +126,7 @@ struct umbra_host {
 	 * (umbra_fault then says UMBRA_RETRY). The answer for a gfn may change only inside
 	 * frame_move, or after umbra_drop() of that gfn and before the next call for it.
 	 */
-	int (*frame_get)(void *ctx, umbra_gfn gfn, enum umbra_want want,
-	                 struct umbra_frame *frame);
+	int (*frame_get)(void *ctx, umbra_gfn gfn, enum umbra_want want, struct umbra_frame *frame);
 
 	/* Where the library may read and write that frame: 4096 bytes, until it is dropped. */
 	void *(*frame_va)(void *ctx, umbra_pfn pfn);
@@ -154,7 +153,7 @@ struct umbra_host {
 
 struct umbra_config {
 	uint32_t shadow_quota; /* shadow pages (4 KiB each, + 2 KiB of back-references) in use
-	                          at most: UMBRA_QUOTA_MIN..UMBRA_QUOTA_MAX */
+				  at most: UMBRA_QUOTA_MIN..UMBRA_QUOTA_MAX */
 	uint32_t prefetch;     /* neighbours mapped along with a faulting page: 0..64 */
 	uint8_t maxphyaddr;    /* guest-physical address bits: 32..52 */
 };
@@ -164,7 +163,7 @@ struct umbra_config {
  * UMBRA_EINVAL: @config out of range or a host function missing. UMBRA_ENOMEM.
  */
 int umbra_mmu_create(const struct umbra_host *host, void *ctx, const struct umbra_config *config,
-                     struct umbra_mmu **mmu);
+		     struct umbra_mmu **mmu);
 
 /* Return all memory to the host. No vcpu of it may run; its vcpus go with it. */
 void umbra_mmu_destroy(struct umbra_mmu *mmu);
@@ -203,7 +202,8 @@ int umbra_slot_delete(struct umbra_mmu *mmu, uint32_t id);
 
 /* ------------------------------------------------------------------ vcpus */
 
-/* Make a vcpu, paging off, CR3 = 0. @number: 0..UMBRA_VCPUS_MAX-1. UMBRA_EINVAL, _EEXIST, _ENOMEM. */
+/* Make a vcpu, paging off, CR3 = 0. @number: 0..UMBRA_VCPUS_MAX-1. UMBRA_EINVAL, _EEXIST, _ENOMEM.
+ */
 int umbra_vcpu_create(struct umbra_mmu *mmu, uint32_t number, struct umbra_vcpu **vcpu);
 
 /* It must not run. */
@@ -233,7 +233,7 @@ int umbra_vcpu_set_paging(struct umbra_vcpu *vcpu, const struct umbra_paging *pa
 struct umbra_root {
 	uint64_t hpa;   /* for CR3; bits 11:0 clear */
 	bool long_mode; /* true: 4-level tables, EFER.LME = LMA = 1. false: the guest has paging
-	                   off; a PAE root below 4 GiB, EFER.LME = LMA = 0 */
+			   off; a PAE root below 4 GiB, EFER.LME = LMA = 0 */
 };
 
 /*
@@ -257,7 +257,7 @@ enum umbra_verdict {
 	UMBRA_INJECT,  /* the guest's own fault: inject #PF with .error_code, CR2 = the gva */
 	UMBRA_MMIO,    /* .gpa lies in no slot (or: a write to a read-only one): emulate it */
 	UMBRA_EMULATE, /* a write to a tracked guest table at .gpa: emulate the instruction, then
-	                  umbra_guest_write(); or umbra_unprotect() and enter again */
+			  umbra_guest_write(); or umbra_unprotect() and enter again */
 	UMBRA_RETRY,   /* the host said UMBRA_EAGAIN: enter again later */
 	UMBRA_NOMEM,   /* memory is short: free some, then enter again */
 };
@@ -329,9 +329,9 @@ int umbra_rmap_count(struct umbra_mmu *mmu, umbra_gfn gfn, uint64_t *sptes);
 #define UMBRA_HISTOGRAM 32u
 
 struct umbra_stats {
-	uint64_t faults;           /* umbra_fault calls, */
-	uint64_t verdicts[6];      /*   by enum umbra_verdict */
-	uint64_t shadow_pages;     /* in use now */
+	uint64_t faults;       /* umbra_fault calls, */
+	uint64_t verdicts[6];  /*   by enum umbra_verdict */
+	uint64_t shadow_pages; /* in use now */
 	uint64_t shadow_pages_peak;
 	uint64_t shadow_pages_unsync;
 	uint64_t shadow_created;
@@ -340,18 +340,18 @@ struct umbra_stats {
 	uint64_t shadow_flooded;   /* of these, by too many writes */
 	uint64_t sptes;            /* leaf sptes present now */
 	uint64_t sptes_added;
-	uint64_t sptes_removed;    /* one by one */
-	uint64_t sptes_dropped;    /* by whole chains */
+	uint64_t sptes_removed; /* one by one */
+	uint64_t sptes_dropped; /* by whole chains */
 	uint64_t prefetched;
-	uint64_t longest_chain;    /* ever */
-	uint64_t descs;            /* rmap descriptors in use now */
-	uint64_t guest_writes;     /* umbra_guest_write calls that hit a table */
+	uint64_t longest_chain; /* ever */
+	uint64_t descs;         /* rmap descriptors in use now */
+	uint64_t guest_writes;  /* umbra_guest_write calls that hit a table */
 	uint64_t unsyncs;
-	uint64_t syncs;            /* tables synchronised */
-	uint64_t root_loads;       /* umbra_vcpu_set_paging calls */
+	uint64_t syncs;      /* tables synchronised */
+	uint64_t root_loads; /* umbra_vcpu_set_paging calls */
 	uint64_t invlpgs;
 	uint64_t remaps;
-	uint64_t flushes;          /* host.flush calls */
+	uint64_t flushes; /* host.flush calls */
 	uint64_t zap_alls;
 	/*
 	 * Chains of gfns by length now: [0] counts length 1, [k] lengths 2^k..2^(k+1)-1.
@@ -365,10 +365,10 @@ void umbra_stats_get(struct umbra_mmu *mmu, struct umbra_stats *stats);
 struct umbra_audit {
 	uint64_t checks;     /* entries, pages and chains looked at */
 	uint64_t violations; /* 0, or umbra has a bug */
-	uint32_t invariant;  /* of the first violation: its number in docs/architecture.md; else 0 */
-	uint64_t gfn;        /* where */
-	uint64_t spte;       /* what stood there */
-	const char *what;    /* one sentence, or NULL; static */
+	uint32_t invariant; /* of the first violation: its number in docs/architecture.md; else 0 */
+	uint64_t gfn;       /* where */
+	uint64_t spte;      /* what stood there */
+	const char *what;   /* one sentence, or NULL; static */
 };
 
 /* Check every invariant against a full walk. Slow; any time. Returns report->violations. */

@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Sizes of the library's structures. Tests compile the core with tuning/small instead, so
+ * that chains, chunks and hash buckets get deep after a handful of operations.
+ */
+#ifndef UMBRA_TUNING_H
+#define UMBRA_TUNING_H
+
+#define TUNING_DESC_HANDLES 14 /* sptes a descriptor holds: it fills one cache line */
+#define TUNING_CHUNK_SHIFT 9   /* log2 of shadow pages a chunk: 2 MiB of tables */
+#define TUNING_DESC_CHUNK 1024 /* descriptors a block of them */
+#define TUNING_HASH_FACTOR 2   /* hash buckets a shadow page of the quota */
+#define TUNING_FLOOD_WRITES 16 /* writes to a table, unused in between, until it is zapped */
+
+#endif

@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Sizes for tests: everything as small as it can be. See tuning/normal.
+ */
+#ifndef UMBRA_TUNING_H
+#define UMBRA_TUNING_H
+
+#define TUNING_DESC_HANDLES 3
+#define TUNING_CHUNK_SHIFT 2
+#define TUNING_DESC_CHUNK 8
+#define TUNING_HASH_FACTOR 0 /* one bucket for all */
+#define TUNING_FLOOD_WRITES 3
+
+#endif
