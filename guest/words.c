@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Words of the kernel command line. Owns one copy of it, read once.
+ */
+#include "words.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define PREFIX "umbra."
+
+static char line[4096];
+
+void words_read(void)
+{
+	int fd = open("/proc/cmdline", O_RDONLY | O_CLOEXEC);
+	ssize_t got = fd < 0 ? 0 : read(fd, line, sizeof(line) - 1);
+
+	line[got > 0 ? got : 0] = '\0';
+	if (fd >= 0)
+		close(fd);
+}
+
+/* The value of the last word @name and its length; NULL where there is none. */
+static const char *find(const char *name, size_t *length)
+{
+	size_t name_length = strlen(name);
+	const char *found = NULL;
+
+	for (const char *word = line; *word; word += strcspn(word, " \n")) {
+		word += strspn(word, " \n");
+		if (strncmp(word, PREFIX, strlen(PREFIX)) != 0)
+			continue;
+		const char *rest = word + strlen(PREFIX);
+		if (strncmp(rest, name, name_length) == 0 && rest[name_length] == '=') {
+			found = rest + name_length + 1;
+			*length = strcspn(found, " \n");
+		}
+	}
+	return found;
+}
+
+void words_string(const char *name, const char *fallback, char *value, size_t size)
+{
+	size_t length = strlen(fallback);
+	const char *found = find(name, &length);
+
+	snprintf(value, size, "%.*s", (int)length, found ? found : fallback);
+}
+
+unsigned long words_number(const char *name, unsigned long fallback, unsigned long low,
+			   unsigned long high)
+{
+	size_t length;
+	const char *found = find(name, &length);
+	unsigned long number = found ? strtoul(found, NULL, 10) : fallback;
+
+	return number < low ? low : number > high ? high : number;
+}

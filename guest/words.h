@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Words of the kernel command line: "umbra.children=32". */
+#ifndef GUEST_WORDS_H
+#define GUEST_WORDS_H
+
+#include <stddef.h>
+
+/* Read /proc/cmdline. Before it every word is absent. */
+void words_read(void);
+
+/* The value of the last "umbra.@name=value", copied to @value; @fallback where there is none. */
+void words_string(const char *name, const char *fallback, char *value, size_t size);
+
+/* The same as a number, clamped to @low..@high. */
+unsigned long words_number(const char *name, unsigned long fallback, unsigned long low,
+			   unsigned long high);
+
+#endif
