@@ -6,9 +6,10 @@
 #define UMBRA_TUNING_H
 
 #define TUNING_DESC_HANDLES 3
-#define TUNING_CHUNK_SHIFT 2
-#define TUNING_DESC_CHUNK 8
-#define TUNING_HASH_FACTOR 0 /* one bucket for all */
+#define TUNING_CHUNK_SHIFT  2
+#define TUNING_DESC_CHUNK   8
+#define TUNING_HASH_FACTOR  0 /* one bucket for all */
 #define TUNING_FLOOD_WRITES 3
+#define TUNING_CLEAN_SYNCS  1
 
 #endif

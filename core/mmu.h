@@ -1,0 +1,415 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The inside of libumbra: structures that core files share, and what each file offers.
+ *
+ * The way of a fault, and of the data:
+ *
+ *   guest tables -> walk.c -> fault.c -> shadow.c (tables) -> rmap.c -> drop.c -> flush.c
+ *                                        track.c (guest tables that changed)
+ *
+ * Invariants. audit.c checks each by its number; tests call it after every step.
+ *
+ *   1. An spte is present <=> it stands in exactly one chain, once: a leaf in the chain of its
+ *      (gfn, level), an entry to a table in the parent chain of that shadow page.
+ *   2. A leaf's pfn is what the host says for its gfn, which lies in a slot; its rights are
+ *      within the slot's and, where the shadow page is synced, within the guest's.
+ *   3. A gfn that backs a synced shadow page has no writable spte.
+ *   4. (dirty log) reserved.
+ *   5. Every entry to a table leads to a shadow page in use with the level below, and, in a
+ *      synced page, of the gfn and role that the guest's entry asks for. Every shadow page
+ *      in use is hashed under its key, once.
+ *   6. Counters equal what a walk over everything counts; free + used descriptors = all.
+ *   7. (tests/machine) no TLB holds what a finished operation revoked.
+ *
+ * Locks. One lock per MMU. Functions of core files need it held, unless their comment says
+ * "no lock". Nothing under the lock allocates: pool.c fills the stores before.
+ */
+#ifndef UMBRA_MMU_H
+#define UMBRA_MMU_H
+
+#include <umbra/umbra.h>
+
+#include "port.h"
+#include "spte.h"
+#include "tuning.h"
+
+#define LEVELS         3u /* page sizes: 4K, 2M, 1G */
+#define LEVEL_ROOT     4u /* of long mode */
+#define LEVEL_ROOT_PAE 3u /* of a guest with paging off */
+#define FAULT_TABLES   4u /* shadow pages a fault makes at most, its root included */
+#define CHUNK_PAGES    (1u << TUNING_CHUNK_SHIFT)
+
+/*
+ * A growing array of blocks of equal size; what an index means is the owner's business.
+ * Grows by replacing the pointer array with one of twice its size.
+ */
+struct store {
+	void **block;
+	struct umbra_memory memory; /* of the pointer array */
+	uint32_t count;
+	uint32_t capacity;
+};
+
+/*
+ * An spte's name in 31 bits: shadow page id << 9 | index in its table. 0: none (page 0 is
+ * never used).
+ */
+typedef uint32_t handle;
+
+/*
+ * Whose chain: a gfn's (region id << 9 | index) or, with HEAD_PARENTS, a shadow page's parents
+ * (page id). 31 bits.
+ */
+typedef uint32_t head_ref;
+#define HEAD_PARENTS (1u << 30)
+
+/*
+ * Where an spte stands, kept beside its table for each entry (see rmap.c):
+ *   bit 31 clear: inline in the head of that head_ref
+ *   bit 31 set:   descriptor id << 4 | slot in it
+ */
+typedef uint32_t place;
+#define PLACE_DESC (1u << 31)
+
+/* A piece of a chain that is longer than two. Only a chain's first one may be partly filled. */
+struct desc {
+	uint32_t next; /* descriptor id; 0: last */
+	head_ref head; /* the chain it belongs to */
+	handle spte[TUNING_DESC_HANDLES];
+};
+
+/*
+ * Heads of 512 neighbours on one level: 2 MiB of 4K pages, 1 GiB of 2M pages, 512 GiB of 1G
+ * pages. Made when the first of them is mapped.
+ */
+struct region {
+	uint64_t *head; /* 512; see rmap.c. NULL: id unused */
+	struct umbra_memory memory;
+	uint64_t base; /* gfn of head[0] */
+	uint32_t level;
+	uint32_t id;
+	uint32_t next_free; /* of unused ids: id + 1; 0: none */
+};
+
+/* Everything that changes what a shadow page means, besides its gfn. */
+union role {
+	uint32_t word;
+	struct {
+		uint32_t level : 3;
+		uint32_t direct : 1; /* maps gfns 1:1 from .gfn on: no guest table behind it */
+		uint32_t access : 3; /* enum access: what the levels above leave */
+		uint32_t nxe : 1;    /* EFER.NXE: else bit 63 is reserved */
+		uint32_t wp : 1;     /* CR0.WP */
+		uint32_t smep : 1;   /* CR4.SMEP, where it matters: !wp */
+		uint32_t smap : 1;   /* CR4.SMAP, where it matters: !wp */
+	};
+};
+
+/* Intrusive lists of shadow pages, by id. */
+struct link {
+	uint32_t next, prev;
+};
+
+enum shadow_state {
+	SHADOW_FREE,
+	SHADOW_USED,    /* hashed, reachable */
+	SHADOW_PENDING, /* zapped; free after the next flush of all vcpus */
+};
+
+/* A shadow page: 512 sptes and where each of them stands. */
+struct shadow {
+	uint64_t *table;
+	place *place;
+	uint64_t hpa;
+	umbra_gfn gfn;    /* the guest table it shadows; direct: what its entry 0 maps */
+	uint64_t parents; /* chain head: the sptes that lead here */
+	union role role;
+	uint32_t id;
+	uint32_t hash_next; /* id */
+	uint32_t next;      /* id: in the free or pending list */
+	struct link unsync_link;
+	uint16_t roots; /* vcpus that have it as their root */
+	uint8_t state;
+	uint8_t writes;  /* guest writes to its table since it was last walked */
+	uint8_t clean;   /* times it was synchronised without a finding */
+	bool unsync;     /* the guest may be writing its table now */
+	bool referenced; /* walked since the clock came by */
+};
+
+/* 2^TUNING_CHUNK_SHIFT shadow pages, allocated together. */
+struct chunk {
+	uint64_t *tables;
+	place *places;
+	struct shadow *shadows;
+	struct umbra_memory memory[3];
+};
+
+struct slot {
+	uint32_t id;
+	uint32_t flags;
+	uint64_t first;
+	uint64_t pages;
+	/* Per level: top[i][j] is the id + 1 of the region i * 1024 + j, counted from first. */
+	struct {
+		uint32_t **top;
+		struct umbra_memory memory;
+		uint32_t count;
+	} dir[LEVELS];
+};
+#define DIR_LEAF 1024u
+
+struct umbra_vcpu {
+	struct umbra_mmu *mmu;
+	struct umbra_memory memory;
+	struct umbra_memory pae; /* the PAE root that the hardware sees, below 4 GiB */
+	struct umbra_paging paging;
+	uint32_t number;
+	uint32_t root; /* shadow page id; 0: to be looked up */
+};
+
+#define SPARES 16u
+
+struct umbra_mmu {
+	struct port_lock lock;
+	struct umbra_host host;
+	void *ctx;
+	struct umbra_config config;
+	struct umbra_memory memory;
+
+	/* slot.c */
+	struct slot slot[UMBRA_SLOTS_MAX]; /* sorted by .first */
+	uint32_t slots;
+	uint32_t slot_hit; /* where the last look-up ended */
+
+	/* vcpu.c */
+	struct umbra_vcpu *vcpu[UMBRA_VCPUS_MAX];
+	uint64_t vcpus; /* bit mask */
+
+	/* flush.c */
+	uint64_t tlb_stale; /* vcpus whose TLB may hold what a guest's change took away */
+
+	/* shadow.c */
+	struct store chunks;
+	uint32_t *hash;
+	struct umbra_memory hash_memory;
+	uint32_t hash_mask;
+	uint32_t shadow_free, shadow_pending; /* lists */
+	uint32_t shadow_free_count, shadow_pending_count;
+	uint32_t clock;
+	uint32_t unsync; /* list */
+
+	/* rmap.c, pool.c */
+	struct store descs;
+	uint32_t desc_free;
+	uint64_t desc_free_count, desc_count;
+	struct store regions; /* blocks of REGION_BLOCK struct region */
+	uint32_t region_free;
+	uint32_t region_free_count;
+	struct umbra_memory spare[SPARES]; /* zeroed pages for heads and directories */
+	uint32_t spares;
+
+	struct umbra_stats stats;
+};
+
+/* ---- pool.c: memory from the host, taken before the lock ---- */
+
+/* What an operation needs in stock: shadow pages, descriptors, spare pages. */
+struct need {
+	uint32_t shadows;
+	uint32_t descs;
+	uint32_t spares;
+	uint32_t regions;
+};
+
+/*
+ * Take the lock with @need in stock. => no lock on entry; on success the lock is held.
+ * => UMBRA_ENOMEM: the lock is not held
+ */
+int pool_lock(struct umbra_mmu *mmu, const struct need *need);
+void pool_destroy(struct umbra_mmu *mmu);
+void *pool_spare_take(struct umbra_mmu *mmu, struct umbra_memory *memory);
+
+/* ---- store look-ups ---- */
+
+#define DESC_BLOCK   TUNING_DESC_CHUNK
+#define REGION_BLOCK 64u
+
+static inline struct desc *desc_of(struct umbra_mmu *mmu, uint32_t id)
+{
+	return (struct desc *)mmu->descs.block[id / DESC_BLOCK] + id % DESC_BLOCK;
+}
+
+static inline struct region *region_of(struct umbra_mmu *mmu, uint32_t id)
+{
+	return (struct region *)mmu->regions.block[id / REGION_BLOCK] + id % REGION_BLOCK;
+}
+
+static inline struct chunk *chunk_of(struct umbra_mmu *mmu, uint32_t id)
+{
+	return mmu->chunks.block[id >> TUNING_CHUNK_SHIFT];
+}
+
+static inline struct shadow *shadow_of(struct umbra_mmu *mmu, uint32_t id)
+{
+	return &chunk_of(mmu, id)->shadows[id & (CHUNK_PAGES - 1)];
+}
+
+static inline handle handle_of(const struct shadow *shadow, unsigned index)
+{
+	return shadow->id << 9 | index;
+}
+
+static inline struct shadow *handle_shadow(struct umbra_mmu *mmu, handle h)
+{
+	return shadow_of(mmu, h >> 9);
+}
+
+static inline uint64_t *handle_spte(struct umbra_mmu *mmu, handle h)
+{
+	return &chunk_of(mmu, h >> 9)->tables[h & (CHUNK_PAGES * PTE_ENTRIES - 1)];
+}
+
+static inline place *handle_place(struct umbra_mmu *mmu, handle h)
+{
+	return &chunk_of(mmu, h >> 9)->places[h & (CHUNK_PAGES * PTE_ENTRIES - 1)];
+}
+
+/* ---- slot.c ---- */
+
+struct slot *slot_find(struct umbra_mmu *mmu, umbra_gfn gfn);
+
+/*
+ * The head of @gfn's chain of @level (1..3). slot_head_find: NULL while its region was never
+ * used. slot_head_make: makes the region; needs a spare page and region id in stock (two
+ * spares when the directory's leaf is missing too).
+ */
+uint64_t *slot_head_find(struct umbra_mmu *mmu, struct slot *slot, umbra_gfn gfn, unsigned level);
+head_ref slot_head_make(struct umbra_mmu *mmu, struct slot *slot, umbra_gfn gfn, unsigned level);
+
+void slot_destroy(struct umbra_mmu *mmu);
+
+/* Call @visit for every region of the slot that exists and overlaps gfns [@first, @end). */
+void slot_regions(struct umbra_mmu *mmu, struct slot *slot, uint64_t first, uint64_t end,
+		  void (*visit)(struct umbra_mmu *mmu, struct region *region, uint64_t first,
+				uint64_t end, void *arg),
+		  void *arg);
+
+/* ---- rmap.c ---- */
+
+uint64_t *rmap_head_of(struct umbra_mmu *mmu, head_ref ref);
+void rmap_add(struct umbra_mmu *mmu, head_ref ref, handle h);
+void rmap_remove(struct umbra_mmu *mmu, handle h);
+head_ref rmap_owner(struct umbra_mmu *mmu, handle h);
+umbra_gfn rmap_gfn(struct umbra_mmu *mmu, handle h);
+uint64_t rmap_count(uint64_t head);
+uint64_t rmap_drop(struct umbra_mmu *mmu, uint64_t *head);
+void rmap_forget(struct umbra_mmu *mmu, uint64_t *head);
+
+const char *rmap_check(struct umbra_mmu *mmu, head_ref ref, uint64_t *descs);
+
+/* Visit each handle of a chain; no entry may be added or removed meanwhile. */
+struct rmap_cursor {
+	handle inline_spte[2];
+	struct desc *desc;
+	uint32_t left; /* in this descriptor or inline */
+};
+handle rmap_first(struct umbra_mmu *mmu, uint64_t head, struct rmap_cursor *cursor);
+handle rmap_next(struct umbra_mmu *mmu, struct rmap_cursor *cursor);
+
+#define rmap_for_each(mmu, head, cursor, h) \
+	for (handle h = rmap_first(mmu, head, cursor); h; h = rmap_next(mmu, cursor))
+
+/* ---- flush.c ---- */
+
+/* What an operation gathered. */
+struct flush {
+	uint64_t vcpus;
+	uint64_t gva;
+	uint64_t pages; /* 0: everything */
+};
+
+void flush_all(struct umbra_mmu *mmu, struct flush *flush);
+void flush_vcpu(const struct umbra_vcpu *vcpu, struct flush *flush);
+void flush_page(const struct umbra_vcpu *vcpu, struct flush *flush, uint64_t gva);
+void flush_later(struct umbra_mmu *mmu);
+bool flush_commit(struct umbra_mmu *mmu, struct flush *flush);
+
+/* ---- walk.c ---- */
+
+/* A finished walk of the guest's tables. */
+struct walk {
+	uint64_t pte[LEVEL_ROOT + 1]; /* by level, down to the leaf: A and D set as they are now */
+	umbra_gfn gfn;                /* 4K page of the access */
+	unsigned rights;              /* all levels; W only where D is set */
+};
+
+struct umbra_answer walk_guest(struct umbra_vcpu *vcpu, uint64_t gva, uint32_t error_code,
+			       struct walk *walk);
+bool walk_leaf_decode(const struct umbra_mmu *mmu, union role role, uint64_t pte, umbra_gfn *gfn,
+		      unsigned *access);
+uint64_t *walk_table(struct umbra_mmu *mmu, umbra_gfn gfn, enum umbra_want want, bool *writable,
+		     int *error);
+bool walk_child_key(const struct umbra_mmu *mmu, const struct shadow *shadow, unsigned index,
+		    uint64_t pte, umbra_gfn *gfn, union role *role);
+
+static inline unsigned gva_index(uint64_t gva, unsigned level)
+{
+	return gva >> (12 + 9 * (level - 1)) & 511;
+}
+
+/* gfns that one entry of a table of @level covers. */
+static inline uint64_t level_pages(unsigned level)
+{
+	return 1ull << 9 * (level - 1);
+}
+
+static inline bool is_paging(const struct umbra_vcpu *vcpu)
+{
+	return vcpu->paging.cr0 >> 31 & 1;
+}
+
+/* ---- shadow.c ---- */
+
+struct shadow *shadow_find(struct umbra_mmu *mmu, umbra_gfn gfn, union role role);
+struct shadow *shadow_get(struct umbra_mmu *mmu, umbra_gfn gfn, union role role,
+			  struct flush *flush);
+void shadow_zap(struct umbra_mmu *mmu, struct shadow *shadow, struct flush *flush);
+void shadow_zap_tree(struct umbra_mmu *mmu, struct shadow *shadow, struct flush *flush);
+void shadow_zap_orphan(struct umbra_mmu *mmu, struct shadow *shadow, struct flush *flush);
+void shadow_zap_all(struct umbra_mmu *mmu, struct flush *flush);
+void shadow_reclaim(struct umbra_mmu *mmu, uint64_t target, struct flush *flush);
+void shadow_release_pending(struct umbra_mmu *mmu);
+struct shadow *shadow_child(struct umbra_mmu *mmu, struct shadow *shadow, unsigned index);
+void shadow_link(struct umbra_mmu *mmu, struct shadow *parent, unsigned index,
+		 struct shadow *child);
+struct shadow *shadow_unlink(struct umbra_mmu *mmu, struct shadow *parent, unsigned index,
+			     struct flush *flush);
+void shadow_clear_leaf(struct umbra_mmu *mmu, struct shadow *shadow, unsigned index);
+struct shadow *shadow_first_of(struct umbra_mmu *mmu, umbra_gfn gfn);
+struct shadow *shadow_next_of(struct umbra_mmu *mmu, struct shadow *shadow);
+
+/* Every shadow page that shadows guest table @gfn (direct ones shadow none). */
+#define for_each_shadow_of(mmu, gfn, shadow)                            \
+	for (struct shadow *shadow = shadow_first_of(mmu, gfn); shadow; \
+	     shadow = shadow_next_of(mmu, shadow))
+
+/* ---- track.c ---- */
+
+bool track_write_protect(struct umbra_mmu *mmu, umbra_gfn gfn);
+bool track_is_writable(struct umbra_mmu *mmu, umbra_gfn gfn);
+bool track_unsync(struct umbra_mmu *mmu, umbra_gfn gfn);
+bool track_sync_entry(struct umbra_mmu *mmu, struct shadow *shadow, unsigned index, uint64_t pte);
+void track_forget_unsync(struct umbra_mmu *mmu, struct shadow *shadow);
+bool track_sync_below(struct umbra_mmu *mmu, struct shadow *top, struct flush *flush);
+
+/* ---- drop.c ---- */
+
+uint64_t drop_range(struct umbra_mmu *mmu, uint64_t first, uint64_t end, struct flush *flush);
+void drop_tables(struct umbra_mmu *mmu, uint64_t first, uint64_t end, struct flush *flush);
+
+/* ---- vcpu.c ---- */
+
+struct shadow *vcpu_root(struct umbra_vcpu *vcpu, struct flush *flush);
+void vcpu_root_gone(struct umbra_mmu *mmu, struct shadow *shadow);
+
+#endif

@@ -1,0 +1,311 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Memory from the host: shadow pages in chunks, descriptors and regions in blocks, spare pages
+ * for heads and directories. Stocks are filled here, before the lock is taken, so that
+ * nothing under the lock can fail for memory.
+ *
+ * Lock: taken inside, for the moments when stocks are read or changed; host.alloc and
+ * host.free are called without it.
+ */
+#include "mmu.h"
+
+/* Room for one more block, or UMBRA_ENOMEM. => no lock on entry and exit */
+static int store_reserve(struct umbra_mmu *mmu, struct store *store)
+{
+	struct umbra_memory bigger, old = {0};
+	uint32_t capacity, seen;
+	size_t size;
+	int error;
+
+	port_lock(&mmu->lock);
+	seen = store->capacity;
+	capacity = store->count < seen ? 0 : seen ? 2 * seen : UMBRA_PAGE_SIZE / sizeof(void *);
+	port_unlock(&mmu->lock);
+	if (!capacity)
+		return 0;
+	size = capacity * sizeof(void *);
+	error = mmu->host.alloc(mmu->ctx, size, false, &bigger);
+	if (error)
+		return error;
+	port_lock(&mmu->lock);
+	if (store->capacity == seen) {
+		if (seen)
+			memcpy(bigger.va, store->block, seen * sizeof(void *));
+		old = store->memory;
+		store->memory = bigger;
+		store->block = bigger.va;
+		store->capacity = capacity;
+		size = seen * sizeof(void *);
+	} else {
+		old = bigger;
+	}
+	port_unlock(&mmu->lock);
+	if (old.va)
+		mmu->host.free(mmu->ctx, size, old);
+	return 0;
+}
+
+static const size_t chunk_size[3] = {
+    CHUNK_PAGES * (size_t)UMBRA_PAGE_SIZE,
+    CHUNK_PAGES *PTE_ENTRIES * sizeof(place),
+    CHUNK_PAGES * sizeof(struct shadow) + sizeof(struct chunk),
+};
+
+static void chunk_free(struct umbra_mmu *mmu, const struct umbra_memory memory[3])
+{
+	for (unsigned i = 0; i < 3; i++)
+		if (memory[i].va)
+			mmu->host.free(mmu->ctx, chunk_size[i], memory[i]);
+}
+
+/* Put the chunk's pages on the free list. => lock held */
+static void chunk_stock(struct umbra_mmu *mmu, struct chunk *chunk)
+{
+	uint32_t first = mmu->chunks.count << TUNING_CHUNK_SHIFT;
+
+	mmu->chunks.block[mmu->chunks.count++] = chunk;
+	for (uint32_t i = CHUNK_PAGES; i-- > 0;) {
+		struct shadow *shadow = &chunk->shadows[i];
+
+		shadow->id = first + i;
+		shadow->table = &chunk->tables[i * PTE_ENTRIES];
+		shadow->place = &chunk->places[i * PTE_ENTRIES];
+		shadow->hpa = chunk->memory[0].hpa + i * (uint64_t)UMBRA_PAGE_SIZE;
+		if (!shadow->id)
+			continue; /* page 0 would make handle 0 */
+		shadow->next = mmu->shadow_free;
+		mmu->shadow_free = shadow->id;
+		mmu->shadow_free_count++;
+	}
+}
+
+/*
+ * 2^22 page ids are all that a handle can name; the quota keeps far below.
+ * => no lock on entry and exit
+ */
+static int chunk_add(struct umbra_mmu *mmu)
+{
+	struct umbra_memory memory[3] = {{0}};
+	struct chunk *chunk;
+	int error = store_reserve(mmu, &mmu->chunks);
+
+	for (unsigned i = 0; i < 3 && !error; i++)
+		error = mmu->host.alloc(mmu->ctx, chunk_size[i], false, &memory[i]);
+	if (!error) {
+		chunk = (struct chunk *)((struct shadow *)memory[2].va + CHUNK_PAGES);
+		chunk->tables = memory[0].va;
+		chunk->places = memory[1].va;
+		chunk->shadows = memory[2].va;
+		memcpy(chunk->memory, memory, sizeof(memory));
+		port_lock(&mmu->lock);
+		if (mmu->chunks.count < mmu->chunks.capacity &&
+		    mmu->chunks.count < (UMBRA_QUOTA_MAX >> TUNING_CHUNK_SHIFT)) {
+			chunk_stock(mmu, chunk);
+			memory[0].va = NULL;
+		}
+		port_unlock(&mmu->lock);
+		if (!memory[0].va)
+			return 0;
+	}
+	chunk_free(mmu, memory);
+	return error ? error : UMBRA_ENOMEM;
+}
+
+static int desc_block_add(struct umbra_mmu *mmu)
+{
+	const size_t size = DESC_BLOCK * sizeof(struct desc);
+	struct umbra_memory memory;
+	struct desc *block;
+	int error = store_reserve(mmu, &mmu->descs);
+
+	if (!error)
+		error = mmu->host.alloc(mmu->ctx, size, false, &memory);
+	if (error)
+		return error;
+	block = memory.va;
+	port_lock(&mmu->lock);
+	if (mmu->descs.count == mmu->descs.capacity) {
+		port_unlock(&mmu->lock);
+		mmu->host.free(mmu->ctx, size, memory);
+		return 0; /* another thread was faster: the caller looks again */
+	}
+	/* Descriptor 0 means none; its links keep the block's address for the way back. */
+	for (uint32_t i = DESC_BLOCK; i-- > 1;) {
+		block[i].next = mmu->desc_free;
+		mmu->desc_free = mmu->descs.count * DESC_BLOCK + i;
+	}
+	memcpy(block[0].spte, &memory.hpa, sizeof(memory.hpa));
+	mmu->descs.block[mmu->descs.count++] = block;
+	mmu->desc_free_count += DESC_BLOCK - 1;
+	mmu->desc_count += DESC_BLOCK - 1;
+	port_unlock(&mmu->lock);
+	return 0;
+}
+
+struct region_block {
+	struct region region[REGION_BLOCK];
+	struct umbra_memory memory;
+};
+
+static int region_block_add(struct umbra_mmu *mmu)
+{
+	struct umbra_memory memory;
+	struct region_block *block;
+	int error = store_reserve(mmu, &mmu->regions);
+
+	if (!error)
+		error = mmu->host.alloc(mmu->ctx, sizeof(*block), false, &memory);
+	if (error)
+		return error;
+	block = memory.va;
+	block->memory = memory;
+	port_lock(&mmu->lock);
+	if (mmu->regions.count == mmu->regions.capacity) {
+		port_unlock(&mmu->lock);
+		mmu->host.free(mmu->ctx, sizeof(*block), memory);
+		return 0;
+	}
+	for (uint32_t i = REGION_BLOCK; i-- > 0;) {
+		block->region[i].next_free = mmu->region_free;
+		mmu->region_free = mmu->regions.count * REGION_BLOCK + i + 1;
+	}
+	mmu->regions.block[mmu->regions.count++] = block;
+	mmu->region_free_count += REGION_BLOCK;
+	port_unlock(&mmu->lock);
+	return 0;
+}
+
+static int spare_add(struct umbra_mmu *mmu)
+{
+	struct umbra_memory memory;
+	int error = mmu->host.alloc(mmu->ctx, UMBRA_PAGE_SIZE, false, &memory);
+
+	if (error)
+		return error;
+	port_lock(&mmu->lock);
+	if (mmu->spares < SPARES) {
+		mmu->spare[mmu->spares++] = memory;
+		memory.va = NULL;
+	}
+	port_unlock(&mmu->lock);
+	if (memory.va)
+		mmu->host.free(mmu->ctx, UMBRA_PAGE_SIZE, memory);
+	return 0;
+}
+
+/* A zeroed page from stock. */
+void *pool_spare_take(struct umbra_mmu *mmu, struct umbra_memory *memory)
+{
+	port_assert(mmu->spares);
+	*memory = mmu->spare[--mmu->spares];
+	return memory->va;
+}
+
+/* Shadow pages that may be taken without exceeding quota or stock. */
+static uint32_t shadows_at_hand(const struct umbra_mmu *mmu)
+{
+	uint64_t used = mmu->stats.shadow_pages + mmu->shadow_pending_count;
+	uint64_t quota = mmu->config.shadow_quota;
+	uint64_t left = used < quota ? quota - used : 0;
+
+	return left < mmu->shadow_free_count ? left : mmu->shadow_free_count;
+}
+
+/*
+ * Reclaim shadow pages, least recently used first, until @target are in use, and flush.
+ * Where the quota is so small that roots in use fill it, they may exceed it.
+ */
+static void shadows_reclaim(struct umbra_mmu *mmu, uint64_t target)
+{
+	struct flush flush = {0};
+
+	shadow_reclaim(mmu, target, &flush);
+	if (mmu->shadow_pending_count)
+		flush_all(mmu, &flush);
+	flush_commit(mmu, &flush);
+}
+
+static uint64_t minus(uint64_t a, uint64_t b)
+{
+	return a > b ? a - b : 0;
+}
+
+/* What stock is short of, in order; NULL: nothing. */
+static int (*shortage(struct umbra_mmu *mmu, const struct need *need))(struct umbra_mmu *)
+{
+	if (mmu->desc_free_count < need->descs)
+		return desc_block_add;
+	if (mmu->region_free_count < need->regions)
+		return region_block_add;
+	if (mmu->spares < need->spares)
+		return spare_add;
+	if (shadows_at_hand(mmu) < need->shadows) {
+		uint64_t used = mmu->stats.shadow_pages + mmu->shadow_pending_count;
+
+		if (mmu->shadow_free_count < need->shadows &&
+		    used + need->shadows <= mmu->config.shadow_quota)
+			return chunk_add;
+		shadows_reclaim(mmu, minus(mmu->config.shadow_quota,
+					   need->shadows + mmu->config.shadow_quota / 16));
+		if (mmu->shadow_free_count < need->shadows)
+			return chunk_add;
+	}
+	return NULL;
+}
+
+int pool_lock(struct umbra_mmu *mmu, const struct need *need)
+{
+	int (*add)(struct umbra_mmu * mmu);
+	int error;
+
+	port_lock(&mmu->lock);
+	while ((add = shortage(mmu, need))) {
+		port_unlock(&mmu->lock);
+		error = add(mmu);
+		port_lock(&mmu->lock);
+		if (error && add == chunk_add) {
+			shadows_reclaim(mmu, minus(mmu->stats.shadow_pages, need->shadows));
+			if (mmu->shadow_free_count >= need->shadows)
+				continue;
+		}
+		if (error) {
+			port_unlock(&mmu->lock);
+			return error;
+		}
+	}
+	return 0;
+}
+
+static void store_free(struct umbra_mmu *mmu, struct store *store)
+{
+	if (store->capacity)
+		mmu->host.free(mmu->ctx, store->capacity * sizeof(void *), store->memory);
+}
+
+/* Return everything. => no lock, nobody else there */
+void pool_destroy(struct umbra_mmu *mmu)
+{
+	for (uint32_t i = 0; i < mmu->chunks.count; i++) {
+		struct chunk chunk = *(struct chunk *)mmu->chunks.block[i];
+
+		chunk_free(mmu, chunk.memory);
+	}
+	for (uint32_t i = 0; i < mmu->descs.count; i++) {
+		struct desc *block = mmu->descs.block[i];
+		struct umbra_memory memory = {.va = block};
+
+		memcpy(&memory.hpa, block[0].spte, sizeof(memory.hpa));
+		mmu->host.free(mmu->ctx, DESC_BLOCK * sizeof(struct desc), memory);
+	}
+	for (uint32_t i = 0; i < mmu->regions.count; i++) {
+		struct region_block *block = mmu->regions.block[i];
+		struct umbra_memory memory = block->memory;
+
+		mmu->host.free(mmu->ctx, sizeof(*block), memory);
+	}
+	while (mmu->spares)
+		mmu->host.free(mmu->ctx, UMBRA_PAGE_SIZE, mmu->spare[--mmu->spares]);
+	store_free(mmu, &mmu->chunks);
+	store_free(mmu, &mmu->descs);
+	store_free(mmu, &mmu->regions);
+}

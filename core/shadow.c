@@ -1,0 +1,294 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Shadow pages: tables of sptes, found by (gfn, role), bounded by a quota.
+ *
+ *     free -> used (hashed, linked from parents or a vcpu's root) -> pending -> free
+ *                                                        flush of all vcpus ^
+ *
+ * A page in use is hashed once under its key. Pages that shadow a guest table and direct pages
+ * (no guest table behind them) hash apart, so that "who shadows this gfn" sees only the first.
+ * Over quota, a clock goes round and takes what was not walked since it last came by: the
+ * hardware tells by the A bits of the entries that lead there, fault.c by .referenced.
+ *
+ * Links between tables and what leaves map are entered in the reverse map here and in fault.c,
+ * taken out only here.
+ *
+ * Lock: the MMU's.
+ */
+#include "mmu.h"
+
+static uint32_t *bucket(struct umbra_mmu *mmu, umbra_gfn gfn, bool direct)
+{
+	uint64_t key = (gfn.n << 1 | direct) * 0x9e3779b97f4a7c15ull;
+
+	return &mmu->hash[key >> 32 & mmu->hash_mask];
+}
+
+static struct shadow *shadow_at(struct umbra_mmu *mmu, uint32_t id)
+{
+	return id ? shadow_of(mmu, id) : NULL;
+}
+
+static struct shadow *skip_others(struct umbra_mmu *mmu, struct shadow *shadow, umbra_gfn gfn)
+{
+	while (shadow && (shadow->gfn.n != gfn.n || shadow->role.direct))
+		shadow = shadow_at(mmu, shadow->hash_next);
+	return shadow;
+}
+
+struct shadow *shadow_first_of(struct umbra_mmu *mmu, umbra_gfn gfn)
+{
+	return skip_others(mmu, shadow_at(mmu, *bucket(mmu, gfn, false)), gfn);
+}
+
+struct shadow *shadow_next_of(struct umbra_mmu *mmu, struct shadow *shadow)
+{
+	return skip_others(mmu, shadow_at(mmu, shadow->hash_next), shadow->gfn);
+}
+
+/* The page of that key, or NULL. */
+struct shadow *shadow_find(struct umbra_mmu *mmu, umbra_gfn gfn, union role role)
+{
+	struct shadow *shadow = shadow_at(mmu, *bucket(mmu, gfn, role.direct));
+
+	while (shadow && (shadow->gfn.n != gfn.n || shadow->role.word != role.word))
+		shadow = shadow_at(mmu, shadow->hash_next);
+	return shadow;
+}
+
+static struct shadow *take_free(struct umbra_mmu *mmu)
+{
+	struct shadow *shadow = shadow_at(mmu, mmu->shadow_free);
+
+	port_assert(shadow);
+	mmu->shadow_free = shadow->next;
+	mmu->shadow_free_count--;
+	if (++mmu->stats.shadow_pages > mmu->stats.shadow_pages_peak)
+		mmu->stats.shadow_pages_peak = mmu->stats.shadow_pages;
+	mmu->stats.shadow_created++;
+	memset(shadow->table, 0, UMBRA_PAGE_SIZE);
+	return shadow;
+}
+
+/*
+ * The page of that key; a new one if there is none, with the guest's table write-protected.
+ *
+ * => a new one needs a free page in stock
+ * => if @flush was added to, entries of the table that were read before may have changed
+ */
+struct shadow *shadow_get(struct umbra_mmu *mmu, umbra_gfn gfn, union role role,
+			  struct flush *flush)
+{
+	struct shadow *shadow = shadow_find(mmu, gfn, role);
+	uint32_t *first = bucket(mmu, gfn, role.direct);
+
+	if (shadow)
+		return shadow;
+	shadow = take_free(mmu);
+	shadow->gfn = gfn;
+	shadow->role = role;
+	shadow->parents = 0;
+	shadow->roots = 0;
+	shadow->writes = 0;
+	shadow->clean = 0;
+	shadow->unsync = false;
+	shadow->referenced = true;
+	shadow->state = SHADOW_USED;
+	shadow->hash_next = *first;
+	*first = shadow->id;
+	if (!role.direct && track_write_protect(mmu, gfn))
+		flush_all(mmu, flush);
+	return shadow;
+}
+
+static void unhash(struct umbra_mmu *mmu, struct shadow *shadow)
+{
+	uint32_t *at = bucket(mmu, shadow->gfn, shadow->role.direct);
+
+	while (*at != shadow->id)
+		at = &shadow_of(mmu, *at)->hash_next;
+	*at = shadow->hash_next;
+}
+
+/* The shadow page that a present entry to a table leads to. */
+struct shadow *shadow_child(struct umbra_mmu *mmu, struct shadow *shadow, unsigned index)
+{
+	return shadow_of(mmu, rmap_owner(mmu, handle_of(shadow, index)) & ~HEAD_PARENTS);
+}
+
+/* => the entry is not present; takes at most one descriptor */
+void shadow_link(struct umbra_mmu *mmu, struct shadow *parent, unsigned index, struct shadow *child)
+{
+	rmap_add(mmu, HEAD_PARENTS | child->id, handle_of(parent, index));
+	spte_write(&parent->table[index], spte_table(child->hpa));
+}
+
+/* => the entry is present and leads to a table; returns which */
+struct shadow *shadow_unlink(struct umbra_mmu *mmu, struct shadow *parent, unsigned index,
+			     struct flush *flush)
+{
+	struct shadow *child = shadow_child(mmu, parent, index);
+
+	rmap_remove(mmu, handle_of(parent, index));
+	spte_clear(&parent->table[index]);
+	flush_all(mmu, flush);
+	return child;
+}
+
+/* => the entry is a present leaf. TLBs may hold it: the caller sees to that */
+void shadow_clear_leaf(struct umbra_mmu *mmu, struct shadow *shadow, unsigned index)
+{
+	rmap_remove(mmu, handle_of(shadow, index));
+	spte_clear(&shadow->table[index]);
+	mmu->stats.sptes--;
+	mmu->stats.sptes_removed++;
+}
+
+/* Out of use, until a flush makes it free. */
+static void retire(struct umbra_mmu *mmu, struct shadow *shadow)
+{
+	if (shadow->roots)
+		vcpu_root_gone(mmu, shadow);
+	if (shadow->unsync)
+		track_forget_unsync(mmu, shadow);
+	shadow->state = SHADOW_PENDING;
+	shadow->next = mmu->shadow_pending;
+	mmu->shadow_pending = shadow->id;
+	mmu->shadow_pending_count++;
+	mmu->stats.shadow_pages--;
+	mmu->stats.shadow_zapped++;
+}
+
+static void zap(struct umbra_mmu *mmu, struct shadow *shadow, bool orphans, struct flush *flush)
+{
+	rmap_drop(mmu, &shadow->parents);
+	for (unsigned i = 0; i < PTE_ENTRIES; i++) {
+		if (!(spte_read(&shadow->table[i]) & PTE_P))
+			continue;
+		if (shadow->role.level == 1) {
+			shadow_clear_leaf(mmu, shadow, i);
+		} else {
+			struct shadow *child = shadow_unlink(mmu, shadow, i, flush);
+
+			if (orphans)
+				shadow_zap_orphan(mmu, child, flush);
+		}
+	}
+	unhash(mmu, shadow);
+	retire(mmu, shadow);
+	flush_all(mmu, flush);
+}
+
+/* Take one page down: unlink its parents in one pass, remove what it maps. Its children stay. */
+void shadow_zap(struct umbra_mmu *mmu, struct shadow *shadow, struct flush *flush)
+{
+	zap(mmu, shadow, false, flush);
+}
+
+/* The same, and what becomes unreachable with it: the guest has given up that table. */
+void shadow_zap_tree(struct umbra_mmu *mmu, struct shadow *shadow, struct flush *flush)
+{
+	zap(mmu, shadow, true, flush);
+}
+
+/*
+ * Take a page down, if nothing leads to it any more, and what becomes unreachable with it.
+ *
+ * => levels go down, so the recursion is at most three deep
+ */
+void shadow_zap_orphan(struct umbra_mmu *mmu, struct shadow *shadow, struct flush *flush)
+{
+	if (!shadow->roots && !rmap_count(shadow->parents))
+		zap(mmu, shadow, true, flush);
+}
+
+static void forget_region(struct umbra_mmu *mmu, struct region *region, uint64_t first,
+			  uint64_t end, void *arg)
+{
+	(void)first;
+	(void)end;
+	(void)arg;
+	for (unsigned i = 0; i < 512; i++)
+		if (region->head[i])
+			rmap_forget(mmu, &region->head[i]);
+}
+
+/* Take everything down without looking at a single spte: chains are freed, tables retired. */
+void shadow_zap_all(struct umbra_mmu *mmu, struct flush *flush)
+{
+	for (uint32_t i = 0; i < mmu->slots; i++)
+		slot_regions(mmu, &mmu->slot[i], 0, UINT64_MAX, forget_region, NULL);
+	for (uint32_t i = 0; i < mmu->chunks.count << TUNING_CHUNK_SHIFT; i++) {
+		struct shadow *shadow = shadow_of(mmu, i);
+
+		if (shadow->state != SHADOW_USED)
+			continue;
+		rmap_forget(mmu, &shadow->parents);
+		retire(mmu, shadow);
+	}
+	memset(mmu->hash, 0, (mmu->hash_mask + 1ull) * sizeof(*mmu->hash));
+	mmu->stats.sptes_dropped += mmu->stats.sptes;
+	mmu->stats.sptes = 0;
+	flush_all(mmu, flush);
+}
+
+/* Every vcpu was flushed: what was zapped before is free now. */
+void shadow_release_pending(struct umbra_mmu *mmu)
+{
+	while (mmu->shadow_pending) {
+		struct shadow *shadow = shadow_of(mmu, mmu->shadow_pending);
+
+		mmu->shadow_pending = shadow->next;
+		shadow->state = SHADOW_FREE;
+		shadow->next = mmu->shadow_free;
+		mmu->shadow_free = shadow->id;
+		mmu->shadow_free_count++;
+	}
+	mmu->shadow_pending_count = 0;
+}
+
+#define CLOCK_PARENTS 8 /* entries looked at for A bits: enough to tell, bounded */
+
+/*
+ * Whether the page was walked since the clock last asked; asking makes it no.
+ *
+ * => TLBs and walk caches are not flushed for this: a page that they keep using may look idle
+ *    for a round, and is then only rebuilt
+ */
+static bool was_referenced(struct umbra_mmu *mmu, struct shadow *shadow)
+{
+	struct rmap_cursor cursor;
+	bool referenced = shadow->referenced;
+	unsigned looked = 0;
+
+	shadow->referenced = false;
+	rmap_for_each(mmu, shadow->parents, &cursor, h)
+	{
+		_Atomic uint64_t *spte = (_Atomic uint64_t *)handle_spte(mmu, h);
+
+		referenced |= !!(atomic_fetch_and(spte, ~PTE_A) & PTE_A);
+		if (++looked == CLOCK_PARENTS)
+			break;
+	}
+	return referenced;
+}
+
+/*
+ * Zap the least recently used pages until @target are in use. Roots of vcpus stay, so it may
+ * end above; two rounds of the clock find everything else.
+ */
+void shadow_reclaim(struct umbra_mmu *mmu, uint64_t target, struct flush *flush)
+{
+	uint32_t pages = mmu->chunks.count << TUNING_CHUNK_SHIFT;
+
+	for (uint64_t steps = 2ull * pages; steps && mmu->stats.shadow_pages > target; steps--) {
+		struct shadow *shadow;
+
+		mmu->clock = mmu->clock + 1 < pages ? mmu->clock + 1 : 0;
+		shadow = shadow_of(mmu, mmu->clock);
+		if (shadow->state != SHADOW_USED || shadow->roots || was_referenced(mmu, shadow))
+			continue;
+		shadow_zap(mmu, shadow, flush);
+		mmu->stats.shadow_reclaimed++;
+	}
+}

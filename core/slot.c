@@ -1,0 +1,297 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Slots: which gfns are memory, and where the heads of their chains are.
+ *
+ * Heads come in regions of 512 neighbours, one page each, made when the first of them is
+ * mapped. A slot finds them through a directory per level:
+ *
+ *     slot.dir[level - 1].top[i] -> page of 1024 region ids -> region -> head[512]
+ *
+ * so that a range is visited by skipping what was never used: 2 MiB of guest a region, 2 GiB a
+ * page of ids. A region id is given back when its slot goes.
+ *
+ * Lock: the MMU's.
+ */
+#include "mmu.h"
+
+#define SLOT_PAGES_MAX (1ull << 28)
+
+/* The slot that holds @gfn, or NULL. */
+struct slot *slot_find(struct umbra_mmu *mmu, umbra_gfn gfn)
+{
+	uint32_t low = 0, high = mmu->slots;
+	struct slot *hit = &mmu->slot[mmu->slot_hit];
+
+	if (mmu->slot_hit < mmu->slots && gfn.n - hit->first < hit->pages)
+		return hit;
+	while (low < high) {
+		uint32_t middle = (low + high) / 2;
+		struct slot *slot = &mmu->slot[middle];
+
+		if (gfn.n < slot->first) {
+			high = middle;
+		} else if (gfn.n - slot->first < slot->pages) {
+			mmu->slot_hit = middle;
+			return slot;
+		} else {
+			low = middle + 1;
+		}
+	}
+	return NULL;
+}
+
+/* Number of the region of @gfn in its slot's directory. */
+static uint64_t region_index(const struct slot *slot, uint64_t gfn, unsigned level)
+{
+	return gfn / (level_pages(level) * 512) - slot->first / (level_pages(level) * 512);
+}
+
+static uint32_t dir_read(const struct slot *slot, unsigned level, uint64_t index)
+{
+	uint32_t *leaf = slot->dir[level - 1].top[index / DIR_LEAF];
+
+	return leaf ? leaf[index % DIR_LEAF] : 0;
+}
+
+uint64_t *slot_head_find(struct umbra_mmu *mmu, struct slot *slot, umbra_gfn gfn, unsigned level)
+{
+	uint32_t id = dir_read(slot, level, region_index(slot, gfn.n, level));
+
+	return id ? &region_of(mmu, id - 1)->head[gfn.n / level_pages(level) % 512] : NULL;
+}
+
+static uint32_t region_make(struct umbra_mmu *mmu, uint64_t base, unsigned level)
+{
+	uint32_t id = mmu->region_free - 1;
+	struct region *region = region_of(mmu, id);
+
+	port_assert(mmu->region_free);
+	mmu->region_free = region->next_free;
+	mmu->region_free_count--;
+	region->head = pool_spare_take(mmu, &region->memory);
+	region->id = id;
+	region->base = base;
+	region->level = level;
+	return id;
+}
+
+head_ref slot_head_make(struct umbra_mmu *mmu, struct slot *slot, umbra_gfn gfn, unsigned level)
+{
+	uint64_t index = region_index(slot, gfn.n, level);
+	uint32_t **leaf = &slot->dir[level - 1].top[index / DIR_LEAF];
+	uint32_t *id;
+
+	if (!*leaf) {
+		struct umbra_memory memory;
+
+		*leaf = pool_spare_take(mmu, &memory);
+		/* The leaf's address for the way back stands behind the pointers. */
+		((uint64_t *)(slot->dir[level - 1].top +
+			      slot->dir[level - 1].count))[index / DIR_LEAF] = memory.hpa;
+	}
+	id = &(*leaf)[index % DIR_LEAF];
+	if (!*id) {
+		uint64_t span = level_pages(level) * 512;
+
+		*id = region_make(mmu, gfn.n / span * span, level) + 1;
+	}
+	return (*id - 1) << 9 | (gfn.n / level_pages(level) % 512);
+}
+
+void slot_regions(struct umbra_mmu *mmu, struct slot *slot, uint64_t first, uint64_t end,
+		  void (*visit)(struct umbra_mmu *mmu, struct region *region, uint64_t first,
+				uint64_t end, void *arg),
+		  void *arg)
+{
+	if (first < slot->first)
+		first = slot->first;
+	if (end > slot->first + slot->pages)
+		end = slot->first + slot->pages;
+	if (first >= end)
+		return;
+	for (unsigned level = 1; level <= LEVELS; level++) {
+		uint64_t last = region_index(slot, end - 1, level);
+
+		for (uint64_t i = region_index(slot, first, level); i <= last; i++) {
+			uint32_t id;
+
+			if (!slot->dir[level - 1].top[i / DIR_LEAF]) {
+				i |= DIR_LEAF - 1;
+				continue;
+			}
+			id = dir_read(slot, level, i);
+			if (id)
+				visit(mmu, region_of(mmu, id - 1), first, end, arg);
+		}
+	}
+}
+
+static size_t dir_size(const struct slot *slot, unsigned level)
+{
+	size_t count = slot->dir[level - 1].count;
+
+	return (count * (sizeof(uint32_t *) + sizeof(uint64_t)) + UMBRA_PAGE_SIZE - 1) /
+	       UMBRA_PAGE_SIZE * UMBRA_PAGE_SIZE;
+}
+
+/* => no lock: the slot is not in the table (any more) */
+static void dirs_free(struct umbra_mmu *mmu, struct slot *slot)
+{
+	for (unsigned level = 1; level <= LEVELS; level++) {
+		uint64_t *hpa = (uint64_t *)(slot->dir[level - 1].top + slot->dir[level - 1].count);
+
+		if (!slot->dir[level - 1].top)
+			continue;
+		for (uint32_t i = 0; i < slot->dir[level - 1].count; i++)
+			if (slot->dir[level - 1].top[i])
+				mmu->host.free(
+				    mmu->ctx, UMBRA_PAGE_SIZE,
+				    (struct umbra_memory){slot->dir[level - 1].top[i], hpa[i]});
+		mmu->host.free(mmu->ctx, dir_size(slot, level), slot->dir[level - 1].memory);
+	}
+}
+
+/* => no lock */
+static int dirs_alloc(struct umbra_mmu *mmu, struct slot *slot)
+{
+	for (unsigned level = 1; level <= LEVELS; level++) {
+		uint64_t regions = region_index(slot, slot->first + slot->pages - 1, level) + 1;
+		int error;
+
+		slot->dir[level - 1].count = (regions + DIR_LEAF - 1) / DIR_LEAF;
+		error = mmu->host.alloc(mmu->ctx, dir_size(slot, level), false,
+					&slot->dir[level - 1].memory);
+		if (error) {
+			dirs_free(mmu, slot);
+			return error;
+		}
+		slot->dir[level - 1].top = slot->dir[level - 1].memory.va;
+	}
+	return 0;
+}
+
+/* Where the slot goes in the sorted table, or UMBRA_EEXIST. */
+static int slot_place(struct umbra_mmu *mmu, const struct umbra_slot *slot)
+{
+	uint32_t at = 0;
+
+	if (mmu->slots == UMBRA_SLOTS_MAX)
+		return UMBRA_EEXIST;
+	for (uint32_t i = 0; i < mmu->slots; i++) {
+		const struct slot *other = &mmu->slot[i];
+
+		if (other->id == slot->id || (slot->first.n < other->first + other->pages &&
+					      other->first < slot->first.n + slot->pages))
+			return UMBRA_EEXIST;
+		if (other->first < slot->first.n)
+			at = i + 1;
+	}
+	return at;
+}
+
+static bool is_slot_valid(const struct umbra_mmu *mmu, const struct umbra_slot *slot)
+{
+	uint64_t limit = 1ull << (mmu->config.maxphyaddr - UMBRA_PAGE_SHIFT);
+
+	return slot->pages && slot->pages <= SLOT_PAGES_MAX && slot->first.n < limit &&
+	       slot->pages <= limit - slot->first.n && !(slot->flags & ~UMBRA_SLOT_READONLY);
+}
+
+int umbra_slot_add(struct umbra_mmu *mmu, const struct umbra_slot *wanted)
+{
+	struct slot slot = {
+	    .id = wanted->id,
+	    .flags = wanted->flags,
+	    .first = wanted->first.n,
+	    .pages = wanted->pages,
+	};
+	struct flush flush = {0};
+	int at;
+
+	if (!is_slot_valid(mmu, wanted))
+		return UMBRA_EINVAL;
+	at = dirs_alloc(mmu, &slot);
+	if (at)
+		return at;
+	port_lock(&mmu->lock);
+	at = slot_place(mmu, wanted);
+	if (at >= 0) {
+		for (uint32_t i = mmu->slots++; i > (uint32_t)at; i--)
+			mmu->slot[i] = mmu->slot[i - 1];
+		mmu->slot[at] = slot;
+		drop_tables(mmu, slot.first, slot.first + slot.pages, &flush);
+		flush_commit(mmu, &flush);
+	}
+	port_unlock(&mmu->lock);
+	if (at < 0)
+		dirs_free(mmu, &slot);
+	return at < 0 ? at : 0;
+}
+
+/* Take the regions' pages out; the list runs through their first words. */
+static void region_release(struct umbra_mmu *mmu, struct region *region, uint64_t first,
+			   uint64_t end, void *arg)
+{
+	struct umbra_memory *list = arg;
+	struct umbra_memory memory = region->memory;
+
+	(void)first;
+	(void)end;
+	memcpy(memory.va, list, sizeof(*list));
+	*list = memory;
+	region->head = NULL;
+	region->next_free = mmu->region_free;
+	mmu->region_free = region->id + 1;
+	mmu->region_free_count++;
+}
+
+/* => lock held on entry, not on exit */
+static void forget(struct umbra_mmu *mmu, uint32_t at, struct slot *slot)
+{
+	struct umbra_memory list = {0};
+
+	*slot = mmu->slot[at];
+	slot_regions(mmu, slot, 0, UINT64_MAX, region_release, &list);
+	mmu->slots--;
+	for (uint32_t i = at; i < mmu->slots; i++)
+		mmu->slot[i] = mmu->slot[i + 1];
+	port_unlock(&mmu->lock);
+	while (list.va) {
+		struct umbra_memory memory = list;
+
+		memcpy(&list, memory.va, sizeof(list));
+		mmu->host.free(mmu->ctx, UMBRA_PAGE_SIZE, memory);
+	}
+	dirs_free(mmu, slot);
+}
+
+/* Return every slot's memory. => no lock, nobody else there */
+void slot_destroy(struct umbra_mmu *mmu)
+{
+	while (mmu->slots) {
+		struct slot slot;
+
+		port_lock(&mmu->lock);
+		forget(mmu, mmu->slots - 1, &slot);
+	}
+}
+
+int umbra_slot_delete(struct umbra_mmu *mmu, uint32_t id)
+{
+	struct flush flush = {0};
+	struct slot slot;
+
+	port_lock(&mmu->lock);
+	for (uint32_t at = 0; at < mmu->slots; at++) {
+		if (mmu->slot[at].id != id)
+			continue;
+		slot = mmu->slot[at];
+		drop_range(mmu, slot.first, slot.first + slot.pages, &flush);
+		drop_tables(mmu, slot.first, slot.first + slot.pages, &flush);
+		flush_commit(mmu, &flush);
+		forget(mmu, at, &slot);
+		return 0;
+	}
+	port_unlock(&mmu->lock);
+	return UMBRA_ENOENT;
+}

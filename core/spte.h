@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Page-table entry bits (AMD64 APM vol. 2 §5.4.1), the same in guest tables and in ours, and
+ * the rights that they grant.
+ *
+ * Our entries never wait for the hardware: A is set when an entry is made, and W is granted
+ * only together with D. The hardware has nothing left to write to such an entry, so a plain
+ * store clears it. Only entries to lower tables may have A clear: the clock of shadow.c
+ * clears it to see who is in use.
+ */
+#ifndef UMBRA_SPTE_H
+#define UMBRA_SPTE_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#define PTE_P  (1ull << 0)
+#define PTE_W  (1ull << 1)
+#define PTE_U  (1ull << 2)
+#define PTE_A  (1ull << 5)
+#define PTE_D  (1ull << 6)
+#define PTE_PS (1ull << 7)
+#define PTE_NX (1ull << 63)
+
+#define PTE_ADDRESS 0x000ffffffffff000ull
+
+#define PTE_ENTRIES 512u
+
+/* Rights of a mapping, all levels taken together. Reading needs no bit: present is enough. */
+enum access {
+	ACCESS_W = 1,
+	ACCESS_U = 2,
+	ACCESS_X = 4,
+	ACCESS_ALL = 7,
+};
+
+/* The rights that one entry leaves of those of the levels above. */
+static inline unsigned pte_access(uint64_t pte)
+{
+	return (pte & PTE_W ? ACCESS_W : 0) | (pte & PTE_U ? ACCESS_U : 0) |
+	       (pte & PTE_NX ? 0 : ACCESS_X);
+}
+
+static inline uint64_t spte_leaf(uint64_t pfn, unsigned access)
+{
+	return pfn << 12 | PTE_P | PTE_A | (access & ACCESS_W ? PTE_W | PTE_D : 0) |
+	       (access & ACCESS_U ? PTE_U : 0) | (access & ACCESS_X ? 0 : PTE_NX);
+}
+
+/* Rights are the leaf's business: entries to tables grant all of them. */
+static inline uint64_t spte_table(uint64_t hpa)
+{
+	return hpa | PTE_P | PTE_W | PTE_U | PTE_A;
+}
+
+static inline uint64_t spte_read(const uint64_t *spte)
+{
+	return atomic_load_explicit((const _Atomic uint64_t *)spte, memory_order_relaxed);
+}
+
+static inline void spte_write(uint64_t *spte, uint64_t value)
+{
+	atomic_store_explicit((_Atomic uint64_t *)spte, value, memory_order_relaxed);
+}
+
+/* Whether a processor may still set A or D in an entry of that value. */
+static inline bool spte_is_volatile(uint64_t value)
+{
+	return !(value & PTE_A) || (value & (PTE_W | PTE_D)) == PTE_W;
+}
+
+/* Clear an entry and lose no bit that the hardware wrote; an exchange only where it may. */
+static inline uint64_t spte_clear(uint64_t *spte)
+{
+	uint64_t value = spte_read(spte);
+
+	if (spte_is_volatile(value))
+		return atomic_exchange_explicit((_Atomic uint64_t *)spte, 0, memory_order_relaxed);
+	spte_write(spte, 0);
+	return value;
+}
+
+#endif

@@ -1,0 +1,326 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Guest tables that change under us.
+ *
+ * Tables above the last level are write-protected in every mapping: a write to one is emulated by
+ * the embedder and reported (umbra_guest_write). A table of the last level goes *unsync* on its
+ * first write: the guest writes on without exits, and the shadow pages of it wait on a list
+ * until the architecture demands that changes show: CR3 loads, CR4 toggles, INVLPG, and when
+ * another table comes to lead there. Then they are compared, entry by entry, with the guest's.
+ *
+ * A synchronised table stays writable while its guest keeps changing it; found unchanged
+ * TUNING_CLEAN_SYNCS times, it is write-protected again. Only tables below the loaded root are
+ * looked at, found by going up their parents: no marks in the tables above, so there is nothing
+ * to update in every root when one kernel table changes.
+ *
+ * Lock: the MMU's.
+ */
+#include "mmu.h"
+
+/*
+ * Take the W bit from every spte of @gfn.
+ *
+ * => true: all vcpus must be flushed before the protection holds
+ */
+bool track_write_protect(struct umbra_mmu *mmu, umbra_gfn gfn)
+{
+	struct slot *slot = slot_find(mmu, gfn);
+	struct rmap_cursor cursor;
+	bool changed = mmu->tlb_stale != 0;
+
+	for (unsigned level = 1; slot && level <= LEVELS; level++) {
+		uint64_t *head = slot_head_find(mmu, slot, gfn, level);
+
+		if (!head)
+			continue;
+		rmap_for_each(mmu, *head, &cursor, h)
+		{
+			uint64_t *spte = handle_spte(mmu, h);
+			uint64_t value = spte_read(spte);
+
+			if (!(value & PTE_W))
+				continue;
+			spte_write(spte, value & ~PTE_W);
+			changed = true;
+		}
+	}
+	return changed;
+}
+
+/* Whether sptes of @gfn may be writable: no synced shadow page depends on its contents. */
+bool track_is_writable(struct umbra_mmu *mmu, umbra_gfn gfn)
+{
+	for_each_shadow_of (mmu, gfn, shadow)
+		if (!shadow->unsync)
+			return false;
+	return true;
+}
+
+static void unsync_one(struct umbra_mmu *mmu, struct shadow *shadow)
+{
+	shadow->unsync = true;
+	shadow->clean = 0;
+	shadow->unsync_link = (struct link){.next = mmu->unsync};
+	if (mmu->unsync)
+		shadow_of(mmu, mmu->unsync)->unsync_link.prev = shadow->id;
+	mmu->unsync = shadow->id;
+	mmu->stats.unsyncs++;
+	mmu->stats.shadow_pages_unsync++;
+}
+
+/* Take it off the list of unsync pages. */
+void track_forget_unsync(struct umbra_mmu *mmu, struct shadow *shadow)
+{
+	struct link link = shadow->unsync_link;
+
+	if (link.prev)
+		shadow_of(mmu, link.prev)->unsync_link.next = link.next;
+	else
+		mmu->unsync = link.next;
+	if (link.next)
+		shadow_of(mmu, link.next)->unsync_link.prev = link.prev;
+	shadow->unsync = false;
+	mmu->stats.shadow_pages_unsync--;
+}
+
+/*
+ * The guest wants to write table @gfn: let all its shadow pages go unsync.
+ *
+ * => false: one of them is of an upper level, so the write must be emulated
+ */
+bool track_unsync(struct umbra_mmu *mmu, umbra_gfn gfn)
+{
+	for_each_shadow_of (mmu, gfn, shadow)
+		if (shadow->role.level > 1)
+			return false;
+	for_each_shadow_of (mmu, gfn, shadow)
+		if (!shadow->unsync)
+			unsync_one(mmu, shadow);
+	return true;
+}
+
+/*
+ * Make leaf @index, which is present, agree with the guest's entry @pte.
+ *
+ * => returns whether it changed. More rights are not granted here: that is a fault's job
+ */
+bool track_sync_entry(struct umbra_mmu *mmu, struct shadow *shadow, unsigned index, uint64_t pte)
+{
+	uint64_t *spte = &shadow->table[index];
+	unsigned has = pte_access(spte_read(spte)), may;
+	umbra_gfn gfn;
+
+	if (!walk_leaf_decode(mmu, shadow->role, pte, &gfn, &may) ||
+	    gfn.n != rmap_gfn(mmu, handle_of(shadow, index)).n || (has ^ may) & ACCESS_U ||
+	    has & ~may & ACCESS_X)
+		shadow_clear_leaf(mmu, shadow, index);
+	else if (has & ~may & ACCESS_W)
+		spte_write(spte, spte_read(spte) & ~PTE_W);
+	else
+		return false;
+	flush_later(mmu);
+	return true;
+}
+
+static uint64_t guest_entry(const uint64_t *entries, unsigned index)
+{
+	return entries ? spte_read(&entries[index]) : 0;
+}
+
+/* Compare a whole table of the last level; returns whether anything had changed. */
+static bool sync_table(struct umbra_mmu *mmu, struct shadow *shadow)
+{
+	int error;
+	uint64_t *entries = walk_table(mmu, shadow->gfn, UMBRA_WANT_PEEK, NULL, &error);
+	bool changed = false;
+
+	mmu->stats.syncs++;
+	for (unsigned i = 0; i < PTE_ENTRIES; i++)
+		if (spte_read(&shadow->table[i]))
+			changed |= track_sync_entry(mmu, shadow, i, guest_entry(entries, i));
+	return changed;
+}
+
+#define PARENTS_FOLLOWED 2
+
+/*
+ * Whether @shadow can be reached from @top. Where a table has many parents (a kernel's, shared
+ * by every process) the answer is yes without looking: then it is only synced too often.
+ */
+static bool is_below(struct umbra_mmu *mmu, struct shadow *shadow, const struct shadow *top)
+{
+	struct rmap_cursor cursor;
+
+	if (shadow == top)
+		return true;
+	if (shadow->role.level >= top->role.level)
+		return false;
+	if (rmap_count(shadow->parents) > PARENTS_FOLLOWED)
+		return true;
+	rmap_for_each(mmu, shadow->parents, &cursor,
+		      h) if (is_below(mmu, handle_shadow(mmu, h), top)) return true;
+	return false;
+}
+
+static struct shadow *unsync_at(struct umbra_mmu *mmu, uint32_t id)
+{
+	return id ? shadow_of(mmu, id) : NULL;
+}
+
+/*
+ * Synchronise every unsync table that can be reached from @top.
+ *
+ * => may flush all vcpus on the way, since a table is protected before it is read; says so
+ */
+bool track_sync_below(struct umbra_mmu *mmu, struct shadow *top, struct flush *flush)
+{
+	struct shadow *shadow, *next;
+	bool protect = false;
+
+	for (shadow = unsync_at(mmu, mmu->unsync); shadow;
+	     shadow = unsync_at(mmu, shadow->unsync_link.next))
+		if (shadow->clean >= TUNING_CLEAN_SYNCS && is_below(mmu, shadow, top))
+			protect |= track_write_protect(mmu, shadow->gfn);
+	if (protect) {
+		flush_all(mmu, flush);
+		flush_commit(mmu, flush);
+	}
+	for (shadow = unsync_at(mmu, mmu->unsync); shadow; shadow = next) {
+		next = unsync_at(mmu, shadow->unsync_link.next);
+		if (!is_below(mmu, shadow, top))
+			continue;
+		if (sync_table(mmu, shadow))
+			shadow->clean = 0;
+		else if (shadow->clean >= TUNING_CLEAN_SYNCS)
+			track_forget_unsync(mmu, shadow);
+		else
+			shadow->clean++;
+	}
+	return protect;
+}
+
+/* The guest's entry @index of a tracked table is @pte now; returns whether pages were zapped. */
+static bool entry_written(struct umbra_mmu *mmu, struct shadow *shadow, unsigned index,
+			  uint64_t pte, struct flush *flush)
+{
+	struct shadow *child;
+	union role role;
+	umbra_gfn gfn;
+
+	if (!(spte_read(&shadow->table[index]) & PTE_P))
+		return false;
+	if (shadow->role.level == 1) {
+		track_sync_entry(mmu, shadow, index, pte);
+		return false;
+	}
+	child = shadow_child(mmu, shadow, index);
+	if (walk_child_key(mmu, shadow, index, pte, &gfn, &role) && child->gfn.n == gfn.n &&
+	    child->role.word == role.word)
+		return false;
+	shadow_unlink(mmu, shadow, index, flush);
+	shadow_zap_orphan(mmu, child, flush);
+	return child->state != SHADOW_USED;
+}
+
+/* A table that nothing leads to, or that is written without being walked, is one no more. */
+static bool is_flooded(const struct shadow *shadow)
+{
+	return (!shadow->roots && !rmap_count(shadow->parents)) ||
+	       shadow->writes > TUNING_FLOOD_WRITES;
+}
+
+/* Let the shadow pages of @gfn follow a write; true: pages were zapped, look again. */
+static bool follow_write(struct umbra_mmu *mmu, umbra_gfn gfn, const uint64_t *entries,
+			 unsigned first, unsigned last, struct flush *flush)
+{
+	for_each_shadow_of (mmu, gfn, shadow) {
+		bool zapped = false;
+
+		if (is_flooded(shadow)) {
+			mmu->stats.shadow_flooded++;
+			shadow_zap_tree(mmu, shadow, flush);
+			return true;
+		}
+		for (unsigned i = first; i <= last && !zapped; i++)
+			zapped = entry_written(mmu, shadow, i, guest_entry(entries, i), flush);
+		if (zapped)
+			return true;
+	}
+	return false;
+}
+
+int umbra_guest_write(struct umbra_mmu *mmu, uint64_t gpa, size_t len)
+{
+	unsigned offset = gpa & (UMBRA_PAGE_SIZE - 1);
+	umbra_gfn gfn = {gpa >> UMBRA_PAGE_SHIFT};
+	struct flush flush = {0};
+	uint64_t *entries;
+	int error;
+
+	if (len > UMBRA_PAGE_SIZE - offset)
+		return UMBRA_EINVAL;
+	if (!len)
+		return 0;
+	port_lock(&mmu->lock);
+	entries = NULL;
+	for_each_shadow_of (mmu, gfn, shadow) {
+		if (!entries) {
+			entries = walk_table(mmu, gfn, UMBRA_WANT_PEEK, NULL, &error);
+			mmu->stats.guest_writes++;
+		}
+		if (shadow->writes < UINT8_MAX)
+			shadow->writes++;
+	}
+	while (follow_write(mmu, gfn, entries, offset / 8, (offset + len - 1) / 8, &flush))
+		;
+	flush_commit(mmu, &flush);
+	port_unlock(&mmu->lock);
+	return 0;
+}
+
+size_t umbra_unprotect(struct umbra_mmu *mmu, umbra_gfn gfn)
+{
+	struct flush flush = {0};
+	struct shadow *shadow;
+	size_t zapped = 0;
+
+	port_lock(&mmu->lock);
+	while ((shadow = shadow_first_of(mmu, gfn))) {
+		shadow_zap(mmu, shadow, &flush);
+		zapped++;
+	}
+	flush_commit(mmu, &flush);
+	port_unlock(&mmu->lock);
+	return zapped;
+}
+
+/*
+ * Only a table of the last level can be unsync, so one entry is all that may be out of date;
+ * what stands above it follows at once.
+ */
+void umbra_invlpg(struct umbra_vcpu *vcpu, uint64_t gva)
+{
+	struct umbra_mmu *mmu = vcpu->mmu;
+	struct flush flush = {0};
+	struct shadow *shadow;
+
+	port_lock(&mmu->lock);
+	mmu->stats.invlpgs++;
+	shadow = vcpu->root && is_paging(vcpu) ? shadow_of(mmu, vcpu->root) : NULL;
+	while (shadow && shadow->role.level > 1) {
+		unsigned index = gva_index(gva, shadow->role.level);
+
+		shadow = spte_read(&shadow->table[index]) & PTE_P ? shadow_child(mmu, shadow, index)
+								  : NULL;
+	}
+	if (shadow && shadow->unsync && spte_read(&shadow->table[gva_index(gva, 1)]) & PTE_P) {
+		int error;
+		uint64_t *entries = walk_table(mmu, shadow->gfn, UMBRA_WANT_PEEK, NULL, &error);
+
+		track_sync_entry(mmu, shadow, gva_index(gva, 1),
+				 guest_entry(entries, gva_index(gva, 1)));
+	}
+	flush_page(vcpu, &flush, gva);
+	flush_commit(mmu, &flush);
+	port_unlock(&mmu->lock);
+}
