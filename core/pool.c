@@ -208,7 +208,7 @@ static uint32_t shadows_at_hand(const struct umbra_mmu *mmu)
 	uint64_t quota = mmu->config.shadow_quota;
 	uint64_t left = used < quota ? quota - used : 0;
 
-	return left < mmu->shadow_free_count ? left : mmu->shadow_free_count;
+	return left < mmu->shadow_free_count ? (uint32_t)left : mmu->shadow_free_count;
 }
 
 /*

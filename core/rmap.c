@@ -63,7 +63,7 @@ static handle head_second(uint64_t head)
 /* Handles in the first descriptor of a chain of @count. */
 static unsigned fill_of(uint64_t count)
 {
-	return (count - 1) % TUNING_DESC_HANDLES + 1;
+	return (unsigned)((count - 1) % TUNING_DESC_HANDLES) + 1;
 }
 
 /* => O(1) */
@@ -272,7 +272,7 @@ handle rmap_first(struct umbra_mmu *mmu, uint64_t head, struct rmap_cursor *curs
 		cursor->left = fill_of(rmap_count(head));
 	} else {
 		cursor->desc = NULL;
-		cursor->left = rmap_count(head);
+		cursor->left = (uint32_t)rmap_count(head);
 		cursor->inline_spte[0] = head_first(head);
 		cursor->inline_spte[1] = head_second(head);
 	}

@@ -53,6 +53,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 #define UMBRA_VERSION_MAJOR 0
 #define UMBRA_VERSION_MINOR 1
@@ -91,7 +92,8 @@ struct umbra_memory {
 /* What backs a gfn. */
 struct umbra_frame {
 	umbra_pfn pfn;
-	bool writable; /* false: sptes of this frame never get the W bit */
+	bool writable; /* false: sptes of this frame never get the W bit; answered to
+			  UMBRA_WANT_WRITE, the access is UMBRA_MMIO */
 };
 
 /* host.frame_get: how the frame is wanted. */
@@ -139,8 +141,11 @@ struct umbra_host {
 	void (*frame_move)(void *ctx, umbra_gfn gfn, umbra_pfn pfn);
 
 	/*
-	 * Make the named vcpus forget, before returning. Called at most once per operation.
-	 * The calling vcpu is named like any other: a flush at its next entry is enough for it.
+	 * Make the named vcpus forget before returning: those that run leave the guest, flush,
+	 * and ask umbra_vcpu_root() before they enter again; for the calling vcpu and those that do
+	 * not run, a flush at the next entry is enough. Called at most once per operation, save
+	 * that an operation which first had to reclaim shadow pages, or to write-protect a table
+	 * before reading it, flushes for that too.
 	 */
 	void (*flush)(void *ctx, const struct umbra_flush *flush);
 };
@@ -306,9 +311,10 @@ void umbra_invlpg(struct umbra_vcpu *vcpu, uint64_t gva);
 
 /*
  * Take away every mapping of @pages pages from @first on, then flush once. On return nothing
- * reaches their frames; the guest's next access faults and asks host.frame_get again. gfns
- * outside slots are skipped. @sptes (may be NULL): how many were dropped. UMBRA_EINVAL: the
- * range wraps around.
+ * reaches their frames; the guest's next access faults and asks host.frame_get again. If their
+ * contents will not come back as they were, say so with umbra_guest_write(): one of them may
+ * be a guest table. gfns outside slots are skipped. @sptes (may be NULL): how many were dropped.
+ * UMBRA_EINVAL: the range wraps around.
  */
 int umbra_drop(struct umbra_mmu *mmu, umbra_gfn first, uint64_t pages, uint64_t *sptes);
 
@@ -374,6 +380,7 @@ struct umbra_audit {
 /* Check every invariant against a full walk. Slow; any time. Returns report->violations. */
 uint64_t umbra_audit(struct umbra_mmu *mmu, struct umbra_audit *report);
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif
