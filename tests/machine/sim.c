@@ -1,0 +1,438 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The machine around the processors: memory and slots, devices, the exit loop that an
+ * embedder would write (enter, #PF, umbra_fault(), obey), and the host's operations. What
+ * umbra answers is compared with the oracle here; what the tables let pass, in sim_check.c.
+ */
+#include "sim.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define TRIES 12u /* entries for one access, until we call it a livelock */
+
+uint64_t sim_random(struct sim *sim, uint64_t below)
+{
+	uint64_t x = sim->random += 0x9e3779b97f4a7c15ull;
+
+	x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ull;
+	x = (x ^ (x >> 27)) * 0x94d049bb133111ebull;
+	return (x ^ (x >> 31)) % below;
+}
+
+void sim_op(struct sim *sim, const char *what, uint64_t a, uint64_t b, uint64_t c)
+{
+	sim->op[sim->ops % SIM_OPS].what = what;
+	sim->op[sim->ops % SIM_OPS].a = a;
+	sim->op[sim->ops % SIM_OPS].b = b;
+	sim->op[sim->ops % SIM_OPS].c = c;
+	sim->ops++;
+}
+
+void sim_fail(struct sim *sim, const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	if (sim->expect_violation) {
+		printf("%s: seen at step %llu, as it must be: ", sim->options.name,
+		       (unsigned long long)sim->step);
+		vprintf(format, args);
+		printf("\n");
+		exit(0);
+	}
+	fflush(stdout);
+	fprintf(stderr, "%s: VIOLATION, seed %llu, step %llu: ", sim->options.name,
+		(unsigned long long)sim->options.seed, (unsigned long long)sim->step);
+	vfprintf(stderr, format, args);
+	fprintf(stderr, "\nlast operations:\n");
+	va_end(args);
+	for (uint64_t i = sim->ops > SIM_OPS ? sim->ops - SIM_OPS : 0; i < sim->ops; i++)
+		fprintf(stderr, "  %s %#llx %#llx %#llx\n", sim->op[i % SIM_OPS].what,
+			(unsigned long long)sim->op[i % SIM_OPS].a,
+			(unsigned long long)sim->op[i % SIM_OPS].b,
+			(unsigned long long)sim->op[i % SIM_OPS].c);
+	exit(1);
+}
+
+/* ------------------------------------------------------------------ memory */
+
+struct sim_slot *sim_slot_of(struct sim *sim, uint64_t gpa)
+{
+	for (unsigned i = 0; i < SIM_SLOTS; i++)
+		if (sim->slot[i].present && (gpa >> 12) - sim->slot[i].first < sim->slot[i].pages)
+			return &sim->slot[i];
+	return NULL;
+}
+
+uint64_t sim_word(struct sim *sim, uint64_t gpa)
+{
+	return sim_slot_of(sim, gpa) ? sim->mirror[gpa / 8] : ~0ull;
+}
+
+int sim_slot_add(struct sim *sim, uint32_t id, uint64_t first, uint64_t pages, uint32_t flags)
+{
+	const struct umbra_slot slot = {.id = id, .flags = flags, .first = {first}, .pages = pages};
+	int error = umbra_slot_add(sim->mmu, &slot);
+
+	sim_op(sim, "slot add: id, first, pages", id, first, pages);
+	if (!error)
+		sim->slot[id] = (struct sim_slot){true, flags, first, pages};
+	return error;
+}
+
+/* The contents of the slot's memory stay, for another slot to show. */
+void sim_slot_delete(struct sim *sim, uint32_t id)
+{
+	struct sim_slot *slot = &sim->slot[id];
+
+	sim_op(sim, "slot delete", id, slot->first, slot->pages);
+	if (umbra_slot_delete(sim->mmu, id))
+		sim_fail(sim, "slot %u cannot be deleted", id);
+	slot->present = false;
+	sim_check_revoked(sim, slot->first, slot->pages);
+	sim_mirror_forget(sim, slot->first, slot->pages);
+}
+
+/* Into arena and mirror. */
+static void store(struct sim *sim, uint64_t gpa, const void *bytes, size_t len)
+{
+	unsigned char *page = arena_page(sim->arena, (umbra_gfn){gpa >> 12});
+
+	if (!page)
+		sim_fail(sim, "the arena has too few frames");
+	memcpy(page + (gpa & 0xfff), bytes, len);
+	for (uint64_t at = gpa & ~7ull; at < gpa + len; at += 8) {
+		uint64_t word = sim->mirror[at / 8];
+
+		for (unsigned i = 0; i < 8; i++)
+			if (at + i >= gpa && at + i < gpa + len)
+				((unsigned char *)&word)[i] =
+				    ((const unsigned char *)bytes)[at + i - gpa];
+		sim_mirror_write(sim, at, word);
+	}
+}
+
+void sim_device_write(struct sim *sim, uint64_t gpa, const void *bytes, size_t len)
+{
+	if (!sim_slot_of(sim, gpa))
+		return;
+	store(sim, gpa, bytes, len);
+	sim->write_calls++;
+	if (sim->break_write && sim->write_calls % sim->break_write == 0)
+		sim->broken++;
+	else if (umbra_guest_write(sim->mmu, gpa, len))
+		sim_fail(sim, "umbra_guest_write refuses %#llx, %zu", (unsigned long long)gpa, len);
+}
+
+/* ------------------------------------------------------------------ the guest's registers */
+
+int sim_paging_set(struct sim_cpu *cpu, const struct umbra_paging *paging)
+{
+	struct sim *sim = cpu->sim;
+	int error;
+
+	sim_op(sim, "set paging: cpu, cr3, cr0", cpu->number, paging->cr3, paging->cr0);
+	error = umbra_vcpu_set_paging(cpu->vcpu, paging);
+	if (error)
+		return error;
+	cpu->paging = *paging;
+	cpu->flushed_all = ++sim->now;
+	return 0;
+}
+
+void sim_invlpg(struct sim_cpu *cpu, uint64_t gva)
+{
+	unsigned at = cpu->invlpgs++ % SIM_INVLPGS;
+
+	sim_op(cpu->sim, "invlpg: cpu, gva", cpu->number, gva, 0);
+	umbra_invlpg(cpu->vcpu, gva);
+	cpu->invlpg[at].gva = gva;
+	cpu->invlpg[at].when = ++cpu->sim->now;
+}
+
+/* ------------------------------------------------------------------ the exit loop */
+
+static bool has_no_memory(struct sim *sim, const struct ref_result *result)
+{
+	for (unsigned i = 0; i < result->depth; i++)
+		if (!sim_slot_of(sim, result->path[i].gpa))
+			return true;
+	return false;
+}
+
+/* Compare an answer with what the oracle said before umbra was asked. */
+static void judge(struct sim_cpu *cpu, uint64_t gva, struct ref_access access,
+		  const struct ref_result *ref, const struct umbra_answer *answer, bool fault)
+{
+	struct sim *sim = cpu->sim;
+	const struct sim_slot *slot = sim_slot_of(sim, ref->gpa);
+	bool starved = answer->verdict == UMBRA_RETRY || answer->verdict == UMBRA_NOMEM;
+	bool same = answer->gpa == ref->gpa;
+	bool good;
+
+	if (ref->kind == REF_OK)
+		sim_check_bits(sim, ref, !starved);
+	if (starved) {
+		good = sim->shortage;
+	} else if (ref->kind == REF_GP) {
+		good = answer->verdict == UMBRA_INJECT;
+	} else if (ref->kind == REF_FAULT) {
+		good = answer->verdict == UMBRA_INJECT && answer->error_code == ref->error_code;
+	} else if (has_no_memory(sim, ref) || !slot ||
+		   (access.write && slot->flags & UMBRA_SLOT_READONLY)) {
+		good = answer->verdict == UMBRA_MMIO && same;
+	} else {
+		good = answer->verdict == UMBRA_RESUME && (fault || same);
+		if (fault && access.write && answer->verdict == UMBRA_EMULATE)
+			good = same;
+	}
+	if (!good)
+		sim_fail(sim,
+			 "cpu %u, %s%s%s%s of gva %#llx: verdict %d, code %#x, gpa %#llx; the "
+			 "oracle says %s, code %#x, gpa %#llx%s",
+			 cpu->number, fault ? "" : "translation for ", access.user ? "user " : "",
+			 access.write   ? "write"
+			 : access.fetch ? "fetch"
+					: "read",
+			 cpu->ac ? " (AC)" : "", (unsigned long long)gva, answer->verdict,
+			 answer->error_code, (unsigned long long)answer->gpa,
+			 ref->kind == REF_OK      ? "ok"
+			 : ref->kind == REF_FAULT ? "#PF"
+						  : "#GP",
+			 ref->error_code, (unsigned long long)ref->gpa, slot ? "" : ", no slot");
+}
+
+static uint32_t code_of(const struct sim_cpu *cpu, struct ref_access access)
+{
+	return (access.write ? UMBRA_PF_W : 0) | (access.user ? UMBRA_PF_U : 0) |
+	       (access.fetch ? UMBRA_PF_I : 0) | (cpu->ac ? UMBRA_PF_AC : 0);
+}
+
+void sim_translate(struct sim_cpu *cpu, uint64_t gva, struct ref_access access)
+{
+	struct ref_result ref = sim_ref(cpu, gva, access);
+	struct umbra_answer answer;
+
+	sim_op(cpu->sim, "translate: cpu, gva, code", cpu->number, gva, code_of(cpu, access));
+	answer = umbra_translate(cpu->vcpu, gva, code_of(cpu, access));
+	judge(cpu, gva, access, &ref, &answer, false);
+}
+
+/* The access passed: move the data, in the arena and in the mirror. */
+static void transfer(struct sim_cpu *cpu, uint64_t gva, struct ref_access access, uint64_t hpa,
+		     uint64_t *word)
+{
+	struct sim *sim = cpu->sim;
+	uint64_t gpa = sim_check_access(cpu, gva, access, hpa);
+	uint64_t *at = arena_word(sim->arena, hpa);
+
+	if (access.write) {
+		*at = *word;
+		sim_mirror_write(sim, gpa, *word);
+		sim->count.stores++;
+		return;
+	}
+	if (*at != sim->mirror[gpa / 8])
+		sim_fail(sim, "cpu %u reads %#llx at gpa %#llx; written was %#llx", cpu->number,
+			 (unsigned long long)*at, (unsigned long long)gpa,
+			 (unsigned long long)sim->mirror[gpa / 8]);
+	*word = *at;
+}
+
+/* Carry out an instruction that umbra wants emulated; false: enter again instead. */
+static bool emulate(struct sim_cpu *cpu, uint64_t gpa, const uint64_t *word)
+{
+	struct sim *sim = cpu->sim;
+
+	sim->count.emulated++;
+	if (sim_random(sim, 4)) {
+		sim_device_write(sim, gpa, word, sizeof(*word));
+		return true;
+	}
+	sim_op(sim, "unprotect: gfn", gpa >> 12, 0, 0);
+	if (!umbra_unprotect(sim->mmu, (umbra_gfn){gpa >> 12}))
+		sim_fail(sim, "EMULATE at gpa %#llx, which nothing tracks",
+			 (unsigned long long)gpa);
+	return false;
+}
+
+enum sim_outcome sim_access(struct sim_cpu *cpu, uint64_t gva, struct ref_access access,
+			    uint64_t *word, uint32_t *code)
+{
+	struct sim *sim = cpu->sim;
+	struct umbra_answer answer = {.verdict = UMBRA_RESUME};
+
+	gva &= ~7ull;
+	if (!(cpu->paging.cr0 & REF_CR0_PG))
+		gva &= 0xffffffff;
+	sim_op(sim,
+	       access.write   ? "write: cpu, gva, value"
+	       : access.fetch ? "fetch: cpu, gva, user"
+			      : "read: cpu, gva, user",
+	       cpu->number, gva, access.write ? *word : access.user);
+	for (unsigned try = 0; try < TRIES; try++) {
+		struct ref_result ref;
+		uint64_t hpa;
+		uint32_t hw_code;
+
+		if (sim_cpu_enter(cpu)) {
+			if (!sim->shortage)
+				sim_fail(sim, "no root");
+			return SIM_STARVED;
+		}
+		if (sim_cpu_translate(cpu, gva, access, &hpa, &hw_code)) {
+			transfer(cpu, gva, access, hpa, word);
+			return SIM_DONE;
+		}
+		sim->count.faults++;
+		ref = sim_ref(cpu, gva, access);
+		answer = umbra_fault(cpu->vcpu, gva, hw_code | (cpu->ac ? UMBRA_PF_AC : 0));
+		judge(cpu, gva, access, &ref, &answer, true);
+		switch (answer.verdict) {
+		case UMBRA_RESUME:
+			break;
+		case UMBRA_INJECT:
+			sim->count.injected++;
+			*code = answer.error_code;
+			return SIM_FAULT;
+		case UMBRA_MMIO:
+			sim->count.mmio++;
+			return SIM_MMIO;
+		case UMBRA_EMULATE:
+			if (emulate(cpu, answer.gpa, word))
+				return SIM_DONE;
+			break;
+		case UMBRA_RETRY:
+			break;
+		case UMBRA_NOMEM:
+			return SIM_STARVED;
+		}
+	}
+	if (answer.verdict == UMBRA_RETRY && sim->shortage)
+		return SIM_STARVED;
+	sim_fail(sim, "livelock: cpu %u, gva %#llx, %u entries, last verdict %d", cpu->number,
+		 (unsigned long long)gva, TRIES, answer.verdict);
+}
+
+/* ------------------------------------------------------------------ the host's operations */
+
+/* Nothing may map the range now, nor count as mapping it. */
+static void check_dropped(struct sim *sim, uint64_t first, uint64_t pages)
+{
+	sim_check_revoked(sim, first, pages);
+	for (uint64_t gfn = first; gfn < first + pages; gfn++) {
+		uint64_t left = 0;
+		int error = umbra_rmap_count(sim->mmu, (umbra_gfn){gfn}, &left);
+
+		if (error != (sim_slot_of(sim, gfn << 12) ? 0 : UMBRA_ENOENT) || left)
+			sim_fail(sim, "gfn %#llx: %llu sptes after a drop, error %d",
+				 (unsigned long long)gfn, (unsigned long long)left, error);
+	}
+}
+
+void sim_drop(struct sim *sim, uint64_t first, uint64_t pages, enum sim_drop how)
+{
+	uint64_t before = 0, dropped = 0;
+
+	sim_op(sim, "drop: first, pages, how", first, pages, how);
+	for (uint64_t gfn = first; gfn < first + pages; gfn++) {
+		uint64_t sptes = 0;
+
+		umbra_rmap_count(sim->mmu, (umbra_gfn){gfn}, &sptes);
+		before += sptes;
+	}
+	if (umbra_drop(sim->mmu, (umbra_gfn){first}, pages, &dropped) || dropped != before)
+		sim_fail(sim, "drop took %llu of %llu sptes", (unsigned long long)dropped,
+			 (unsigned long long)before);
+	check_dropped(sim, first, pages);
+	for (uint64_t gfn = first; gfn < first + pages; gfn++) {
+		if (!sim_slot_of(sim, gfn << 12))
+			continue;
+		if (how == SIM_SWAP) {
+			arena_frame_swap(sim->arena, (umbra_gfn){gfn});
+		} else if (how == SIM_DISCARD) {
+			static const unsigned char zero[4096];
+
+			/* To the guest that is a write of zeros, by the host. */
+			store(sim, gfn << 12, zero, sizeof(zero));
+			if (umbra_guest_write(sim->mmu, gfn << 12, sizeof(zero)))
+				sim_fail(sim, "umbra_guest_write refuses a page");
+			umbra_drop(sim->mmu, (umbra_gfn){gfn}, 1, NULL);
+			arena_frame_discard(sim->arena, (umbra_gfn){gfn});
+		}
+	}
+}
+
+void sim_remap(struct sim *sim, uint64_t gfn)
+{
+	uint64_t before = 0, dropped = 0;
+	umbra_pfn pfn, now;
+	int error;
+
+	sim_op(sim, "remap: gfn", gfn, 0, 0);
+	if (arena_frame_reserve(sim->arena, &pfn))
+		return;
+	umbra_rmap_count(sim->mmu, (umbra_gfn){gfn}, &before);
+	error = umbra_remap(sim->mmu, (umbra_gfn){gfn}, pfn, &dropped);
+	if (error != (sim_slot_of(sim, gfn << 12) ? 0 : UMBRA_ENOENT))
+		sim_fail(sim, "remap of gfn %#llx: %d", (unsigned long long)gfn, error);
+	if (error) {
+		arena_frame_release(sim->arena, pfn);
+		return;
+	}
+	if (dropped != before || !arena_frame_of(sim->arena, (umbra_gfn){gfn}, &now) ||
+	    now.n != pfn.n)
+		sim_fail(sim, "remap of gfn %#llx dropped %llu of %llu, or did not move it",
+			 (unsigned long long)gfn, (unsigned long long)dropped,
+			 (unsigned long long)before);
+	check_dropped(sim, gfn, 1);
+}
+
+/* ------------------------------------------------------------------ life */
+
+struct sim *sim_create(const struct sim_options *options)
+{
+	struct sim *sim = calloc(1, sizeof(*sim));
+	const struct arena_options arena_options = {
+	    .gfns = options->gfns,
+	    .frames = options->gfns + 64,
+	    .high = 256ull << 20,
+	    .low = 1u << 20,
+	    .seed = options->seed,
+	    .flush = sim_flush,
+	    .flush_ctx = sim,
+	};
+	struct umbra_host host;
+
+	if (!sim)
+		abort();
+	sim->options = *options;
+	sim->random = options->seed;
+	sim->mirror = calloc(options->gfns, 4096);
+	if (!sim->mirror || arena_create(&arena_options, &sim->arena))
+		abort();
+	failing_init(&sim->failing, &arena_host, sim->arena, &host);
+	if (umbra_mmu_create(&host, &sim->failing, &options->config, &sim->mmu))
+		sim_fail(sim, "no MMU");
+	for (unsigned i = 0; i < SIM_CPUS; i++) {
+		sim->cpu[i].sim = sim;
+		sim->cpu[i].number = i;
+		if (umbra_vcpu_create(sim->mmu, i, &sim->cpu[i].vcpu))
+			sim_fail(sim, "no vcpu");
+	}
+	return sim;
+}
+
+void sim_destroy(struct sim *sim)
+{
+	umbra_mmu_destroy(sim->mmu);
+	if (arena_in_use(sim->arena) || sim->failing.allocs != sim->failing.frees)
+		sim_fail(sim, "%llu bytes leaked", (unsigned long long)arena_in_use(sim->arena));
+	arena_destroy(sim->arena);
+	free(sim->mirror);
+	free(sim->change);
+	free(sim);
+}

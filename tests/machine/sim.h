@@ -1,0 +1,231 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The user-space machine: simulated processors that run on umbra's shadow tables as hardware
+ * would, and that believe nothing.
+ *
+ *     op (random.c, hostile.c ...) -> sim_access() -> sim_cpu.c: TLB, paging-structure cache,
+ *                                          |           shadow tables in the arena
+ *                                          v
+ *                                     sim_check.c: was that access allowed to pass?
+ *                                          |       asks tests/ref about the *mirror*
+ *                                          v
+ *                                     sim.c: umbra_fault() and what its verdict asks for;
+ *                                            slots, devices, host operations
+ *
+ * The mirror is a second copy of guest memory, kept by following each store's guest-physical
+ * address. The oracle reads the mirror, never the arena: a store that went to a wrong frame, a
+ * page that was lost when it moved, an A bit that umbra set without need, all show as a
+ * difference between the two.
+ *
+ * Stale translations. The caches of a processor lose what a flush callback names, never
+ * more. What they let through must be right now, or could have been right at some time since
+ * the guest last flushed that address on that processor: sim_check.c keeps every value that
+ * a guest word had since then, and walks over all combinations (real processors mix old
+ * upper entries with new lower ones). What the *host* took away may never be seen again:
+ * an entry is only good while its frame is that gfn's frame.
+ *
+ * Any violation prints the seed, the step and the last operations, and ends the program.
+ */
+#ifndef SIM_H
+#define SIM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <umbra/umbra.h>
+
+#include "arena.h"
+#include "failing.h"
+#include "ref.h"
+
+#define SIM_CPUS    3u
+#define SIM_SLOTS   8u
+#define SIM_TLB     192u
+#define SIM_CACHE   64u
+#define SIM_INVLPGS 64u
+#define SIM_OPS     48u
+
+struct sim_tlb_entry {
+	uint64_t gva; /* of the page */
+	uint64_t size;
+	uint64_t hpa;
+	uint64_t gfn; /* whose frame that was when the entry was made */
+	bool valid, writable, user, no_execute, dirty;
+};
+
+/* A cached upper-level entry: the table that translates @gva's region at @level. */
+struct sim_cache_entry {
+	uint64_t gva;
+	uint64_t table; /* hpa */
+	unsigned level; /* of the table */
+	bool valid, writable, user, no_execute;
+};
+
+struct sim_cpu {
+	struct sim *sim;
+	struct umbra_vcpu *vcpu;
+	unsigned number;
+	struct umbra_paging paging;
+	bool ac;
+	struct umbra_root root; /* of the current entry */
+
+	struct sim_tlb_entry tlb[SIM_TLB];
+	struct sim_cache_entry cache[SIM_CACHE];
+
+	/* What the guest flushed, and when: its own CR writes, its last INVLPGs. */
+	uint64_t flushed_all;
+	struct {
+		uint64_t gva, when;
+	} invlpg[SIM_INVLPGS];
+	unsigned invlpgs;
+};
+
+struct sim_slot {
+	bool present;
+	uint32_t flags;
+	uint64_t first, pages;
+};
+
+/* A guest word that changed: it was @old until @when. */
+struct sim_change {
+	uint64_t gpa, old, when;
+};
+
+struct sim_options {
+	const char *name; /* of the test, for messages */
+	uint64_t seed;
+	uint64_t gfns;
+	struct umbra_config config;
+};
+
+struct sim {
+	struct sim_options options;
+	uint64_t random;
+	struct arena *arena;
+	struct failing failing;
+	struct umbra_mmu *mmu;
+	struct sim_cpu cpu[SIM_CPUS];
+	struct sim_slot slot[SIM_SLOTS]; /* the index is the id */
+	uint64_t *mirror;                /* gfns * 512 words */
+
+	uint64_t now;
+	struct sim_change *change;
+	size_t changes, changes_room;
+
+	/* Sabotage, to show that violations are seen: each n-th one is ignored. 0: none. */
+	unsigned break_flush;
+	unsigned break_write; /* umbra_guest_write() calls */
+	uint64_t broken;
+	uint64_t flush_calls, write_calls;
+	int expect_violation; /* leave with status 0 at a violation */
+
+	bool shortage; /* the host may fail: NOMEM and RETRY are fine */
+
+	uint64_t step;
+	struct {
+		const char *what;
+		uint64_t a, b, c;
+	} op[SIM_OPS];
+	uint64_t ops;
+	struct {
+		uint64_t hits, walks, faults, stale, checks, injected, mmio, emulated, stores;
+	} count;
+};
+
+enum sim_outcome {
+	SIM_DONE,   /* the access was made */
+	SIM_FAULT,  /* the guest got a #PF */
+	SIM_MMIO,   /* no memory there */
+	SIM_STARVED /* the host had no memory (sim->shortage) */
+};
+
+/* ---- sim.c ---- */
+
+struct sim *sim_create(const struct sim_options *options);
+
+/* Also checks that nothing leaked. */
+void sim_destroy(struct sim *sim);
+
+uint64_t sim_random(struct sim *sim, uint64_t below);
+void sim_op(struct sim *sim, const char *what, uint64_t a, uint64_t b, uint64_t c);
+_Noreturn void sim_fail(struct sim *sim, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+struct sim_slot *sim_slot_of(struct sim *sim, uint64_t gpa);
+int sim_slot_add(struct sim *sim, uint32_t id, uint64_t first, uint64_t pages, uint32_t flags);
+void sim_slot_delete(struct sim *sim, uint32_t id);
+
+/* A device or loader writes @len bytes that do not cross a page; then umbra_guest_write(). */
+void sim_device_write(struct sim *sim, uint64_t gpa, const void *bytes, size_t len);
+
+/* Read guest memory; all ones where there is none. */
+uint64_t sim_word(struct sim *sim, uint64_t gpa);
+
+/* The guest's MOV to CR and WRMSR EFER; INVLPG. */
+int sim_paging_set(struct sim_cpu *cpu, const struct umbra_paging *paging);
+void sim_invlpg(struct sim_cpu *cpu, uint64_t gva);
+
+/*
+ * One aligned 8-byte access of the guest: *word is stored, or loaded. *code: of the #PF.
+ * umbra's answers are compared with the oracle's on the way.
+ */
+enum sim_outcome sim_access(struct sim_cpu *cpu, uint64_t gva, struct ref_access access,
+			    uint64_t *word, uint32_t *code);
+
+/* umbra_translate(), compared with the oracle. */
+void sim_translate(struct sim_cpu *cpu, uint64_t gva, struct ref_access access);
+
+enum sim_drop {
+	SIM_KEEP,    /* only the mappings go */
+	SIM_SWAP,    /* the contents move to another frame */
+	SIM_DISCARD, /* the contents are lost */
+};
+void sim_drop(struct sim *sim, uint64_t first, uint64_t pages, enum sim_drop how);
+void sim_remap(struct sim *sim, uint64_t gfn);
+
+/* ---- sim_cpu.c ---- */
+
+/* umbra's flush callback; @ctx is the sim. */
+void sim_flush(void *ctx, const struct umbra_flush *flush);
+
+/* Translate as hardware does; false: #PF with *code. */
+bool sim_cpu_translate(struct sim_cpu *cpu, uint64_t gva, struct ref_access access, uint64_t *hpa,
+		       uint32_t *code);
+
+/* A processor may fill its TLB at any time. */
+void sim_cpu_speculate(struct sim_cpu *cpu, uint64_t gva);
+
+/* Enter the guest: ask for the root and look at it. UMBRA_ENOMEM. */
+int sim_cpu_enter(struct sim_cpu *cpu);
+
+/* ---- sim_check.c ---- */
+
+struct ref_cpu sim_ref_cpu(const struct sim_cpu *cpu);
+struct ref_result sim_ref(struct sim_cpu *cpu, uint64_t gva, struct ref_access access);
+
+/* Change a guest word in the mirror, and remember the old value. */
+void sim_mirror_write(struct sim *sim, uint64_t gpa, uint64_t word);
+
+/* The words of gfns first..first+pages-1 can no longer be seen stale. */
+void sim_mirror_forget(struct sim *sim, uint64_t first, uint64_t pages);
+
+/* The access passed and reached @hpa: returns the gpa, or fails. */
+uint64_t sim_check_access(struct sim_cpu *cpu, uint64_t gva, struct ref_access access,
+			  uint64_t hpa);
+
+/* umbra answered: take over the accessed and dirty bits that were due (and no others). */
+void sim_check_bits(struct sim *sim, const struct ref_result *due, bool must);
+
+/* No TLB entry leads to gfns first..first+pages-1. */
+void sim_check_revoked(struct sim *sim, uint64_t first, uint64_t pages);
+
+void sim_check_tlbs(struct sim *sim);   /* each entry's frame is still its gfn's */
+void sim_check_mirror(struct sim *sim); /* arena and mirror are the same */
+void sim_check_tables(struct sim *sim); /* no leaf leads outside slots */
+void sim_check_audit(struct sim *sim);
+
+/* What the shadow tables would let pass at @gva now, on every cpu, is right. */
+void sim_check_gva(struct sim *sim, uint64_t gva);
+
+#endif
