@@ -15,6 +15,7 @@ struct audit {
 	struct umbra_audit *report;
 	uint64_t gfn; /* what is being looked at, for the report */
 	uint64_t spte;
+	uint64_t implied; /* bits taken as set in the guest's table */
 	uint64_t leaves, tables;  /* entries present */
 	uint64_t chained, linked; /* sptes in chains of gfns, of parents */
 	uint64_t descs;
@@ -73,7 +74,8 @@ static void check_leaf(struct audit *audit, struct shadow *shadow, unsigned inde
 	if (shadow->role.direct)
 		wanted.n = shadow->gfn.n + index;
 	else if (!check(audit,
-			entries && walk_leaf_decode(mmu, shadow->role, spte_read(&entries[index]),
+			entries && walk_leaf_decode(mmu, shadow->role,
+						    spte_read(&entries[index]) | audit->implied,
 						    &wanted, &may),
 			2, "a leaf stands where the guest maps nothing"))
 		return;
@@ -100,7 +102,8 @@ static void check_table(struct audit *audit, struct shadow *shadow, unsigned ind
 	check(audit, (audit->spte & PTE_ADDRESS) == child->hpa, 5,
 	      "an entry leads elsewhere than its parent chain says");
 	check(audit,
-	      walk_child_key(mmu, shadow, index, entries ? spte_read(&entries[index]) : 0, &gfn,
+	      walk_child_key(mmu, shadow, index,
+			     entries ? spte_read(&entries[index]) | audit->implied : 0, &gfn,
 			     &role) &&
 		  gfn.n == child->gfn.n && role.word == child->role.word,
 	      5, "an entry leads to a page of another gfn or role");
@@ -121,7 +124,7 @@ static void check_shadow(struct audit *audit, struct shadow *shadow)
 		roots += mmu->vcpu[i] && mmu->vcpu[i]->root == shadow->id;
 	check(audit, roots == shadow->roots, 6, "a count of roots is wrong");
 	if (!shadow->role.direct)
-		entries = walk_table(mmu, shadow->gfn, UMBRA_WANT_PEEK, NULL, &error);
+		entries = walk_table(mmu, shadow->gfn, UMBRA_WANT_PEEK, &audit->implied, &error);
 	for (unsigned i = 0; i < PTE_ENTRIES; i++) {
 		audit->spte = spte_read(&shadow->table[i]);
 		if (!(audit->spte & PTE_P)) {

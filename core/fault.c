@@ -153,24 +153,25 @@ static bool leaf_set(struct fault *fault, struct shadow *shadow, uint64_t value)
 
 /* The gfn and rights that entry @index of a last-level table would map; false: nothing. */
 static bool neighbour(struct umbra_mmu *mmu, const struct shadow *shadow, unsigned index,
-		      const uint64_t *entries, umbra_gfn *gfn, unsigned *rights)
+		      const uint64_t *entries, uint64_t implied, umbra_gfn *gfn, unsigned *rights)
 {
 	if (!shadow->role.direct)
-		return walk_leaf_decode(mmu, shadow->role, spte_read(&entries[index]), gfn, rights);
+		return walk_leaf_decode(mmu, shadow->role, spte_read(&entries[index]) | implied,
+					gfn, rights);
 	gfn->n = shadow->gfn.n + index;
 	*rights = shadow->role.access;
 	return true;
 }
 
 static void prefetch_one(struct umbra_mmu *mmu, struct shadow *shadow, unsigned index,
-			 const uint64_t *entries)
+			 const uint64_t *entries, uint64_t implied)
 {
 	struct umbra_frame frame;
 	struct slot *slot;
 	unsigned rights;
 	umbra_gfn gfn;
 
-	if (!neighbour(mmu, shadow, index, entries, &gfn, &rights))
+	if (!neighbour(mmu, shadow, index, entries, implied, &gfn, &rights))
 		return;
 	slot = slot_find(mmu, gfn);
 	if (!slot || !slot_head_find(mmu, slot, gfn, 1) ||
@@ -188,19 +189,19 @@ static void prefetch(struct umbra_mmu *mmu, struct shadow *shadow, unsigned inde
 {
 	unsigned count = mmu->config.prefetch + 1;
 	unsigned first = index / count * count;
-	uint64_t *entries = NULL;
+	uint64_t *entries = NULL, implied = 0;
 	int error;
 
 	if (count == 1)
 		return;
 	if (!shadow->role.direct) {
-		entries = walk_table(mmu, shadow->gfn, UMBRA_WANT_PEEK, NULL, &error);
+		entries = walk_table(mmu, shadow->gfn, UMBRA_WANT_PEEK, &implied, &error);
 		if (!entries)
 			return;
 	}
 	for (unsigned i = first; i < first + count && i < PTE_ENTRIES; i++)
 		if (!(spte_read(&shadow->table[i]) & PTE_P))
-			prefetch_one(mmu, shadow, i, entries);
+			prefetch_one(mmu, shadow, i, entries, implied);
 }
 
 /* The walk succeeded: map it, unless .again says to walk first. */

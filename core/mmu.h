@@ -347,7 +347,7 @@ struct umbra_answer walk_guest(struct umbra_vcpu *vcpu, uint64_t gva, uint32_t e
 			       struct walk *walk);
 bool walk_leaf_decode(const struct umbra_mmu *mmu, union role role, uint64_t pte, umbra_gfn *gfn,
 		      unsigned *access);
-uint64_t *walk_table(struct umbra_mmu *mmu, umbra_gfn gfn, enum umbra_want want, bool *writable,
+uint64_t *walk_table(struct umbra_mmu *mmu, umbra_gfn gfn, enum umbra_want want, uint64_t *implied,
 		     int *error);
 bool walk_child_key(const struct umbra_mmu *mmu, const struct shadow *shadow, unsigned index,
 		    uint64_t pte, umbra_gfn *gfn, union role *role);

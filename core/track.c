@@ -122,22 +122,24 @@ bool track_sync_entry(struct umbra_mmu *mmu, struct shadow *shadow, unsigned ind
 	return true;
 }
 
-static uint64_t guest_entry(const uint64_t *entries, unsigned index)
+static uint64_t guest_entry(const uint64_t *entries, uint64_t implied, unsigned index)
 {
-	return entries ? spte_read(&entries[index]) : 0;
+	return entries ? spte_read(&entries[index]) | implied : 0;
 }
 
 /* Compare a whole table of the last level; returns whether anything had changed. */
 static bool sync_table(struct umbra_mmu *mmu, struct shadow *shadow)
 {
+	uint64_t implied;
 	int error;
-	uint64_t *entries = walk_table(mmu, shadow->gfn, UMBRA_WANT_PEEK, NULL, &error);
+	uint64_t *entries = walk_table(mmu, shadow->gfn, UMBRA_WANT_PEEK, &implied, &error);
 	bool changed = false;
 
 	mmu->stats.syncs++;
 	for (unsigned i = 0; i < PTE_ENTRIES; i++)
 		if (spte_read(&shadow->table[i]))
-			changed |= track_sync_entry(mmu, shadow, i, guest_entry(entries, i));
+			changed |= track_sync_entry(mmu, shadow, i,
+						    guest_entry(entries, implied, i));
 	return changed;
 }
 
@@ -231,7 +233,7 @@ static bool is_flooded(const struct shadow *shadow)
 
 /* Let the shadow pages of @gfn follow a write; true: pages were zapped, look again. */
 static bool follow_write(struct umbra_mmu *mmu, umbra_gfn gfn, const uint64_t *entries,
-			 unsigned first, unsigned last, struct flush *flush)
+			 uint64_t implied, unsigned first, unsigned last, struct flush *flush)
 {
 	for_each_shadow_of (mmu, gfn, shadow) {
 		bool zapped = false;
@@ -242,7 +244,8 @@ static bool follow_write(struct umbra_mmu *mmu, umbra_gfn gfn, const uint64_t *e
 			return true;
 		}
 		for (unsigned i = first; i <= last && !zapped; i++)
-			zapped = entry_written(mmu, shadow, i, guest_entry(entries, i), flush);
+			zapped = entry_written(mmu, shadow, i, guest_entry(entries, implied, i),
+					       flush);
 		if (zapped)
 			return true;
 	}
@@ -254,7 +257,7 @@ int umbra_guest_write(struct umbra_mmu *mmu, uint64_t gpa, size_t len)
 	unsigned offset = gpa & (UMBRA_PAGE_SIZE - 1);
 	umbra_gfn gfn = {gpa >> UMBRA_PAGE_SHIFT};
 	struct flush flush = {0};
-	uint64_t *entries;
+	uint64_t *entries, implied = 0;
 	int error;
 
 	if (len > UMBRA_PAGE_SIZE - offset)
@@ -265,13 +268,13 @@ int umbra_guest_write(struct umbra_mmu *mmu, uint64_t gpa, size_t len)
 	entries = NULL;
 	for_each_shadow_of (mmu, gfn, shadow) {
 		if (!entries) {
-			entries = walk_table(mmu, gfn, UMBRA_WANT_PEEK, NULL, &error);
+			entries = walk_table(mmu, gfn, UMBRA_WANT_PEEK, &implied, &error);
 			mmu->stats.guest_writes++;
 		}
 		if (shadow->writes < UINT8_MAX)
 			shadow->writes++;
 	}
-	while (follow_write(mmu, gfn, entries, offset / 8, (offset + len - 1) / 8, &flush))
+	while (follow_write(mmu, gfn, entries, implied, offset / 8, (offset + len - 1) / 8, &flush))
 		;
 	flush_commit(mmu, &flush);
 	port_unlock(&mmu->lock);
@@ -314,11 +317,13 @@ void umbra_invlpg(struct umbra_vcpu *vcpu, uint64_t gva)
 								  : NULL;
 	}
 	if (shadow && shadow->unsync && spte_read(&shadow->table[gva_index(gva, 1)]) & PTE_P) {
+		uint64_t implied;
 		int error;
-		uint64_t *entries = walk_table(mmu, shadow->gfn, UMBRA_WANT_PEEK, NULL, &error);
+		uint64_t *entries =
+		    walk_table(mmu, shadow->gfn, UMBRA_WANT_PEEK, &implied, &error);
 
 		track_sync_entry(mmu, shadow, gva_index(gva, 1),
-				 guest_entry(entries, gva_index(gva, 1)));
+				 guest_entry(entries, implied, gva_index(gva, 1)));
 	}
 	flush_page(vcpu, &flush, gva);
 	flush_commit(mmu, &flush);

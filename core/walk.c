@@ -50,20 +50,24 @@ static uint64_t reserved(const struct umbra_mmu *mmu, unsigned level, uint64_t p
 }
 
 /*
- * Where a guest table may be read, and written if *@writable. NULL: *@error says why
+ * Where a guest table may be read, and written if *@implied is 0. NULL: *@error says why
  * (UMBRA_ENOENT: no memory there).
+ *
+ * => *@implied: bits to take as set in each entry. Tables in read-only memory cannot keep A and
+ *    D, so nobody waits for them there
  */
-uint64_t *walk_table(struct umbra_mmu *mmu, umbra_gfn gfn, enum umbra_want want, bool *writable,
+uint64_t *walk_table(struct umbra_mmu *mmu, umbra_gfn gfn, enum umbra_want want, uint64_t *implied,
 		     int *error)
 {
 	struct slot *slot = slot_find(mmu, gfn);
 	struct umbra_frame frame;
 
+	*implied = 0;
 	*error = slot ? mmu->host.frame_get(mmu->ctx, gfn, want, &frame) : UMBRA_ENOENT;
 	if (*error)
 		return NULL;
-	if (writable)
-		*writable = frame.writable && !(slot->flags & UMBRA_SLOT_READONLY);
+	if (!frame.writable || slot->flags & UMBRA_SLOT_READONLY)
+		*implied = PTE_A | PTE_D;
 	return mmu->host.frame_va(mmu->ctx, frame.pfn);
 }
 
@@ -177,16 +181,16 @@ static struct umbra_answer trouble(int error)
 static int step_read(struct umbra_vcpu *vcpu, uint64_t gva, unsigned level, umbra_gfn table,
 		     struct step *step)
 {
-	bool writable;
+	uint64_t implied;
 	int error;
-	uint64_t *entries = walk_table(vcpu->mmu, table, UMBRA_WANT_READ, &writable, &error);
+	uint64_t *entries = walk_table(vcpu->mmu, table, UMBRA_WANT_READ, &implied, &error);
 
 	*step = (struct step){.value = ~0ull};
 	if (entries) {
 		_Atomic uint64_t *pte = (_Atomic uint64_t *)&entries[gva_index(gva, level)];
 
-		step->value = atomic_load_explicit(pte, memory_order_acquire);
-		step->pte = writable ? pte : NULL;
+		step->value = atomic_load_explicit(pte, memory_order_acquire) | implied;
+		step->pte = implied ? NULL : pte;
 	}
 	return error == UMBRA_ENOENT ? 0 : error;
 }
