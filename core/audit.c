@@ -15,7 +15,7 @@ struct audit {
 	struct umbra_audit *report;
 	uint64_t gfn; /* what is being looked at, for the report */
 	uint64_t spte;
-	uint64_t implied; /* bits taken as set in the guest's table */
+	uint64_t implied;         /* bits taken as set in the guest's table */
 	uint64_t leaves, tables;  /* entries present */
 	uint64_t chained, linked; /* sptes in chains of gfns, of parents */
 	uint64_t descs;
@@ -40,7 +40,7 @@ static bool check(struct audit *audit, bool holds, uint32_t invariant, const cha
 /* Whether spte rights @has are within @may, or are the kernel's alone under CR0.WP = 0. */
 static bool is_within(union role role, unsigned has, unsigned may)
 {
-	if (!role.wp && has == ACCESS_W && may & ACCESS_U)
+	if (!role.wp && !(has & ~ACCESS_W) && may & ACCESS_U)
 		return !role.smap;
 	if (!role.wp && !(may & ACCESS_U))
 		may |= ACCESS_W;

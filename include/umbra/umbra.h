@@ -25,8 +25,9 @@
  *   6. to take a page back: umbra_drop() or umbra_remap()
  *
  * Hardware settings that the embedder keeps while the guest runs: CR0.WP = CR0.PG = 1,
- * CR4.PAE = 1, CR4.PCIDE = CR4.LA57 = CR4.PKE = 0, EFER.NXE = 1, CR4.SMEP and CR4.SMAP as
- * the guest has them, and EFER.LMA as struct umbra_root says.
+ * CR4.PAE = 1, CR4.PCIDE = CR4.LA57 = CR4.PKE = 0, EFER.NXE = 1, EFER.LMA as struct
+ * umbra_root says, and CR4.SMEP and CR4.SMAP as the guest has them, but 0 while its paging is
+ * off.
  *
  * Locks. One lock per MMU; umbra takes it, the embedder never sees it.
  *
@@ -261,8 +262,10 @@ enum umbra_verdict {
 	UMBRA_RESUME,  /* mapped: enter the guest again, same instruction */
 	UMBRA_INJECT,  /* the guest's own fault: inject #PF with .error_code, CR2 = the gva */
 	UMBRA_MMIO,    /* .gpa lies in no slot (or: a write to a read-only one): emulate it */
-	UMBRA_EMULATE, /* a write to a tracked guest table at .gpa: emulate the instruction, then
-			  umbra_guest_write(); or umbra_unprotect() and enter again */
+	UMBRA_EMULATE, /* a write that must not go through by itself, to a tracked guest table
+			  at .gpa (or, with CR0.WP = 0 and CR4.SMAP = 1, to a read-only user
+			  page): emulate the instruction, then umbra_guest_write(); or, for a
+			  table, umbra_unprotect() and enter again */
 	UMBRA_RETRY,   /* the host said UMBRA_EAGAIN: enter again later */
 	UMBRA_NOMEM,   /* memory is short: free some, then enter again */
 };
