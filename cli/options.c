@@ -1,0 +1,223 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Options of `umbra run`: parsing and what can be judged without looking at the host's files.
+ */
+#include "options.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <umbra/umbra.h>
+
+#define TIMEOUT_MAX 1e7
+#define STORM_MAX   1000000u
+
+static const char help[] =
+    "usage: umbra run [OPTION...]\n"
+    "\n"
+    "Boot a guest whose every memory access goes through umbra's shadow page tables.\n"
+    "Without --kernel and --initrd: Debian's kernel (fetched once) and umbra's own initramfs.\n"
+    "On a terminal you get a shell in the guest; otherwise the guest runs the workload.\n"
+    "\n"
+    "  --kernel F      64-bit bzImage\n"
+    "  --initrd F      initial RAM disk\n"
+    "  --no-initrd     none, not even umbra's own\n"
+    "  --append S      words to add to the guest kernel's command line\n"
+    "  --cmdline S     a command line in place of the default one\n"
+    "  --memory SIZE   guest memory, with suffix K, M or G (default 1G, at least 64M)\n"
+    "  --quota PAGES   shadow pages at most (default: the hypervisor's choice)\n"
+    "  --storm N       migrate N random guest pages a second (default 100)\n"
+    "  --batch         the workload and then power-off, on a terminal too\n"
+    "  --compare       boot the same guest on plain QEMU first, print both boot times\n"
+    "  --timeout S     stop the guest after S seconds\n"
+    "  --stats F       write the figures to F as JSON\n"
+    "  --qemu F        QEMU to use (default: qemu-system-x86_64)\n"
+    "  --help          this text\n"
+    "\n"
+    "While it runs on a terminal: Ctrl-A x ends it, Ctrl-A s prints statistics,\n"
+    "Ctrl-A Ctrl-A sends Ctrl-A. Exit statuses: umbra(1).\n";
+
+bool options_size(const char *text, uint64_t *bytes)
+{
+	char *end;
+	unsigned shift = 0;
+
+	if (*text < '0' || *text > '9')
+		return false;
+	errno = 0;
+	unsigned long long value = strtoull(text, &end, 10);
+	switch (*end) {
+	case 'K':
+	case 'k':
+		shift = 10;
+		break;
+	case 'M':
+	case 'm':
+		shift = 20;
+		break;
+	case 'G':
+	case 'g':
+		shift = 30;
+		break;
+	case '\0':
+		break;
+	default:
+		return false;
+	}
+	if (errno || (shift && end[1]) || value > UINT64_MAX >> shift)
+		return false;
+	*bytes = (uint64_t)value << shift;
+	return true;
+}
+
+static bool parse_number(const char *text, double low, double high, double *value)
+{
+	char *end;
+
+	if (*text < '0' || *text > '9')
+		return false;
+	*value = strtod(text, &end);
+	return *end == '\0' && *value >= low && *value <= high;
+}
+
+static bool parse_count(const char *text, uint32_t low, uint32_t high, uint32_t *count)
+{
+	double value;
+
+	if (!parse_number(text, low, high, &value) || value != (double)(uint32_t)value)
+		return false;
+	*count = (uint32_t)value;
+	return true;
+}
+
+static enum status parse_memory(const char *text, uint64_t *memory)
+{
+	if (!options_size(text, memory))
+		return complain(STATUS_MEMORY,
+				"--memory %s: not a size; write for example 512M or 1G", text);
+	if (*memory < MEMORY_MIN)
+		return complain(STATUS_MEMORY, "--memory %s: too small; give 64M or more", text);
+	if (*memory > 1ull << 40)
+		return complain(STATUS_MEMORY, "--memory %s: more than 1024G cannot be mapped",
+				text);
+	*memory &= ~0xfffffull;
+	return STATUS_OK;
+}
+
+enum {
+	OPTION_KERNEL = 256,
+	OPTION_INITRD,
+	OPTION_NO_INITRD,
+	OPTION_APPEND,
+	OPTION_CMDLINE,
+	OPTION_MEMORY,
+	OPTION_QUOTA,
+	OPTION_STORM,
+	OPTION_BATCH,
+	OPTION_COMPARE,
+	OPTION_TIMEOUT,
+	OPTION_STATS,
+	OPTION_QEMU,
+	OPTION_HELP,
+};
+
+static const struct option table[] = {
+    {"kernel", required_argument, NULL, OPTION_KERNEL},
+    {"initrd", required_argument, NULL, OPTION_INITRD},
+    {"no-initrd", no_argument, NULL, OPTION_NO_INITRD},
+    {"append", required_argument, NULL, OPTION_APPEND},
+    {"cmdline", required_argument, NULL, OPTION_CMDLINE},
+    {"memory", required_argument, NULL, OPTION_MEMORY},
+    {"quota", required_argument, NULL, OPTION_QUOTA},
+    {"storm", required_argument, NULL, OPTION_STORM},
+    {"batch", no_argument, NULL, OPTION_BATCH},
+    {"compare", no_argument, NULL, OPTION_COMPARE},
+    {"timeout", required_argument, NULL, OPTION_TIMEOUT},
+    {"stats", required_argument, NULL, OPTION_STATS},
+    {"qemu", required_argument, NULL, OPTION_QEMU},
+    {"help", no_argument, NULL, OPTION_HELP},
+    {NULL, 0, NULL, 0},
+};
+
+static enum status parse_one(int option, struct options *options, bool *done)
+{
+	switch (option) {
+	case OPTION_KERNEL:
+		options->kernel = optarg;
+		break;
+	case OPTION_INITRD:
+		options->initrd = optarg;
+		break;
+	case OPTION_NO_INITRD:
+		options->no_initrd = true;
+		break;
+	case OPTION_APPEND:
+		options->append = optarg;
+		break;
+	case OPTION_CMDLINE:
+		options->cmdline = optarg;
+		break;
+	case OPTION_MEMORY:
+		return parse_memory(optarg, &options->memory);
+	case OPTION_QUOTA:
+		if (!parse_count(optarg, UMBRA_QUOTA_MIN, UMBRA_QUOTA_MAX, &options->quota))
+			return complain(STATUS_USAGE, "--quota %s: give %u to %u shadow pages",
+					optarg, UMBRA_QUOTA_MIN, UMBRA_QUOTA_MAX);
+		break;
+	case OPTION_STORM:
+		if (!parse_count(optarg, 0, STORM_MAX, &options->storm))
+			return complain(STATUS_USAGE, "--storm %s: give 0 to %u pages a second",
+					optarg, STORM_MAX);
+		break;
+	case OPTION_BATCH:
+		options->batch = true;
+		break;
+	case OPTION_COMPARE:
+		options->compare = true;
+		break;
+	case OPTION_TIMEOUT:
+		if (!parse_number(optarg, 0.001, TIMEOUT_MAX, &options->timeout))
+			return complain(STATUS_USAGE, "--timeout %s: give a number of seconds",
+					optarg);
+		break;
+	case OPTION_STATS:
+		options->stats = optarg;
+		break;
+	case OPTION_QEMU:
+		options->qemu = optarg;
+		break;
+	case OPTION_HELP:
+		fputs(help, stdout);
+		*done = true;
+		break;
+	default:
+		fputs("`umbra run --help` lists the options\n", stderr);
+		return STATUS_USAGE;
+	}
+	return STATUS_OK;
+}
+
+enum status options_parse(int argc, char **argv, struct options *options, bool *done)
+{
+	int option;
+
+	*options = (struct options){.memory = 1ull << 30, .storm = 100};
+	*done = false;
+	optind = 1;
+	while (!*done && (option = getopt_long(argc, argv, "", table, NULL)) != -1) {
+		enum status status = parse_one(option, options, done);
+		if (status != STATUS_OK)
+			return status;
+	}
+	if (*done)
+		return STATUS_OK;
+	if (optind < argc)
+		return complain(STATUS_USAGE, "\"%s\": no such argument; `umbra run --help` helps",
+				argv[optind]);
+	if (options->initrd && options->no_initrd)
+		return complain(STATUS_USAGE, "--initrd and --no-initrd exclude each other");
+	return STATUS_OK;
+}

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* What `umbra run` was asked for. */
+#ifndef CLI_OPTIONS_H
+#define CLI_OPTIONS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "status.h"
+
+#define MEMORY_MIN (64ull << 20)
+
+struct options {
+	const char *kernel; /* NULL: Debian's */
+	const char *initrd; /* NULL: ours */
+	bool no_initrd;
+	const char *append;  /* after the default words */
+	const char *cmdline; /* instead of the default words; NULL: those */
+	uint64_t memory;     /* bytes */
+	uint32_t quota;      /* shadow pages; 0: the hypervisor's choice */
+	uint32_t storm;      /* migrations a second */
+	bool batch;
+	bool compare;
+	double timeout;    /* seconds; 0: none */
+	const char *stats; /* JSON file or NULL */
+	const char *qemu;
+};
+
+/*
+ * Fill @options in from @argv. STATUS_OK; or a status after a complaint. *@done is set where
+ * there is nothing left to do (--help).
+ */
+enum status options_parse(int argc, char **argv, struct options *options, bool *done);
+
+/* "512M" to bytes. False: not a size. */
+bool options_size(const char *text, uint64_t *bytes);
+
+#endif

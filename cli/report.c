@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Turns the machine page into a table and a JSON file. Reads a copy of the page that nobody writes
+ * any more (report_stats: the live one, a snapshot by nature).
+ */
+#include "report.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "status.h"
+
+static double seconds(const struct umbra_machine *page, uint64_t ticks)
+{
+	return page->tsc_hz ? (double)ticks / (double)page->tsc_hz : 0;
+}
+
+static double ns_per_spte(const struct umbra_machine *page)
+{
+	return page->drop_sptes ? seconds(page, page->drop_tsc) * 1e9 / (double)page->drop_sptes
+				: 0;
+}
+
+/* Buckets up to the last that is not empty. */
+static unsigned histogram_length(const struct umbra_machine *page)
+{
+	unsigned length = UMBRA_HISTOGRAM;
+
+	while (length && page->mmu.rmap_histogram[length - 1] == 0)
+		length--;
+	return length;
+}
+
+static const char *workload_name(const struct umbra_machine *page)
+{
+	return page->workload == 1 ? "ok" : page->workload == 2 ? "failed" : "none";
+}
+
+__attribute__((format(printf, 2, 3))) static void row(const char *name, const char *format, ...)
+{
+	va_list args;
+
+	printf("  %-22s", name);
+	va_start(args, format);
+	vprintf(format, args);
+	va_end(args);
+	putchar('\n');
+}
+
+static void histogram_rows(const struct umbra_machine *page)
+{
+	const uint64_t *bucket = page->mmu.rmap_histogram;
+	unsigned length = histogram_length(page);
+	uint64_t most = 1;
+
+	for (unsigned i = 0; i < length; i++)
+		most = bucket[i] > most ? bucket[i] : most;
+	for (unsigned i = 0; i < length; i++) {
+		char range[32];
+		int bar = (int)(bucket[i] * 40 / most);
+		if (i == 0)
+			snprintf(range, sizeof(range), "1");
+		else
+			snprintf(range, sizeof(range), "%u-%u", 1u << i, (2u << i) - 1);
+		printf("  %-12s%10s%10" PRIu64 " %.*s\n", i ? "" : "chains now", range, bucket[i],
+		       bar, "########################################");
+	}
+}
+
+void report_stats(const struct umbra_machine *page)
+{
+	const struct umbra_stats *mmu = &page->mmu;
+
+	row("exits",
+	    "%" PRIu64 " (#PF %" PRIu64 ", CR %" PRIu64 ", I/O %" PRIu64 ", MSR %" PRIu64
+	    ", interrupts %" PRIu64 ", INVLPG %" PRIu64 ", other %" PRIu64 ")",
+	    page->exits, page->exits_pf, page->exits_cr, page->exits_io, page->exits_msr,
+	    page->exits_intr, page->exits_invlpg, page->exits_other);
+	row("faults", "%" PRIu64 ", %" PRIu64 " for the guest itself", mmu->faults,
+	    mmu->verdicts[UMBRA_INJECT]);
+	row("shadow pages", "%" PRIu64 " now, %" PRIu64 " at the peak, %" PRIu64 " recycled",
+	    mmu->shadow_pages, mmu->shadow_pages_peak, mmu->shadow_reclaimed);
+	row("sptes",
+	    "%" PRIu64 " now; %" PRIu64 " added, %" PRIu64 " removed singly, %" PRIu64
+	    " dropped by chains",
+	    mmu->sptes, mmu->sptes_added, mmu->sptes_removed, mmu->sptes_dropped);
+	row("longest chain", "%" PRIu64, mmu->longest_chain);
+	histogram_rows(page);
+	row("migrations", "%" PRIu64 ", %" PRIu64 " of them of the shared region", page->migrations,
+	    page->migrations_region);
+	if (page->drop_gfns)
+		row("region drops",
+		    "%" PRIu64 " pages, %" PRIu64 " sptes, %.1f ns each; longest %.1f us",
+		    page->drop_gfns, page->drop_sptes, ns_per_spte(page),
+		    seconds(page, page->drop_longest_tsc) * 1e6);
+	row("zaps of everything", "%" PRIu64, page->zaps);
+	row("audits", "%" PRIu64 ", %" PRIu64 " violations", page->audits, page->audit_violations);
+}
+
+void report_table(const struct report *report)
+{
+	printf("\numbra run: %s, %" PRIu64 " MiB\n", report->kernel, report->memory >> 20);
+	row("exit", "%s; workload: %s", report->exit, workload_name(&report->page));
+	if (report->boot_seconds > 0 && report->plain_seconds > 0)
+		row("boot to init", "%.2f s; plain QEMU %.2f s; ratio %.2f", report->boot_seconds,
+		    report->plain_seconds, report->boot_seconds / report->plain_seconds);
+	else if (report->boot_seconds > 0)
+		row("boot to init", "%.2f s", report->boot_seconds);
+	else
+		row("boot to init", "not reached");
+	row("whole run", "%.1f s", report->total_seconds);
+	report_stats(&report->page);
+	fflush(stdout);
+}
+
+static json_t *number(uint64_t value)
+{
+	return json_integer((json_int_t)value);
+}
+
+/* Names of files need not be UTF-8, JSON must. */
+static json_t *string(const char *text)
+{
+	json_t *value = json_string(text);
+
+	return value ? value : json_string("(not UTF-8)");
+}
+
+static json_t *histogram_json(const struct umbra_machine *page)
+{
+	json_t *array = json_array();
+
+	for (unsigned i = 0; i < histogram_length(page); i++)
+		json_array_append_new(array, number(page->mmu.rmap_histogram[i]));
+	return array;
+}
+
+/* A null where there is nothing to tell. */
+static json_t *real_or_null(double value)
+{
+	return value > 0 ? json_real(value) : json_null();
+}
+
+static json_t *guest_json(const struct report *report)
+{
+	double ratio = report->plain_seconds > 0 ? report->boot_seconds / report->plain_seconds : 0;
+
+	return json_pack("{s:o, s:o, s:s, s:s, s:o, s:o, s:o, s:f, s:o}", "kernel",
+			 string(report->kernel), "memory_bytes", number(report->memory), "exit",
+			 report->exit, "workload", workload_name(&report->page), "boot_seconds",
+			 real_or_null(report->boot_seconds), "plain_boot_seconds",
+			 real_or_null(report->plain_seconds), "boot_ratio", real_or_null(ratio),
+			 "total_seconds", report->total_seconds, "message",
+			 string(report->page.message));
+}
+
+static json_t *mmu_json(const struct umbra_machine *page)
+{
+	const struct umbra_stats *mmu = &page->mmu;
+
+	return json_pack(
+	    "{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "faults",
+	    number(mmu->faults), "shadow_pages_peak", number(mmu->shadow_pages_peak),
+	    "longest_chain", number(mmu->longest_chain), "rmap_histogram", histogram_json(page),
+	    "migrations", number(page->migrations), "audits", number(page->audits),
+	    "audit_violations", number(page->audit_violations), "zaps", number(page->zaps),
+	    "shadow_created", number(mmu->shadow_created), "shadow_reclaimed",
+	    number(mmu->shadow_reclaimed), "sptes_added", number(mmu->sptes_added), "sptes_removed",
+	    number(mmu->sptes_removed), "sptes_dropped", number(mmu->sptes_dropped), "syncs",
+	    number(mmu->syncs), "flushes", number(mmu->flushes));
+}
+
+static json_t *exits_json(const struct umbra_machine *page)
+{
+	return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "all",
+			 number(page->exits), "pf", number(page->exits_pf), "cr",
+			 number(page->exits_cr), "io", number(page->exits_io), "msr",
+			 number(page->exits_msr), "intr", number(page->exits_intr), "invlpg",
+			 number(page->exits_invlpg), "other", number(page->exits_other), "emulated",
+			 number(page->emulated), "unprotected", number(page->unprotected));
+}
+
+static json_t *drop_json(const struct umbra_machine *page)
+{
+	return json_pack("{s:o, s:o, s:f, s:f}", "gfns", number(page->drop_gfns), "sptes",
+			 number(page->drop_sptes), "ns_per_spte", ns_per_spte(page), "longest_us",
+			 seconds(page, page->drop_longest_tsc) * 1e6);
+}
+
+bool report_write(const struct report *report, const char *path)
+{
+	char *part = NULL;
+	bool ok = false;
+	json_t *root = json_pack("{s:o, s:o, s:o, s:o}", "guest", guest_json(report), "mmu",
+				 mmu_json(&report->page), "drop", drop_json(&report->page), "exits",
+				 exits_json(&report->page));
+
+	if (asprintf(&part, "%s.XXXXXX", path) < 0)
+		part = NULL;
+	int fd = part && root ? mkstemp(part) : -1;
+	if (fd >= 0) {
+		ok = fchmod(fd, 0644) == 0 &&
+		     json_dumpfd(root, fd, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) == 0 &&
+		     write(fd, "\n", 1) == 1;
+		ok = close(fd) == 0 && ok && rename(part, path) == 0;
+		if (!ok)
+			unlink(part);
+	}
+	if (!ok)
+		complain(STATUS_ERROR, "cannot write %s: %s", path, strerror(errno));
+	json_decref(root);
+	free(part);
+	return ok;
+}

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* What a run amounted to: the table on the terminal and the JSON file. */
+#ifndef CLI_REPORT_H
+#define CLI_REPORT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <umbra/machine.h>
+
+struct report {
+	const char *kernel;
+	uint64_t memory;
+	const char *exit;     /* "poweroff", ... */
+	double boot_seconds;  /* 0: init was not reached */
+	double plain_seconds; /* 0: not compared, or not reached */
+	double total_seconds;
+	struct umbra_machine page; /* a copy, taken at the end */
+};
+
+/* The running machine's figures, short: Ctrl-A s. */
+void report_stats(const struct umbra_machine *page);
+
+/* The table at the end. */
+void report_table(const struct report *report);
+
+/* Write the JSON file, whole or not at all. False after a complaint. */
+bool report_write(const struct report *report, const char *path);
+
+#endif

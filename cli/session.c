@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The event loop. One poll() over QEMU's pipes, the terminal and a signal descriptor; everything
+ * happens in this one thread, so nothing here needs a lock or a signal handler. Its clock is
+ * the poll's timeout.
+ */
+#include "session.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <umbra/machine.h>
+
+#include "clock.h"
+#include "report.h"
+
+#define TICK_MS 250
+#define GRACE   1.0 /* seconds that the hypervisor has to stop itself */
+
+enum {
+	AT_OUTPUT,
+	AT_ERRORS,
+	AT_SIGNAL,
+	AT_INPUT,
+	POLLS
+};
+
+static void make_set(sigset_t *set)
+{
+	sigemptyset(set);
+	sigaddset(set, SIGINT);
+	sigaddset(set, SIGTERM);
+	sigaddset(set, SIGHUP);
+	sigaddset(set, SIGCHLD);
+}
+
+void session_block_signals(void)
+{
+	sigset_t set;
+
+	make_set(&set);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	signal(SIGPIPE, SIG_IGN);
+}
+
+static bool hypervisor_runs(const struct session *session)
+{
+	return session->page &&
+	       __atomic_load_n(&session->page->magic, __ATOMIC_ACQUIRE) == UMBRA_MACHINE_MAGIC &&
+	       session->page->phase != UMBRA_PHASE_ENDED;
+}
+
+static const char *describe(const struct session *session)
+{
+	const struct umbra_machine *page = session->page;
+
+	if (!page)
+		return "plain QEMU boots the same guest for comparison";
+	if (!hypervisor_runs(session))
+		return page->phase == UMBRA_PHASE_ENDED ? "the machine stops"
+							: "the hypervisor starts";
+	if (page->phase == UMBRA_PHASE_INIT || session->console->ready)
+		return "the guest runs";
+	return page->phase == UMBRA_PHASE_BOOT ? "the guest's kernel boots"
+					       : "the hypervisor starts";
+}
+
+/* False: end of file. */
+static bool read_output(struct session *session)
+{
+	char bytes[4096];
+	ssize_t got = read(session->qemu->output, bytes, sizeof(bytes));
+
+	if (got > 0)
+		console_output(session->console, bytes, (size_t)got);
+	return got > 0 || (got < 0 && errno == EINTR);
+}
+
+static void send_input(struct session *session, const char *bytes, size_t size)
+{
+	while (size) {
+		ssize_t wrote = write(session->qemu->input, bytes, size);
+		if (wrote < 0 && errno != EINTR)
+			return; /* a guest that does not read loses keys, as on a real line */
+		if (wrote > 0) {
+			bytes += wrote;
+			size -= (size_t)wrote;
+		}
+	}
+}
+
+/* Returns true when the session shall end. */
+static bool read_keys(struct session *session, bool *open)
+{
+	char bytes[256];
+	ssize_t got = read(STDIN_FILENO, bytes, sizeof(bytes));
+	size_t size = got > 0 ? (size_t)got : 0;
+
+	if (got == 0 || (got < 0 && errno != EINTR && errno != EAGAIN))
+		*open = false;
+	enum console_key key = console_input(session->console, bytes, &size);
+	send_input(session, bytes, size);
+	if (key == CONSOLE_KEY_STATS && hypervisor_runs(session))
+		__atomic_store_n(&session->page->command, UMBRA_COMMAND_STATS, __ATOMIC_RELEASE);
+	return key == CONSOLE_KEY_END;
+}
+
+/* A signal that ends us, or 0 (a child's end; or none). */
+static int read_signal(int fd)
+{
+	struct signalfd_siginfo info;
+
+	if (read(fd, &info, sizeof(info)) != sizeof(info) || info.ssi_signo == SIGCHLD)
+		return 0;
+	return (int)info.ssi_signo;
+}
+
+/* The hypervisor has answered Ctrl-A s. */
+static void show_stats(struct session *session, bool *asked)
+{
+	uint32_t command = session->page
+			       ? __atomic_load_n(&session->page->command, __ATOMIC_ACQUIRE)
+			       : UMBRA_COMMAND_NONE;
+
+	if (command == UMBRA_COMMAND_STATS) {
+		*asked = true;
+	} else if (*asked) {
+		*asked = false;
+		putchar('\n');
+		report_stats(session->page);
+		fflush(stdout);
+	}
+}
+
+/* Read what is left in QEMU's pipes; its exit closed the other ends. */
+static void drain(struct session *session)
+{
+	while (read_output(session))
+		;
+	while (qemu_read_errors(session->qemu))
+		;
+}
+
+static enum session_end loop(struct session *session, int signals)
+{
+	bool keys = session->console->interactive, asked = false;
+	struct pollfd polls[POLLS] = {
+	    [AT_OUTPUT] = {.fd = session->qemu->output, .events = POLLIN},
+	    [AT_ERRORS] = {.fd = session->qemu->errors, .events = POLLIN},
+	    [AT_SIGNAL] = {.fd = signals, .events = POLLIN},
+	    [AT_INPUT] = {.fd = keys ? STDIN_FILENO : -1, .events = POLLIN},
+	};
+
+	for (;;) {
+		int ready = poll(polls, POLLS, TICK_MS);
+		if (ready < 0 && errno != EINTR)
+			return SESSION_EXITED;
+		if (polls[AT_OUTPUT].revents && !read_output(session))
+			polls[AT_OUTPUT].fd = -1;
+		if (polls[AT_ERRORS].revents && !qemu_read_errors(session->qemu))
+			polls[AT_ERRORS].fd = -1;
+		if (polls[AT_SIGNAL].revents && (session->signal = read_signal(signals)) != 0)
+			return SESSION_SIGNAL;
+		if (polls[AT_INPUT].revents && read_keys(session, &keys))
+			return SESSION_USER;
+		if (!keys)
+			polls[AT_INPUT].fd = -1;
+		if (session->console->ready && session->until_marker)
+			return SESSION_MARKER;
+		if (qemu_ended(session->qemu))
+			return SESSION_EXITED;
+		if (session->console->gone)
+			return SESSION_NO_READER;
+		if (session->deadline > 0 && clock_now() >= session->deadline)
+			return SESSION_TIMEOUT;
+		show_stats(session, &asked);
+		console_progress(session->console, describe(session), session->qemu->started);
+	}
+}
+
+/* Let the hypervisor finish its figures. */
+static void ask_to_stop(struct session *session)
+{
+	double until = clock_now() + GRACE;
+
+	if (!hypervisor_runs(session))
+		return;
+	__atomic_store_n(&session->page->command, UMBRA_COMMAND_STOP, __ATOMIC_RELEASE);
+	while (clock_now() < until && !qemu_ended(session->qemu)) {
+		struct pollfd output = {.fd = session->qemu->output, .events = POLLIN};
+		if (poll(&output, 1, 20) > 0 && !read_output(session))
+			poll(NULL, 0, 20); /* it closed its end and is about to exit */
+	}
+}
+
+enum session_end session_run(struct session *session)
+{
+	sigset_t set;
+
+	make_set(&set);
+	int signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	enum session_end end = loop(session, signals);
+	if (end == SESSION_EXITED)
+		drain(session);
+	else
+		ask_to_stop(session);
+	close(signals);
+	qemu_stop(session->qemu);
+	console_clear(session->console);
+	return end;
+}

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Exit statuses of the `umbra` command, one for each thing that can go wrong (umbra(1) lists
+ * them), and the one way to complain: a sentence that names the thing, then the way out.
+ */
+#ifndef CLI_STATUS_H
+#define CLI_STATUS_H
+
+enum status {
+	STATUS_OK = 0,
+	STATUS_ERROR = 1, /* the host refused something ordinary: a pipe, a file to write */
+	STATUS_USAGE = 2,
+	STATUS_KERNEL_MISSING = 3,
+	STATUS_KERNEL_FORMAT = 4,
+	STATUS_KERNEL_TRUNCATED = 5,
+	STATUS_INITRD_MISSING = 6,
+	STATUS_INITRD_SIZE = 7,
+	STATUS_MEMORY = 8,
+	STATUS_QEMU_MISSING = 9,
+	STATUS_QEMU_NO_SVM = 10,
+	STATUS_VMM_MISSING = 11,
+	STATUS_TRIPLE_FAULT = 12,
+	STATUS_REBOOT = 13,
+	STATUS_UNMAPPED = 14,
+	STATUS_EMULATE = 15,
+	STATUS_NOMEM = 16,
+	STATUS_TIMEOUT = 17,
+	STATUS_AUDIT = 18,
+	STATUS_WORKLOAD = 19,
+	STATUS_PANIC = 20,
+	STATUS_VANISHED = 21,
+	STATUS_ENDED = 22, /* Ctrl-A x */
+	STATUS_IMAGE = 23,
+	STATUS_FETCH = 24,
+	STATUS_SIGNAL = 128, /* + number of SIGHUP, SIGINT or SIGTERM */
+};
+
+/* Print "umbra: <message>" on standard error; returns @status. */
+enum status complain(enum status status, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+#endif
