@@ -117,8 +117,9 @@ static void check_table(struct audit *audit, struct shadow *shadow, unsigned ind
 	check(audit, (audit->spte & PTE_ADDRESS) == child->hpa, 5,
 	      "an entry leads elsewhere than its parent chain says");
 	check(audit,
-	      is_asked_for(mmu, shadow, index, entries ? spte_read(&entries[index]) : 0, child), 5,
-	      "an entry leads to a page of another gfn or role");
+	      is_asked_for(mmu, shadow, index,
+			   entries ? spte_read(&entries[index]) | audit->implied : 0, child),
+	      5, "an entry leads to a page of another gfn or role");
 }
 
 static void check_shadow(struct audit *audit, struct shadow *shadow)
