@@ -81,7 +81,7 @@ static void write_all(struct console *console, const char *bytes, size_t size)
 /* The marker's first byte occurs in it only once, so a mismatch starts over at 0 or 1. */
 static void match_marker(struct console *console, const char *bytes, size_t size)
 {
-	static const char marker[] = "\n" CONSOLE_MARKER;
+	static const char marker[] = CONSOLE_MARKER;
 
 	for (size_t i = 0; i < size && !console->ready; i++) {
 		if (bytes[i] == marker[console->matched])

@@ -244,7 +244,8 @@ static enum status boot(struct run *run)
 	if (run->console.ready)
 		report.boot_seconds = run->console.ready_at - started;
 	status = judge(run, &session, end, &report);
-	report_table(&report);
+	if (report.page.magic == UMBRA_MACHINE_MAGIC)
+		report_table(&report);
 	if (run->options.stats && !report_write(&report, run->options.stats) && status == STATUS_OK)
 		status = STATUS_ERROR;
 	return status;

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: BSD-2-Clause
+# The front door. Meson does the work; each target first installs what is missing (scripts/setup).
+#
+#   make run [ARGS="--memory 512M"]   boot Debian's kernel on umbra
+#   make test                         everything, in three builds
+#   make bench                        what bench/ registers
+#   make install [DESTDIR=] [PREFIX=/usr/local]
+#   make format / lint / clean
+
+PREFIX ?= /usr/local
+BUILD = build
+MESON_FLAGS =
+BATCH := $(shell [ -t 0 ] || echo --batch)
+
+.PHONY: all setup build run test bench install clean format lint
+
+all: build
+
+setup:
+	@scripts/setup run
+
+build: setup
+	@scripts/build $(BUILD) $(MESON_FLAGS)
+
+run: build
+	@$(BUILD)/cli/umbra run --compare --stats $(BUILD)/run.json $(BATCH) $(ARGS)
+
+test:
+	@scripts/setup test
+	@scripts/test
+
+bench:
+	@scripts/setup run
+	@scripts/bench
+
+# Its own build directory: the prefix is compiled into umbra.pc.
+install:
+	@scripts/setup run
+	@scripts/build build-install --prefix=$(PREFIX) --buildtype=release
+	@DESTDIR="$(DESTDIR)" meson install -C build-install --quiet
+	@echo "installed under $(DESTDIR)$(PREFIX)"
+
+format:
+	@scripts/setup lint
+	@scripts/sources | xargs clang-format -i
+
+lint:
+	@scripts/setup lint
+	@scripts/lint
+
+clean:
+	rm -rf build build-*
