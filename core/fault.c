@@ -268,12 +268,15 @@ struct umbra_answer umbra_fault(struct umbra_vcpu *vcpu, uint64_t gva, uint32_t 
 
 struct umbra_answer umbra_translate(struct umbra_vcpu *vcpu, uint64_t gva, uint32_t error_code)
 {
+	struct walk walk = {0};
 	struct umbra_answer result;
-	struct walk walk;
+	struct slot *slot;
 
 	port_lock(&vcpu->mmu->lock);
 	result = walk_guest(vcpu, gva, error_code, &walk);
-	if (result.verdict == UMBRA_RESUME && !slot_find(vcpu->mmu, walk.gfn))
+	slot = slot_find(vcpu->mmu, walk.gfn);
+	if (result.verdict == UMBRA_RESUME &&
+	    (!slot || (error_code & UMBRA_PF_W && slot->flags & UMBRA_SLOT_READONLY)))
 		result.verdict = UMBRA_MMIO;
 	port_unlock(&vcpu->mmu->lock);
 	return result;
