@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Port header, bare metal: the primitives that core/ takes from its surroundings when it is
+ * linked into the hypervisor. The list of what a port provides is in port/hosted/port.h.
+ */
+#ifndef UMBRA_PORT_H
+#define UMBRA_PORT_H
+
+#include <stdatomic.h>
+#include <stddef.h>
+
+struct port_lock {
+	atomic_flag held;
+};
+
+void *memcpy(void *restrict to, const void *restrict from, size_t size);
+void *memset(void *to, int byte, size_t size);
+
+/* The hypervisor's panic: dumps its state on COM1 and stops the machine. */
+_Noreturn void port_assert_failed(const char *condition, const char *file, int line);
+
+static inline void port_pause(void)
+{
+	__asm__ volatile("pause");
+}
+
+static inline void port_lock(struct port_lock *lock)
+{
+	while (atomic_flag_test_and_set_explicit(&lock->held, memory_order_acquire))
+		port_pause();
+}
+
+static inline void port_unlock(struct port_lock *lock)
+{
+	atomic_flag_clear_explicit(&lock->held, memory_order_release);
+}
+
+#define port_assert(condition)                                                                     \
+	((condition) ? (void)0 : port_assert_failed(#condition, __FILE__, __LINE__))
+
+#endif

@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What the guest's workload and the `umbra` command ask of the hypervisor. Long jobs (migrating
+ * the region, the storm) run in pieces of PIECE pages between guest entries, so that the guest
+ * goes on running and interrupts stay prompt. Owns the region list and the figures of
+ * migrations, zaps and audits in the machine page.
+ */
+#include "control.h"
+#include "cpu.h"
+#include "machine.h"
+#include "memory.h"
+#include "print.h"
+#include "vcpu.h"
+#include "vm.h"
+
+#define PIECE 16
+
+int control_init(struct vm *vm)
+{
+	struct control *c = &vm->control;
+
+	c->region = pool_alloc(vm->frames, vm->pages * sizeof(c->region[0]));
+	c->storm_rate = vm->options.storm;
+	c->storm_due = rdtsc();
+	return c->region ? 0 : UMBRA_ENOMEM;
+}
+
+static void out_of_frames(struct vm *vm)
+{
+	machine_end(vm, UMBRA_END_NOMEM, "no free frame to migrate a page to");
+}
+
+static void storm_piece(struct vm *vm, uint64_t now)
+{
+	struct control *c = &vm->control;
+	uint64_t step = vm->cpu->tsc_hz / c->storm_rate;
+
+	for (int i = 0; i < PIECE && c->storm_due <= now; i++) {
+		uint64_t gfn, sptes, ticks;
+
+		c->storm_due += step;
+		if (!memory_random(vm, &gfn))
+			continue;
+		if (memory_migrate(vm, gfn, &sptes, &ticks) == UMBRA_ENOMEM)
+			out_of_frames(vm);
+		vm->machine->migrations++;
+		vm->vcpu->stuck = 0;
+	}
+	if (c->storm_due + vm->cpu->tsc_hz < now) /* hopelessly late: not all at once */
+		c->storm_due = now;
+}
+
+static void region_piece(struct vm *vm)
+{
+	struct control *c = &vm->control;
+	struct umbra_machine *page = vm->machine;
+
+	for (int i = 0; i < PIECE && c->region_next < c->region_count; i++) {
+		uint64_t sptes, ticks;
+		int error = memory_migrate(vm, c->region[c->region_next++], &sptes, &ticks);
+
+		if (error == UMBRA_ENOMEM)
+			out_of_frames(vm);
+		if (error)
+			continue;
+		page->migrations++;
+		page->migrations_region++;
+		page->drop_gfns++;
+		page->drop_sptes += sptes;
+		page->drop_tsc += ticks;
+		if (ticks > page->drop_longest_tsc)
+			page->drop_longest_tsc = ticks;
+		vm->vcpu->stuck = 0;
+	}
+	c->migrating = c->region_next < c->region_count;
+}
+
+static uint32_t audit(struct vm *vm)
+{
+	struct umbra_machine *page = vm->machine;
+	struct umbra_audit report = {0};
+	uint64_t violations = umbra_audit(vm->mmu, &report);
+
+	page->audits++;
+	if (violations && !page->audit_violations)
+		format(page->message, sizeof(page->message),
+		       "audit: invariant %u violated at gfn %lx, spte %lx: %s", report.invariant,
+		       report.gfn, report.spte, report.what ? report.what : "");
+	page->audit_violations += violations;
+	return violations > UINT32_MAX ? UINT32_MAX : (uint32_t)violations;
+}
+
+static uint32_t longest(struct vm *vm)
+{
+	uint64_t best = 0, sptes;
+
+	for (uint64_t i = 0; i < vm->control.region_count; i++)
+		if (!umbra_rmap_count(vm->mmu, (umbra_gfn){vm->control.region[i]}, &sptes) &&
+		    sptes > best)
+			best = sptes;
+	return best > UINT32_MAX ? UINT32_MAX : (uint32_t)best;
+}
+
+/* One operation of enum umbra_ctl; returns its result. */
+static uint32_t operate(struct vm *vm, uint32_t operation)
+{
+	struct control *c = &vm->control;
+	struct umbra_machine *page = vm->machine;
+	uint32_t argument = c->argument;
+
+	switch (operation) {
+	case UMBRA_CTL_INIT:
+		if (!page->tsc_init)
+			page->tsc_init = rdtsc();
+		page->phase = UMBRA_PHASE_INIT;
+		return 0;
+	case UMBRA_CTL_RESULT:
+		page->workload = argument ? 2 : 1;
+		return 0;
+	case UMBRA_CTL_POWEROFF:
+		machine_end(vm, UMBRA_END_POWEROFF, "the guest powered off");
+	case UMBRA_CTL_REGION_ADD:
+		if (c->migrating || c->region_count >= vm->pages)
+			return 1;
+		c->region[c->region_count++] = argument;
+		return 0;
+	case UMBRA_CTL_REGION_CLEAR:
+		c->migrating = false;
+		c->region_count = c->region_next = 0;
+		return 0;
+	case UMBRA_CTL_MIGRATE:
+		if (c->migrating)
+			return 1;
+		c->region_next = 0;
+		c->migrating = c->region_count != 0;
+		return 0;
+	case UMBRA_CTL_MIGRATE_LEFT:
+		return c->migrating ? (uint32_t)(c->region_count - c->region_next) : 0;
+	case UMBRA_CTL_ZAP_ALL:
+		umbra_zap_all(vm->mmu);
+		page->zaps++;
+		return 0;
+	case UMBRA_CTL_QUOTA:
+		return (uint32_t)umbra_quota_set(
+			vm->mmu, argument ? argument : (uint32_t)vm->options.quota);
+	case UMBRA_CTL_STORM:
+		c->storm_rate = argument < 1000000 ? argument : 1000000;
+		c->storm_due = rdtsc();
+		return 0;
+	case UMBRA_CTL_AUDIT:
+		return audit(vm);
+	case UMBRA_CTL_LONGEST:
+		return longest(vm);
+	case UMBRA_CTL_STORM_COUNT:
+		return (uint32_t)page->migrations;
+	default:
+		return UINT32_MAX;
+	}
+}
+
+uint32_t control_port_read(struct vm *vm, uint16_t port)
+{
+	return port == UMBRA_CTL ? UMBRA_CTL_ID : vm->control.result;
+}
+
+void control_port_write(struct vm *vm, uint16_t port, uint32_t value)
+{
+	if (port == UMBRA_CTL_ARG)
+		vm->control.argument = value;
+	else
+		vm->control.result = operate(vm, value);
+}
+
+void control_poll(struct vm *vm, uint64_t now)
+{
+	struct control *c = &vm->control;
+	uint32_t command = __atomic_load_n(&vm->machine->command, __ATOMIC_ACQUIRE);
+
+	if (c->migrating)
+		region_piece(vm);
+	if (c->storm_rate && c->storm_due <= now)
+		storm_piece(vm, now);
+	if (vm->options.audit && ++c->audit_exits >= vm->options.audit) {
+		c->audit_exits = 0;
+		audit(vm);
+	}
+	if (command != UMBRA_COMMAND_NONE) {
+		machine_stats(vm);
+		if (command == UMBRA_COMMAND_STOP)
+			machine_end(vm, UMBRA_END_COMMAND, "stopped by command");
+		__atomic_store_n(&vm->machine->command, UMBRA_COMMAND_NONE, __ATOMIC_RELEASE);
+	}
+}
+
+uint64_t control_next(const struct vm *vm, uint64_t now)
+{
+	const struct control *c = &vm->control;
+	uint64_t next = now + vm->cpu->tsc_hz / 10; /* look for commands */
+
+	if (c->migrating)
+		next = now + vm->cpu->tsc_hz / 2000;
+	if (c->storm_rate && c->storm_due < next)
+		next = c->storm_due;
+	return next;
+}

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The control ports of umbra/machine.h and the jobs behind them. */
+#ifndef VMM_CONTROL_H
+#define VMM_CONTROL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct vm;
+
+struct control {
+	uint32_t argument, result;
+	uint32_t *region; /* gfns; room for every page of the guest */
+	uint64_t region_count;
+	uint64_t region_next; /* the migration's progress */
+	bool migrating;
+	uint64_t storm_rate; /* a second; 0: off */
+	uint64_t storm_due;  /* TSC of the next one */
+	uint64_t audit_exits; /* exits since the last periodic audit */
+};
+
+/* 0 or UMBRA_ENOMEM. */
+int control_init(struct vm *vm);
+
+/* 32-bit accesses to UMBRA_CTL and UMBRA_CTL_ARG. */
+uint32_t control_port_read(struct vm *vm, uint16_t port);
+void control_port_write(struct vm *vm, uint16_t port, uint32_t value);
+
+/* After an exit: a piece of what is under way, and the command of the outside. */
+void control_poll(struct vm *vm, uint64_t now);
+
+/* TSC at which control_poll() wants to run again at the latest. */
+uint64_t control_next(const struct vm *vm, uint64_t now);
+
+/* Is there work that waits for nothing? */
+static inline bool control_busy(const struct control *control)
+{
+	return control->migrating;
+}
+
+#endif

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Exit handlers that live outside vcpu.c. Each one completes its instruction or raises a fault. */
+#ifndef VMM_EXITS_H
+#define VMM_EXITS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct vcpu;
+
+/* Ports (ports.c): IN, OUT; string forms end the machine (UMBRA_END_EMULATE). */
+void ports_exit(struct vcpu *vcpu);
+
+/* Let the guest use the ports that go to the outer machine without exits. */
+void ports_init(struct vcpu *vcpu);
+
+/* RDMSR, WRMSR (msr.c). */
+void msr_exit(struct vcpu *vcpu);
+void msr_init(struct vcpu *vcpu);
+
+/* CPUID (leaves.c), and the bits of CR4 that its features allow. */
+void cpuid_exit(struct vcpu *vcpu);
+uint64_t cpuid_cr4_mask(void);
+
+/* CR accesses, CLTS, LMSW, SMSW, INVLPG (paging.c). */
+void paging_cr_exit(struct vcpu *vcpu);
+void paging_invlpg_exit(struct vcpu *vcpu);
+bool paging_efer_write(struct vcpu *vcpu, uint64_t value);
+
+/*
+ * The length of the instruction at RIP, for exits that do not tell. 0: it could not be read (a
+ * fault is raised, or the guest is to be entered again).
+ */
+unsigned exit_length(struct vcpu *vcpu);
+
+#endif

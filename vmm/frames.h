@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The machine's memory: single frames for guests, and contiguous blocks. See frames.c. */
+#ifndef VMM_FRAMES_H
+#define VMM_FRAMES_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Half-open ranges of machine-physical addresses. */
+struct range {
+	uint64_t start, end;
+};
+
+#define FRAMES_RANGES 32
+
+struct frames {
+	uint32_t *free; /* pfns, in no order */
+	size_t count;
+	size_t capacity;
+	uint64_t random;
+
+	uint64_t pool_base;
+	size_t pool_pages;
+	size_t pool_hint; /* no free page lies below it */
+	size_t pool_used;
+	uint64_t *pool_map; /* bit set: page in use */
+};
+
+/*
+ * Take over the @n ranges of @usable memory, sorted or not, minus the @m @reserved ones. The
+ * pool gets what @guest_pages frames and a margin for moving them leave, at least an eighth.
+ * @extra: pages that frames_give_range() will add later. False: too little memory.
+ */
+bool frames_init(struct frames *frames, const struct range *usable, size_t n,
+		 const struct range *reserved, size_t m, uint64_t guest_pages, uint64_t extra);
+
+/* A random free frame, contents undefined. False: none left. Any order of giving back. */
+bool frame_take(struct frames *frames, uint64_t *pfn);
+void frame_give(struct frames *frames, uint64_t pfn);
+void frames_give_range(struct frames *frames, struct range range);
+
+/* @size bytes (rounded up to pages), contiguous, zeroed, page-aligned, below 4 GiB; or NULL. */
+void *pool_alloc(struct frames *frames, size_t size);
+void pool_free(struct frames *frames, void *block, size_t size);
+
+/* A random number below @bound (>= 1). */
+uint64_t frames_random(struct frames *frames, uint64_t bound);
+
+#endif

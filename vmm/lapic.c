@@ -1,0 +1,294 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The guest's local APIC in x2APIC mode (AMD64 APM vol. 2 §16; x2APIC registers §16.11 and Intel
+ * SDM vol. 3 §10.12), with the TSC-deadline timer (SDM vol. 3 §10.5.4.1). The guest finds x2APIC
+ * mode enabled, as if by firmware, and may not leave it: there is no MMIO page. One processor, so
+ * an IPI that reaches anybody reaches this one. Timer counts run at LAPIC_HZ.
+ */
+#include "cpu.h"
+#include "lapic.h"
+#include "string.h"
+#include "vcpu.h"
+#include "vm.h"
+#include "x86.h"
+
+#define LAPIC_HZ   1000000000ull
+#define LVT_MASKED (1u << 16)
+
+#define BASE_BSP     (1u << 8)
+#define BASE_EXTD    (1u << 10)
+#define BASE_ENABLED (1u << 11)
+#define SVR_ENABLED  (1u << 8)
+
+#define TIMER_MODE(lvt) ((lvt) >> 17 & 3)
+#define TIMER_ONESHOT   0
+#define TIMER_PERIODIC  1
+#define TIMER_DEADLINE  2
+
+#define ESR_ILLEGAL_VECTOR_SENT (1u << 5)
+
+void lapic_init(struct vcpu *vcpu)
+{
+	struct lapic *l = &vcpu->lapic;
+
+	memset(l, 0, sizeof(*l));
+	l->base = 0xfee00000u | BASE_ENABLED | BASE_EXTD | BASE_BSP;
+	l->svr = 0xff;
+	l->deadline = UINT64_MAX;
+	l->lvt_timer = l->lvt_thermal = l->lvt_perf = LVT_MASKED;
+	l->lvt_lint1 = l->lvt_error = LVT_MASKED;
+	/* As firmware leaves it: the PIC's interrupts pass (virtual wire mode). */
+	l->lvt_lint0 = 0x700;
+	l->svr |= SVR_ENABLED;
+}
+
+static int highest(const uint64_t *bits)
+{
+	for (int i = 3; i >= 0; i--)
+		if (bits[i])
+			return i * 64 + 63 - __builtin_clzll(bits[i]);
+	return -1;
+}
+
+static uint32_t processor_priority(const struct lapic *l)
+{
+	int isr = highest(l->isr);
+	uint32_t service = isr < 0 ? 0 : (uint32_t)isr & 0xf0;
+
+	return (l->tpr & 0xf0) >= service ? l->tpr : service;
+}
+
+static void request(struct lapic *l, unsigned vector)
+{
+	l->irr[vector / 64] |= 1ull << vector % 64;
+	l->tmr[vector / 64] &= ~(1ull << vector % 64);
+}
+
+int lapic_pending(const struct lapic *l)
+{
+	int vector = highest(l->irr);
+
+	if (vector < 0 || (uint32_t)vector >> 4 <= processor_priority(l) >> 4)
+		return -1;
+	return vector;
+}
+
+void lapic_acknowledge(struct lapic *l, unsigned vector)
+{
+	l->irr[vector / 64] &= ~(1ull << vector % 64);
+	l->isr[vector / 64] |= 1ull << vector % 64;
+}
+
+bool lapic_takes_pic(const struct lapic *l)
+{
+	return (l->svr & SVR_ENABLED) && !(l->lvt_lint0 & LVT_MASKED) &&
+	       (l->lvt_lint0 >> 8 & 7) == 7;
+}
+
+static unsigned divisor_shift(const struct lapic *l)
+{
+	return (((l->timer_divide & 3) | (l->timer_divide >> 1 & 4)) + 1) & 7;
+}
+
+/* Ticks of the counter to TSC ticks. */
+static uint64_t to_tsc(const struct vcpu *vcpu, uint64_t count)
+{
+	return muldiv(count << divisor_shift(&vcpu->lapic), vcpu->vm->cpu->tsc_hz, LAPIC_HZ);
+}
+
+static void timer_start(struct vcpu *vcpu)
+{
+	struct lapic *l = &vcpu->lapic;
+
+	l->deadline = UINT64_MAX;
+	if (TIMER_MODE(l->lvt_timer) == TIMER_DEADLINE) {
+		if (l->guest_deadline)
+			l->deadline = l->guest_deadline - vcpu->tsc_offset;
+	} else if (l->timer_initial) {
+		l->timer_started = rdtsc();
+		l->deadline = l->timer_started + to_tsc(vcpu, l->timer_initial);
+	}
+}
+
+void lapic_poll(struct vcpu *vcpu, uint64_t now)
+{
+	struct lapic *l = &vcpu->lapic;
+
+	if (now < l->deadline)
+		return;
+	if (!(l->lvt_timer & LVT_MASKED))
+		request(l, l->lvt_timer & 0xff);
+	switch (TIMER_MODE(l->lvt_timer)) {
+	case TIMER_PERIODIC:
+		l->timer_started = l->deadline;
+		l->deadline += to_tsc(vcpu, l->timer_initial);
+		if (l->deadline <= now) { /* far behind: drop what was missed */
+			l->timer_started = now;
+			l->deadline = now + to_tsc(vcpu, l->timer_initial) + 1;
+		}
+		break;
+	case TIMER_DEADLINE:
+		l->guest_deadline = 0;
+		/* fall through */
+	default:
+		l->deadline = UINT64_MAX;
+	}
+}
+
+static uint32_t timer_count(const struct vcpu *vcpu)
+{
+	const struct lapic *l = &vcpu->lapic;
+	uint64_t now = rdtsc();
+
+	if (TIMER_MODE(l->lvt_timer) == TIMER_DEADLINE || l->deadline == UINT64_MAX ||
+	    l->deadline <= now)
+		return 0;
+	return (uint32_t)(muldiv(l->deadline - now, LAPIC_HZ, vcpu->vm->cpu->tsc_hz) >>
+			  divisor_shift(l));
+}
+
+/* Fixed-mode IPIs to this processor; others have no target here (INIT, SIPI) or are ignored. */
+static void command(struct lapic *l, uint64_t value)
+{
+	uint32_t shorthand = value >> 18 & 3, destination = (uint32_t)(value >> 32);
+	bool self = shorthand == 1 || shorthand == 2;
+
+	l->icr_low = (uint32_t)value;
+	l->icr_high = destination;
+	if (shorthand == 0)
+		self = destination == 0xffffffff ||
+		       (value & 1u << 11 ? (destination >> 16 == 0 && destination & 1)
+					 : destination == 0);
+	if (!self || ((value >> 8 & 7) != 0 && (value >> 8 & 7) != 1))
+		return;
+	if ((value & 0xff) < 16)
+		l->esr |= ESR_ILLEGAL_VECTOR_SENT;
+	else
+		request(l, value & 0xff);
+}
+
+static bool lvt_write(uint32_t *lvt, uint64_t value, uint32_t bits)
+{
+	if (value & ~(uint64_t)(bits | 1u << 12))
+		return false;
+	*lvt = (uint32_t)value & bits;
+	return true;
+}
+
+static uint64_t bits_read(const uint64_t *bits, uint32_t index)
+{
+	return (uint32_t)(bits[index / 2] >> (index % 2 * 32));
+}
+
+bool lapic_msr_read(struct vcpu *vcpu, uint32_t msr, uint64_t *value)
+{
+	const struct lapic *l = &vcpu->lapic;
+
+	if (msr >= 0x810 && msr < 0x828) {
+		const uint64_t *set = msr < 0x818 ? l->isr : msr < 0x820 ? l->tmr : l->irr;
+		*value = bits_read(set, msr & 7);
+		return true;
+	}
+	switch (msr) {
+	case MSR_APIC_BASE: *value = l->base; break;
+	case MSR_TSC_DEADLINE: *value = l->guest_deadline; break;
+	case 0x802: *value = vcpu->number; break;
+	case 0x803: *value = 0x50014; break; /* six LVT entries */
+	case 0x808: *value = l->tpr; break;
+	case 0x80a: *value = processor_priority(l); break;
+	case 0x80d: *value = 1u << vcpu->number; break;
+	case 0x80f: *value = l->svr; break;
+	case 0x828: *value = l->esr; break;
+	case 0x830: *value = (uint64_t)l->icr_high << 32 | l->icr_low; break;
+	case 0x832: *value = l->lvt_timer; break;
+	case 0x833: *value = l->lvt_thermal; break;
+	case 0x834: *value = l->lvt_perf; break;
+	case 0x835: *value = l->lvt_lint0; break;
+	case 0x836: *value = l->lvt_lint1; break;
+	case 0x837: *value = l->lvt_error; break;
+	case 0x838: *value = l->timer_initial; break;
+	case 0x839: *value = timer_count(vcpu); break;
+	case 0x83e: *value = l->timer_divide; break;
+	default: return false;
+	}
+	return true;
+}
+
+static bool timer_lvt_write(struct vcpu *vcpu, uint64_t value)
+{
+	struct lapic *l = &vcpu->lapic;
+	uint32_t before = TIMER_MODE(l->lvt_timer);
+
+	if (!lvt_write(&l->lvt_timer, value, 0x700ff) || TIMER_MODE(l->lvt_timer) == 3)
+		return false;
+	if (TIMER_MODE(l->lvt_timer) != before) { /* a change of mode disarms */
+		if (before == TIMER_DEADLINE || TIMER_MODE(l->lvt_timer) == TIMER_DEADLINE)
+			l->deadline = UINT64_MAX, l->guest_deadline = 0, l->timer_initial = 0;
+	}
+	return true;
+}
+
+static void end_of_interrupt(struct lapic *l)
+{
+	int vector = highest(l->isr);
+
+	if (vector >= 0)
+		l->isr[vector / 64] &= ~(1ull << vector % 64);
+}
+
+bool lapic_msr_write(struct vcpu *vcpu, uint32_t msr, uint64_t value)
+{
+	struct lapic *l = &vcpu->lapic;
+
+	switch (msr) {
+	case MSR_APIC_BASE: /* only "as it is" */
+		return value == l->base;
+	case MSR_TSC_DEADLINE:
+		if (TIMER_MODE(l->lvt_timer) == TIMER_DEADLINE) {
+			l->guest_deadline = value;
+			timer_start(vcpu);
+		}
+		return true;
+	case 0x808:
+		l->tpr = value & 0xff;
+		return value <= 0xff;
+	case 0x80b:
+		end_of_interrupt(l);
+		return value == 0;
+	case 0x80f:
+		l->svr = value & 0x3ff;
+		return true;
+	case 0x828:
+		l->esr = 0;
+		return value == 0;
+	case 0x830:
+		command(l, value);
+		return true;
+	case 0x832:
+		return timer_lvt_write(vcpu, value);
+	case 0x833:
+		return lvt_write(&l->lvt_thermal, value, 0x107ff);
+	case 0x834:
+		return lvt_write(&l->lvt_perf, value, 0x107ff);
+	case 0x835:
+		return lvt_write(&l->lvt_lint0, value, 0x1a7ff);
+	case 0x836:
+		return lvt_write(&l->lvt_lint1, value, 0x1a7ff);
+	case 0x837:
+		return lvt_write(&l->lvt_error, value, 0x100ff);
+	case 0x838:
+		if (TIMER_MODE(l->lvt_timer) != TIMER_DEADLINE) {
+			l->timer_initial = (uint32_t)value;
+			timer_start(vcpu);
+		}
+		return value <= 0xffffffff;
+	case 0x83e:
+		l->timer_divide = value & 0xb;
+		return value <= 0xb;
+	case 0x83f:
+		request(l, value & 0xff);
+		return value <= 0xff;
+	default:
+		return false;
+	}
+}

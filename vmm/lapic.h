@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The guest's local APIC, in x2APIC mode. */
+#ifndef VMM_LAPIC_H
+#define VMM_LAPIC_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct vcpu;
+
+struct lapic {
+	uint64_t base; /* MSR APIC_BASE */
+	uint64_t irr[4], isr[4], tmr[4];
+	uint64_t deadline; /* TSC (host's) of the next timer interrupt; UINT64_MAX: none */
+	uint64_t timer_started;
+	uint64_t guest_deadline; /* MSR TSC_DEADLINE */
+	uint32_t timer_initial, timer_divide;
+	uint32_t tpr, svr, esr, icr_high, icr_low;
+	uint32_t lvt_timer, lvt_thermal, lvt_perf, lvt_lint0, lvt_lint1, lvt_error;
+};
+
+#define MSR_TSC_DEADLINE 0x6e0
+
+void lapic_init(struct vcpu *vcpu);
+
+/* Raise the timer's interrupt if it is due at TSC @now. */
+void lapic_poll(struct vcpu *vcpu, uint64_t now);
+
+/* Vector that would be delivered now (beats TPR and what is in service); -1: none. */
+int lapic_pending(const struct lapic *lapic);
+
+/* That vector goes into service. */
+void lapic_acknowledge(struct lapic *lapic, unsigned vector);
+
+/* Does LINT0 let the PIC's interrupts in? */
+bool lapic_takes_pic(const struct lapic *lapic);
+
+/* MSRs 0x800..0x8ff, APIC_BASE, TSC_DEADLINE. False: #GP. */
+bool lapic_msr_read(struct vcpu *vcpu, uint32_t msr, uint64_t *value);
+bool lapic_msr_write(struct vcpu *vcpu, uint32_t msr, uint64_t value);
+
+#endif

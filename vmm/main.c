@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * umbra-vmm: a hypervisor for one Linux guest on AMD-V, whose memory management is libumbra. It is
+ * a Multiboot-1 image: QEMU starts it with -kernel, GRUB with `multiboot`.
+ *
+ *   command line   memory=BYTES   guest RAM (needed), a multiple of 4096, 16 MiB..64 GiB
+ *                  quota=PAGES    shadow pages at most (16384)
+ *                  storm=N        migrations of random pages a second from the beginning (0)
+ *                  prefetch=N     neighbours mapped along with a faulting page (8)
+ *                  audit=N        audit the MMU every N exits (0: only when asked)
+ *   module 0       a Linux bzImage; its string: "name kernel-command-line"
+ *   module 1       the initrd (optional)
+ *
+ * What happens: boot.S enters 64-bit mode; vmm_main() below sets up the processor (cpu.c, trap.c),
+ * memory (frames.c), SVM (svm.c), the guest's memory on top of libumbra (memory.c) and its devices,
+ * loads the kernel (loader.c) and runs the vcpu (vcpu.c). Exits go to pagefault.c, paging.c,
+ * ports.c, msr.c and leaves.c; decode.c and emulate.c know instructions. The guest's devices are
+ * lapic.c, pic.c, pit.c, rtc.c, uart.c and the control ports (control.c). The outside watches
+ * through the machine page (umbra/machine.h, machine.c).
+ *
+ * This file owns the way from the loader's information to a running vcpu.
+ */
+#include "control.h"
+#include "cpu.h"
+#include "frames.h"
+#include "loader.h"
+#include "machine.h"
+#include "memory.h"
+#include "multiboot.h"
+#include "options.h"
+#include "pic.h"
+#include "pit.h"
+#include "string.h"
+#include "trap.h"
+#include "uart.h"
+#include "vcpu.h"
+#include "vm.h"
+#include "x86.h"
+
+#define PAGE_NX      (1ull << 63)
+#define LOW_MEMORY   0x100000ull
+#define MAPPED_FIRST (1ull << 32)
+
+_Noreturn void vmm_main(uint32_t magic, const struct multiboot *multiboot);
+
+extern char image_start[], image_end[], stack_guard[];
+extern uint64_t boot_pdpt[512], boot_pd[4 * 512];
+
+static struct cpu boot_cpu;
+static struct frames frames;
+static struct vm first_vm;
+
+static struct range text_range(uint32_t at)
+{
+	return (struct range){at, at ? at + strlen((const char *)(uintptr_t)at) + 1 : 0};
+}
+
+/* Skip the file name that begins a Multiboot string. */
+static const char *skip_word(const char *s)
+{
+	while (*s && *s != ' ')
+		s++;
+	while (*s == ' ')
+		s++;
+	return s;
+}
+
+/* 1 GiB pages, where the processor has them, reach RAM above 4 GiB. Returns the end of it. */
+static uint64_t map_all(void)
+{
+	if (!(cpuid(0x80000001u, 0).edx & 1u << 26))
+		return MAPPED_FIRST;
+	for (uint64_t i = 4; i < 512; i++)
+		boot_pdpt[i] = i << 30 | 0x83 | PAGE_NX;
+	return 512ull << 30;
+}
+
+/* Take the page below the stack out, so that an overflow faults instead of spreading. */
+static void guard_stack(struct frames *f)
+{
+	uint64_t guard = (uintptr_t)stack_guard, base = guard & ~0x1fffffull;
+	uint64_t *table = pool_alloc(f, 4096);
+
+	if (!table)
+		return;
+	for (uint64_t i = 0; i < 512; i++)
+		table[i] = base + i * 4096 == guard ? 0 : (base + i * 4096) | 3;
+	boot_pd[base >> 21] = (uintptr_t)table | 3;
+	__asm__ volatile("movq %%cr3, %%rax; movq %%rax, %%cr3" : : : "rax", "memory");
+}
+
+static void memory_take(const struct multiboot *m, uint64_t guest_pages)
+{
+	struct range usable[FRAMES_RANGES], reserved[FRAMES_RANGES];
+	const struct multiboot_module *modules = (const void *)(uintptr_t)m->modules;
+	uint64_t limit = map_all(), extra = 0;
+	size_t n = 0, r = 0;
+
+	for (uint32_t at = m->map; at < m->map + m->map_length && n < FRAMES_RANGES;) {
+		const struct multiboot_region *region = (const void *)(uintptr_t)at;
+		struct range range = {region->base, region->base + region->length};
+
+		at += region->size + 4;
+		if (range.start < LOW_MEMORY)
+			range.start = LOW_MEMORY;
+		if (range.end > limit)
+			range.end = limit;
+		if (region->type == 1 && range.start < range.end)
+			usable[n++] = range;
+	}
+	reserved[r++] = (struct range){(uintptr_t)image_start, (uintptr_t)image_end};
+	reserved[r++] = (struct range){(uintptr_t)m, (uintptr_t)m + 256};
+	reserved[r++] = text_range(m->command_line);
+	reserved[r++] = (struct range){m->modules, m->modules + m->module_count * 16};
+	for (uint32_t i = 0; i < m->module_count && r + 2 <= FRAMES_RANGES; i++) {
+		reserved[r++] = (struct range){modules[i].start, modules[i].end};
+		reserved[r++] = text_range(modules[i].string);
+		extra += (modules[i].end - modules[i].start) / 4096;
+	}
+	if (!frames_init(&frames, usable, n, reserved, r, guest_pages, extra))
+		machine_end(NULL, UMBRA_END_NOMEM, "the machine has too little memory");
+	guard_stack(&frames);
+}
+
+static void vm_create(struct vm *vm)
+{
+	vm->machine = &machine_page;
+	vm->frames = &frames;
+	vm->cpu = &boot_cpu;
+	boot_cpu.vm = vm;
+	if (!svm_init(&boot_cpu.svm, &frames) || memory_init(vm) || control_init(vm) ||
+	    vcpu_create(vm, &frames))
+		machine_end(NULL, UMBRA_END_NOMEM,
+			    "too little memory to set a guest of %lu bytes up", vm->options.memory);
+	pic_init(&vm->pic);
+	pit_init(vm);
+}
+
+/* Modules are copied into the guest by now; their frames are as good as any. */
+static void modules_free(const struct multiboot_module *modules, uint32_t count)
+{
+	for (uint32_t i = 0; i < count; i++)
+		frames_give_range(&frames, (struct range){modules[i].start, modules[i].end});
+}
+
+void vmm_main(uint32_t magic, const struct multiboot *m)
+{
+	const struct multiboot_module *modules;
+	struct boot_files files = {.initrd = {0, 0}};
+	struct vm *vm = &first_vm;
+
+	machine_init();
+	uart_init();
+	cpu_init(&boot_cpu);
+	if (magic != MULTIBOOT_LOADED || !(m->flags & MULTIBOOT_HAS_MAP))
+		machine_end(NULL, UMBRA_END_IMAGE, "not started by a Multiboot loader");
+	if (!svm_available())
+		machine_end(NULL, UMBRA_END_NO_SVM, "the processor has no SVM, or it is disabled");
+	options_parse(m->flags & MULTIBOOT_HAS_LINE
+			      ? skip_word((const char *)(uintptr_t)m->command_line)
+			      : "",
+		      &vm->options);
+	if (!(m->flags & MULTIBOOT_HAS_MODULES) || m->module_count < 1 || m->module_count > 2)
+		machine_end(NULL, UMBRA_END_IMAGE, "module 0 must be a kernel, module 1 an initrd");
+	memory_take(m, vm->options.memory / 4096);
+	cpu_clock_init(&boot_cpu);
+	machine_page.tsc_hz = boot_cpu.tsc_hz;
+	machine_ready();
+	vm_create(vm);
+
+	modules = (const void *)(uintptr_t)m->modules;
+	files.kernel = (struct range){modules[0].start, modules[0].end};
+	if (m->module_count > 1)
+		files.initrd = (struct range){modules[1].start, modules[1].end};
+	files.command_line = skip_word((const char *)(uintptr_t)modules[0].string);
+	loader_load(vm->vcpu, &files);
+	modules_free(modules, m->module_count);
+	vcpu_run(vm->vcpu);
+}

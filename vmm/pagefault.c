@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The #PF exit: asks the MMU and does what its verdict says. Also watches for a guest that gets
+ * nowhere, so that a bug of ours ends with a message and not in an endless loop.
+ */
+#include <umbra/machine.h>
+
+#include "emulate.h"
+#include "machine.h"
+#include "pagefault.h"
+#include "vcpu.h"
+#include "vm.h"
+#include "x86.h"
+
+/* Faults in a row at one RIP and address, with nothing else happening, that we put up with. */
+#define STUCK_MAX 512
+
+static void watch_progress(struct vcpu *vcpu, uint64_t gva)
+{
+	char bytes[48];
+
+	if (vcpu->stuck_rip != vcpu->vmcb->rip || vcpu->stuck_gva != gva) {
+		vcpu->stuck_rip = vcpu->vmcb->rip;
+		vcpu->stuck_gva = gva;
+		vcpu->stuck = 0;
+	}
+	if (++vcpu->stuck > STUCK_MAX)
+		machine_end(vcpu->vm, UMBRA_END_EMULATE,
+			    "no progress at rip %lx, address %lx, error code %lx (%s)",
+			    vcpu->vmcb->rip, gva, vcpu->vmcb->exit_info1,
+			    vcpu_bytes(vcpu, bytes, sizeof(bytes)));
+}
+
+/* The access reaches no memory: loads give all-ones, everything else is the end. */
+static void unmapped(struct vcpu *vcpu, uint64_t gva, uint64_t gpa, uint32_t access)
+{
+	char bytes[48];
+	const char *kind = access & UMBRA_PF_I   ? "instruction fetch from"
+			   : access & UMBRA_PF_W ? "write to"
+						 : "read from";
+
+	if (!(access & (UMBRA_PF_I | UMBRA_PF_W)) && !(vcpu->event & SVM_EVENT_VALID)) {
+		if (emulate(vcpu, gva) != EMULATED_UNKNOWN)
+			return;
+		machine_end(vcpu->vm, UMBRA_END_EMULATE,
+			    "read from guest-physical %lx, where nothing is, at rip %lx (%s)", gpa,
+			    vcpu->vmcb->rip, vcpu_bytes(vcpu, bytes, sizeof(bytes)));
+	}
+	machine_end(vcpu->vm, UMBRA_END_UNMAPPED,
+		    "%s guest-physical %lx, where nothing is, at rip %lx (%s)", kind, gpa,
+		    vcpu->vmcb->rip, vcpu_bytes(vcpu, bytes, sizeof(bytes)));
+}
+
+/* A write to a tracked table. The delivery of an event is no instruction to emulate. */
+static void tracked(struct vcpu *vcpu, uint64_t gva, uint64_t gpa)
+{
+	struct umbra_machine *page = vcpu->vm->machine;
+	enum emulated e = EMULATED_UNKNOWN;
+
+	if (!(vcpu->event & SVM_EVENT_VALID))
+		e = emulate(vcpu, gva);
+	if (e == EMULATED_DONE) {
+		page->emulated++;
+		vcpu->stuck = 0;
+	} else if (e == EMULATED_UNKNOWN) {
+		page->unprotected++;
+		umbra_unprotect(vcpu->vm->mmu, (umbra_gfn){gpa >> UMBRA_PAGE_SHIFT});
+	}
+}
+
+void pagefault_exit(struct vcpu *vcpu)
+{
+	const struct vmcb *vmcb = vcpu->vmcb;
+	uint64_t gva = vmcb->exit_info2;
+	uint32_t access = (uint32_t)vmcb->exit_info1 & (UMBRA_PF_W | UMBRA_PF_U | UMBRA_PF_I);
+	struct umbra_answer answer;
+
+	vcpu->vm->machine->exits_pf++;
+	watch_progress(vcpu, gva);
+	/* AC does not excuse the implicit accesses that user code causes. */
+	if (vmcb->rflags & RFLAGS_AC && vmcb->cpl < 3)
+		access |= UMBRA_PF_AC;
+	answer = umbra_fault(vcpu->umbra, gva, access);
+	switch (answer.verdict) {
+	case UMBRA_RESUME:
+	case UMBRA_RETRY:
+		break;
+	case UMBRA_INJECT:
+		vcpu_raise_pf(vcpu, gva, answer.error_code);
+		break;
+	case UMBRA_MMIO:
+		unmapped(vcpu, gva, answer.gpa, access);
+		break;
+	case UMBRA_EMULATE:
+		tracked(vcpu, gva, answer.gpa);
+		break;
+	case UMBRA_NOMEM:
+		machine_end(vcpu->vm, UMBRA_END_NOMEM,
+			    "out of memory for the guest's pages or their shadow tables");
+	}
+}

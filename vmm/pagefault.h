@@ -1,0 +1,10 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The #PF exit. See pagefault.c. */
+#ifndef VMM_PAGEFAULT_H
+#define VMM_PAGEFAULT_H
+
+struct vcpu;
+
+void pagefault_exit(struct vcpu *vcpu);
+
+#endif

@@ -1,0 +1,390 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * A virtual processor: the loop of entering the guest and handling its exits, and the events
+ * (exceptions, interrupts) on their way into it. Knows exits; devices and instructions have files
+ * of their own.
+ *
+ * An exit can interrupt the delivery of an event (EXITINTINFO, AMD64 APM vol. 2 §15.7.2). That
+ * event goes to vcpu->event at once and is delivered again at the next entry unless
+ * vcpu_raise() puts something in its place.
+ */
+#include <umbra/machine.h>
+
+#include "control.h"
+#include "cpu.h"
+#include "decode.h"
+#include "exits.h"
+#include "machine.h"
+#include "pagefault.h"
+#include "pic.h"
+#include "pit.h"
+#include "print.h"
+#include "string.h"
+#include "trap.h"
+#include "uart.h"
+#include "vcpu.h"
+#include "vm.h"
+#include "x86.h"
+
+int vcpu_create(struct vm *vm, struct frames *frames)
+{
+	struct vcpu *vcpu = pool_alloc(frames, sizeof(*vcpu));
+
+	if (!vcpu)
+		return UMBRA_ENOMEM;
+	vcpu->vm = vm;
+	vcpu->displaced = -1;
+	vcpu->vmcb = vmcb_new(&vm->cpu->svm, frames);
+	if (!vcpu->vmcb)
+		return UMBRA_ENOMEM;
+	lapic_init(vcpu);
+	msr_init(vcpu);
+	ports_init(vcpu);
+	vm->vcpu = vcpu;
+	vm->cpu->vcpu = vcpu;
+	return umbra_vcpu_create(vm->mmu, vcpu->number, &vcpu->umbra);
+}
+
+/* ------------------------------------------------------------------ services for handlers */
+
+void vcpu_skip(struct vcpu *vcpu, unsigned length)
+{
+	uint64_t rip = vcpu->vmcb->rip + length;
+
+	vcpu->vmcb->rip = vcpu_is_64(vcpu) ? rip : (uint32_t)rip;
+	vcpu->vmcb->interrupt_shadow = 0;
+}
+
+unsigned exit_length(struct vcpu *vcpu)
+{
+	struct insn insn;
+
+	if (vcpu->vm->cpu->svm.has_next_rip)
+		return (unsigned)(vcpu->vmcb->next_rip - vcpu->vmcb->rip);
+	return decode_at_rip(vcpu, &insn) ? insn.length : 0;
+}
+
+void vcpu_repage(struct vcpu *vcpu)
+{
+	struct umbra_paging paging = {vcpu->cr0, vcpu->cr3, vcpu->cr4, vcpu->efer};
+
+	vcpu->repaging = true;
+	if (umbra_vcpu_set_paging(vcpu->umbra, &paging))
+		machine_end(vcpu->vm, UMBRA_END_EMULATE,
+			    "paging mode not supported: cr0 %lx, cr4 %lx, efer %lx, rip %lx",
+			    vcpu->cr0, vcpu->cr4, vcpu->efer, vcpu->vmcb->rip);
+}
+
+const char *vcpu_bytes(struct vcpu *vcpu, char *buffer, size_t size)
+{
+	uint8_t bytes[INSN_MAX];
+	uint64_t event = vcpu->event;
+	size_t count = fetch(vcpu, bytes), at = 0;
+
+	vcpu->event = event; /* fetch may have raised a fault; this is only for show */
+	format(buffer, size, "bytes unreadable");
+	for (size_t i = 0; i < count && at + 3 < size; i++)
+		at += format(buffer + at, size - at, i ? " %02x" : "%02x", bytes[i]);
+	return buffer;
+}
+
+static bool is_contributory(unsigned vector)
+{
+	return vector == 0 || (vector >= 10 && vector <= 13);
+}
+
+void vcpu_raise(struct vcpu *vcpu, unsigned vector, int64_t error)
+{
+	uint64_t old = vcpu->event;
+	unsigned first = (unsigned)old & 0xff;
+
+	if (old && SVM_EVENT_TYPE(old) == SVM_EVENT_INTERRUPT)
+		vcpu->displaced = (int)first;
+	if (old && SVM_EVENT_TYPE(old) == SVM_EVENT_EXCEPTION) {
+		bool second = is_contributory(vector);
+
+		if (first == VECTOR_DF && (second || vector == VECTOR_PF))
+			machine_end(vcpu->vm, UMBRA_END_TRIPLE_FAULT,
+				    "triple fault of the guest at rip %lx, cr2 %lx",
+				    vcpu->vmcb->rip, vcpu->vmcb->cr2);
+		if ((is_contributory(first) && second) ||
+		    (first == VECTOR_PF && (second || vector == VECTOR_PF))) {
+			vector = VECTOR_DF;
+			error = 0;
+		}
+	}
+	vcpu->event = SVM_EVENT(SVM_EVENT_EXCEPTION, vector);
+	if (error >= 0) {
+		vcpu->event |= SVM_EVENT_ERROR;
+		vcpu->error = (uint64_t)error;
+	}
+}
+
+void vcpu_raise_pf(struct vcpu *vcpu, uint64_t gva, uint32_t error_code)
+{
+	vcpu->vmcb->cr2 = gva;
+	vcpu_raise(vcpu, VECTOR_PF, error_code);
+}
+
+/* Note the event whose delivery this exit interrupted, if it must be delivered again. */
+static void take_interrupted(struct vcpu *vcpu)
+{
+	uint64_t event = vcpu->vmcb->exit_interrupted;
+	unsigned type = SVM_EVENT_TYPE(event), vector = (unsigned)event & 0xff;
+
+	vcpu->event = 0;
+	if (!(event & SVM_EVENT_VALID))
+		return;
+	/* INTn, INT3 and INTO are executed again: RIP is still at them. */
+	if (type == SVM_EVENT_SOFTWARE ||
+	    (type == SVM_EVENT_EXCEPTION && (vector == VECTOR_BP || vector == VECTOR_OF)))
+		return;
+	vcpu->event = event & 0xffffffffull;
+	vcpu->error = event >> 32;
+}
+
+/* ------------------------------------------------------------------ interrupts */
+
+static bool has_interrupt(const struct vcpu *vcpu)
+{
+	return vcpu->displaced >= 0 || lapic_pending(&vcpu->lapic) >= 0 ||
+	       (lapic_takes_pic(&vcpu->lapic) && pic_pending(&vcpu->vm->pic));
+}
+
+static unsigned acknowledge(struct vcpu *vcpu)
+{
+	int vector = vcpu->displaced;
+
+	if (vector >= 0) {
+		vcpu->displaced = -1;
+		return (unsigned)vector;
+	}
+	vector = lapic_pending(&vcpu->lapic);
+	if (vector >= 0) {
+		lapic_acknowledge(&vcpu->lapic, (unsigned)vector);
+		return (unsigned)vector;
+	}
+	return pic_acknowledge(&vcpu->vm->pic);
+}
+
+/* Put the next event into the VMCB; ask for a window where an interrupt has to wait. */
+static void inject(struct vcpu *vcpu)
+{
+	struct vmcb *vmcb = vcpu->vmcb;
+	bool waits = has_interrupt(vcpu);
+
+	if (waits && !vcpu->event && vmcb->rflags & RFLAGS_IF && !(vmcb->interrupt_shadow & 1)) {
+		vcpu->event = SVM_EVENT(SVM_EVENT_INTERRUPT, acknowledge(vcpu));
+		waits = has_interrupt(vcpu);
+	}
+	vmcb->inject = vcpu->event;
+	if (vcpu->event & SVM_EVENT_ERROR)
+		vmcb->inject |= vcpu->error << 32;
+	vcpu->event = 0;
+	vmcb_window(vmcb, waits);
+}
+
+/* Bring devices up to date, do a piece of the jobs, have the outer timer wake us for the next. */
+static void poll_devices(struct vcpu *vcpu)
+{
+	struct vm *vm = vcpu->vm;
+	uint64_t now = rdtsc(), next;
+
+	lapic_poll(vcpu, now);
+	pit_poll(vm, now);
+	uart_poll(vm);
+	control_poll(vm, now);
+	next = control_next(vm, now);
+	if (vcpu->lapic.deadline < next)
+		next = vcpu->lapic.deadline;
+	if (vm->pit.next < next)
+		next = vm->pit.next;
+	cpu_timer_arm(vm->cpu, next);
+}
+
+/* ------------------------------------------------------------------ exits */
+
+static void hlt_exit(struct vcpu *vcpu)
+{
+	unsigned length = exit_length(vcpu);
+
+	if (!length)
+		return;
+	vcpu_skip(vcpu, length);
+	if (!(vcpu->vmcb->rflags & RFLAGS_IF))
+		machine_end(vcpu->vm, UMBRA_END_POWEROFF, "halted");
+	vcpu->halted = true;
+}
+
+static void skip_instruction(struct vcpu *vcpu)
+{
+	unsigned length = exit_length(vcpu);
+
+	if (length)
+		vcpu_skip(vcpu, length);
+}
+
+static void unexpected(struct vcpu *vcpu)
+{
+	panic("exit code %lx, information %lx %lx, at guest rip %lx", vcpu->vmcb->exit_code,
+	      vcpu->vmcb->exit_info1, vcpu->vmcb->exit_info2, vcpu->vmcb->rip);
+}
+
+static void handle(struct vcpu *vcpu)
+{
+	struct umbra_machine *page = vcpu->vm->machine;
+	uint64_t code = vcpu->vmcb->exit_code;
+
+	switch (code) {
+	case SVM_EXIT_PF:
+		pagefault_exit(vcpu);
+		return;
+	case SVM_EXIT_INTR:
+		page->exits_intr++;
+		interrupt_window();
+		return;
+	case SVM_EXIT_IO:
+		page->exits_io++;
+		ports_exit(vcpu);
+		return;
+	case SVM_EXIT_MSR:
+		msr_exit(vcpu);
+		return;
+	case SVM_EXIT_INVLPG:
+		paging_invlpg_exit(vcpu);
+		return;
+	case SVM_EXIT_CR_READ + 0:
+	case SVM_EXIT_CR_READ + 3:
+	case SVM_EXIT_CR_READ + 4:
+	case SVM_EXIT_CR_WRITE + 0:
+	case SVM_EXIT_CR_WRITE + 3:
+	case SVM_EXIT_CR_WRITE + 4:
+		paging_cr_exit(vcpu);
+		return;
+	default:
+		break;
+	}
+	page->exits_other++;
+	switch (code) {
+	case SVM_EXIT_NMI:
+		interrupt_window();
+		break;
+	case SVM_EXIT_VINTR: /* the window is open: inject() does the rest */
+		break;
+	case SVM_EXIT_CPUID:
+		cpuid_exit(vcpu);
+		break;
+	case SVM_EXIT_HLT:
+		hlt_exit(vcpu);
+		break;
+	case SVM_EXIT_INVD:
+	case SVM_EXIT_WBINVD: /* caches are coherent */
+		skip_instruction(vcpu);
+		break;
+	case SVM_EXIT_RDPMC:
+		vcpu_raise(vcpu, VECTOR_GP, 0);
+		break;
+	case SVM_EXIT_SHUTDOWN:
+		machine_end(vcpu->vm, UMBRA_END_TRIPLE_FAULT, "triple fault of the guest");
+	default:
+		if (code == SVM_EXIT_INVLPGA || (code >= SVM_EXIT_VMRUN && code <= SVM_EXIT_SKINIT) ||
+		    (code >= SVM_EXIT_MONITOR && code <= SVM_EXIT_XSETBV))
+			vcpu_raise(vcpu, VECTOR_UD, -1);
+		else
+			unexpected(vcpu);
+	}
+}
+
+/* Ask for the root, bring the VMCB in line with the guest's paging state. */
+static void prepare(struct vcpu *vcpu)
+{
+	struct umbra_root root;
+
+	if (umbra_vcpu_root(vcpu->umbra, &root))
+		machine_end(vcpu->vm, UMBRA_END_NOMEM, "no memory for a root page table");
+	if (vcpu->repaging || root.hpa != vcpu->root.hpa ||
+	    root.long_mode != vcpu->root.long_mode) {
+		vcpu->repaging = false;
+		vcpu->root = root;
+		vcpu->flush = true;
+		vmcb_paging(vcpu->vmcb, vcpu->cr0, vcpu->cr4, vcpu->efer, &root);
+	}
+	vcpu->vmcb->tlb_control = 0;
+	if (vcpu->flush)
+		vmcb_flush(&vcpu->vm->cpu->svm, vcpu->vmcb);
+	vcpu->flush = false;
+}
+
+static void enter(struct vcpu *vcpu)
+{
+	struct vmcb *vmcb = vcpu->vmcb;
+	struct exit_record *record = &vcpu->exits[vcpu->exit_count++ % VCPU_EXITS];
+
+	vmcb->rax = vcpu->gpr[GPR_RAX];
+	vmcb->rsp = vcpu->gpr[GPR_RSP];
+	svm_enter(vcpu->gpr, (uintptr_t)vmcb, (uintptr_t)vcpu->vm->cpu->svm.host);
+	vcpu->gpr[GPR_RAX] = vmcb->rax;
+	vcpu->gpr[GPR_RSP] = vmcb->rsp;
+	vcpu->vm->machine->exits++;
+	vcpu->lapic.tpr = (vcpu->lapic.tpr & 0xf) | (uint32_t)(vmcb->interrupt & 0xf) << 4;
+	*record = (struct exit_record){rdtsc(), vmcb->exit_code, vmcb->exit_info1,
+				       vmcb->exit_info2, vmcb->rip};
+}
+
+void vcpu_run(struct vcpu *vcpu)
+{
+	struct umbra_machine *page = vcpu->vm->machine;
+
+	vcpu_repage(vcpu);
+	page->tsc_entry = rdtsc();
+	page->phase = UMBRA_PHASE_BOOT;
+	for (;;) {
+		poll_devices(vcpu);
+		if (vcpu->halted) {
+			if (!has_interrupt(vcpu)) {
+				if (!control_busy(&vcpu->vm->control))
+					interrupt_wait();
+				else
+					interrupt_window();
+				continue;
+			}
+			vcpu->halted = false;
+		}
+		inject(vcpu);
+		prepare(vcpu);
+		vcpu->vmcb->interrupt =
+			(vcpu->vmcb->interrupt & ~0xffull) | (vcpu->lapic.tpr >> 4 & 0xf);
+		enter(vcpu);
+		take_interrupted(vcpu);
+		handle(vcpu);
+	}
+}
+
+void vcpu_dump(const struct vcpu *vcpu)
+{
+	const struct vmcb *v = vcpu->vmcb;
+	const uint64_t *g = vcpu->gpr;
+	const struct svm_segment *s = &v->es;
+	static const char names[][5] = {"es", "cs", "ss", "ds", "fs", "gs", "gdtr", "ldtr", "idtr",
+					"tr"};
+	uint64_t first = vcpu->exit_count > VCPU_EXITS ? vcpu->exit_count - VCPU_EXITS : 0;
+
+	print("guest rip %016lx rsp %016lx rflags %lx cpl %u\n", v->rip, g[4], v->rflags, v->cpl);
+	for (int i = 0; i < 16; i += 4)
+		print("  r%02d %016lx %016lx %016lx %016lx\n", i, g[i], g[i + 1], g[i + 2], g[i + 3]);
+	print("  its  cr0 %lx cr3 %lx cr4 %lx efer %lx\n", vcpu->cr0, vcpu->cr3, vcpu->cr4,
+	      vcpu->efer);
+	print("  vmcb cr0 %lx cr2 %lx cr3 %lx cr4 %lx efer %lx\n", v->cr0, v->cr2, v->cr3, v->cr4,
+	      v->efer);
+	print("  exit %lx info %lx %lx interrupted %lx inject %lx shadow %lx virq %lx\n",
+	      v->exit_code, v->exit_info1, v->exit_info2, v->exit_interrupted, v->inject,
+	      v->interrupt_shadow, v->interrupt);
+	for (unsigned i = 0; i < 10; i++)
+		print("  %4s %04x attributes %04x limit %08x base %lx\n", names[i], s[i].selector,
+		      s[i].attributes, s[i].limit, s[i].base);
+	for (uint64_t i = first; i < vcpu->exit_count; i++) {
+		const struct exit_record *r = &vcpu->exits[i % VCPU_EXITS];
+		print("  #%lu tsc %lu exit %lx info %lx %lx rip %lx\n", i, r->tsc, r->code, r->info1,
+		      r->info2, r->rip);
+	}
+}

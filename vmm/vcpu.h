@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* struct vcpu: one virtual processor, and what exit handlers may ask of it. */
+#ifndef VMM_VCPU_H
+#define VMM_VCPU_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <umbra/umbra.h>
+
+#include "lapic.h"
+#include "svm.h"
+
+struct vm;
+
+/* Indices of vcpu->gpr: the processor's numbering. RAX and RSP are valid between exits too. */
+enum gpr { GPR_RAX, GPR_RCX, GPR_RDX, GPR_RBX, GPR_RSP, GPR_RBP, GPR_RSI, GPR_RDI };
+
+struct exit_record {
+	uint64_t tsc, code, info1, info2, rip;
+};
+
+#define VCPU_EXITS 32u
+#define VCPU_MTRRS 16u
+
+struct vcpu {
+	struct vm *vm;
+	uint32_t number;
+	struct umbra_vcpu *umbra;
+	struct vmcb *vmcb;
+	uint64_t gpr[16];
+
+	/* The guest's own control registers; the hardware's differ (vmcb_paging). */
+	uint64_t cr0, cr3, cr4, efer;
+	bool flush;    /* forget the TLB at the next entry */
+	bool repaging; /* cr0, cr4 or efer changed: the VMCB must follow */
+	struct umbra_root root;
+	bool halted;
+
+	uint64_t event;  /* EVENTINJ of the next entry; 0: none */
+	uint64_t error;  /* its error code */
+	int displaced;   /* vector of an interrupt that a fault pushed aside; -1: none */
+	uint64_t tsc_offset;
+
+	struct lapic lapic;
+	uint64_t pat, mtrr_type, mtrr_fixed[11], mtrr_variable[VCPU_MTRRS];
+
+	/* Consecutive page faults at one RIP and gva: a guest that gets nowhere. */
+	uint64_t stuck_rip, stuck_gva;
+	unsigned stuck;
+
+	struct exit_record exits[VCPU_EXITS]; /* ring; the last one is exit_count - 1 */
+	uint64_t exit_count;
+};
+
+/* Make vcpu 0 of @vm; vm->vcpu points to it. 0 or UMBRA_ENOMEM. */
+int vcpu_create(struct vm *vm, struct frames *frames);
+
+/* Run the guest. Ends by machine_end(). */
+_Noreturn void vcpu_run(struct vcpu *vcpu);
+
+/*
+ * Raise exception @vector, @error < 0: without an error code. Where it hits the delivery of
+ * another event, the double-fault rules decide (AMD64 APM vol. 2 §8.2.9).
+ */
+void vcpu_raise(struct vcpu *vcpu, unsigned vector, int64_t error);
+void vcpu_raise_pf(struct vcpu *vcpu, uint64_t gva, uint32_t error_code);
+
+/* The instruction of @length bytes at RIP is done. */
+void vcpu_skip(struct vcpu *vcpu, unsigned length);
+
+/* Take over cr0, cr3, cr4 and efer into the MMU; unsupported modes end the machine. */
+void vcpu_repage(struct vcpu *vcpu);
+
+/* Registers, VMCB and last exits on COM1. */
+void vcpu_dump(const struct vcpu *vcpu);
+
+/* One sentence's worth of instruction bytes at RIP, in hexadecimal. */
+const char *vcpu_bytes(struct vcpu *vcpu, char *buffer, size_t size);
+
+static inline bool vcpu_is_64(const struct vcpu *vcpu)
+{
+	return vcpu->efer & 1u << 10 && vcpu->vmcb->cs.attributes & SVM_SEGMENT_L;
+}
+
+#endif

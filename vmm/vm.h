@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* struct vm: one guest, its memory and its devices. */
+#ifndef VMM_VM_H
+#define VMM_VM_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <umbra/machine.h>
+#include <umbra/umbra.h>
+
+#include "control.h"
+#include "frames.h"
+#include "pic.h"
+#include "pit.h"
+#include "rtc.h"
+
+struct cpu;
+struct vcpu;
+
+/* From the Multiboot command line. */
+struct options {
+	uint64_t memory;   /* bytes of guest RAM */
+	uint64_t quota;    /* shadow pages */
+	uint64_t storm;    /* migrations a second */
+	uint64_t audit;    /* exits between audits; 0: none but those asked for */
+	uint64_t prefetch; /* as in struct umbra_config */
+};
+
+#define VM_SLOTS 4
+
+/* A piece of guest RAM. Its frames: vm->pfns[index ...]; 0 means not there yet. */
+struct vm_slot {
+	uint64_t first, pages, index;
+	bool reserved; /* told to the guest as reserved */
+};
+
+struct vm {
+	struct umbra_mmu *mmu;
+	struct umbra_machine *machine;
+	struct frames *frames;
+	struct cpu *cpu;
+	struct vcpu *vcpu;
+	struct options options;
+
+	struct vm_slot slots[VM_SLOTS];
+	unsigned slot_count;
+	uint32_t *pfns;
+	uint64_t pages; /* of all slots */
+	uint64_t move_begun; /* TSC when the last frame_move was called: the drop was over */
+
+	struct pic pic;
+	struct pit pit;
+	struct rtc rtc;
+	struct control control;
+};
+
+#endif

@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The processor's instructions and register layouts, as inline functions and constants.
+ * Nothing here has state.
+ */
+#ifndef VMM_X86_H
+#define VMM_X86_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Control register and EFER bits (AMD64 APM vol. 2 §3.1). */
+#define CR0_PE       (1ull << 0)
+#define CR0_TS       (1ull << 3)
+#define CR0_ET       (1ull << 4)
+#define CR0_WP       (1ull << 16)
+#define CR0_NW       (1ull << 29)
+#define CR0_CD       (1ull << 30)
+#define CR0_PG       (1ull << 31)
+#define CR4_PAE      (1ull << 5)
+#define CR4_PGE      (1ull << 7)
+#define CR4_UMIP     (1ull << 11)
+#define CR4_FSGSBASE (1ull << 16)
+#define CR4_SMEP     (1ull << 20)
+#define CR4_SMAP     (1ull << 21)
+#define EFER_SCE     (1ull << 0)
+#define EFER_LME     (1ull << 8)
+#define EFER_LMA     (1ull << 10)
+#define EFER_NXE     (1ull << 11)
+#define EFER_SVME    (1ull << 12)
+#define EFER_FFXSR   (1ull << 14)
+
+#define RFLAGS_CF         (1ull << 0)
+#define RFLAGS_ARITHMETIC 0x8d5ull /* OF SF ZF AF PF CF */
+#define RFLAGS_TF         (1ull << 8)
+#define RFLAGS_IF         (1ull << 9)
+#define RFLAGS_DF         (1ull << 10)
+#define RFLAGS_AC         (1ull << 18)
+
+#define MSR_APIC_BASE 0x1b
+#define MSR_EFER      0xc0000080u
+#define MSR_GS_BASE   0xc0000101u
+
+#define VECTOR_DB 1
+#define VECTOR_BP 3
+#define VECTOR_OF 4
+#define VECTOR_UD 6
+#define VECTOR_DF 8
+#define VECTOR_GP 13
+#define VECTOR_PF 14
+
+static inline uint8_t inb(uint16_t port)
+{
+	uint8_t v;
+	__asm__ volatile("inb %1, %0" : "=a"(v) : "Nd"(port));
+	return v;
+}
+
+static inline void outb(uint16_t port, uint8_t v)
+{
+	__asm__ volatile("outb %0, %1" : : "a"(v), "Nd"(port));
+}
+
+static inline void outl(uint16_t port, uint32_t v)
+{
+	__asm__ volatile("outl %0, %1" : : "a"(v), "Nd"(port));
+}
+
+static inline uint64_t rdmsr(uint32_t msr)
+{
+	uint32_t lo, hi;
+	__asm__ volatile("rdmsr" : "=a"(lo), "=d"(hi) : "c"(msr));
+	return (uint64_t)hi << 32 | lo;
+}
+
+static inline void wrmsr(uint32_t msr, uint64_t v)
+{
+	__asm__ volatile("wrmsr" : : "c"(msr), "a"((uint32_t)v), "d"((uint32_t)(v >> 32)) : "memory");
+}
+
+static inline uint64_t rdtsc(void)
+{
+	uint32_t lo, hi;
+	__asm__ volatile("rdtsc" : "=a"(lo), "=d"(hi) : : "memory");
+	return (uint64_t)hi << 32 | lo;
+}
+
+struct cpuid_regs {
+	uint32_t eax, ebx, ecx, edx;
+};
+
+static inline struct cpuid_regs cpuid(uint32_t leaf, uint32_t subleaf)
+{
+	struct cpuid_regs r;
+	__asm__ volatile("cpuid"
+			 : "=a"(r.eax), "=b"(r.ebx), "=c"(r.ecx), "=d"(r.edx)
+			 : "a"(leaf), "c"(subleaf));
+	return r;
+}
+
+/* a * b / c with a 128-bit product. The quotient must fit in 64 bits. */
+static inline uint64_t muldiv(uint64_t a, uint64_t b, uint64_t c)
+{
+	uint64_t lo, hi;
+	__asm__("mulq %3" : "=a"(lo), "=d"(hi) : "0"(a), "rm"(b) : "cc");
+	__asm__("divq %2" : "+a"(lo), "+d"(hi) : "r"(c) : "cc");
+	return lo;
+}
+
+/* Let pending interrupts in, for one instruction. */
+static inline void interrupt_window(void)
+{
+	__asm__ volatile("sti; nop; cli" : : : "memory");
+}
+
+/* Sleep until an interrupt has been handled. */
+static inline void interrupt_wait(void)
+{
+	__asm__ volatile("sti; hlt; cli" : : : "memory");
+}
+
+#endif
