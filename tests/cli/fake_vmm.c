@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * A stand-in for the hypervisor, for tests of the command: a Multiboot image that fills the machine
+ * page in and ends as it is told, without running a guest. What it shall do comes as the
+ * storm=N that `umbra run --storm N` hands down:
+ *
+ *     1..11  end with that enum umbra_end     20  run for ever, obey commands
+ *     30     workload ok, power-off           21  run for ever, deaf
+ *     31     workload failed, power-off       22  reset the machine without a word
+ *     32     violations counted, power-off    23  say init's marker, then like 30
+ */
+#include <stdint.h>
+#include <umbra/machine.h>
+
+#define COM1        0x3f8
+#define EXIT_PORT   0xf4
+#define MULTIBOOT   0x1badb002u
+#define HAS_CMDLINE 4u
+
+void fake_main(const uint32_t *boot);
+
+__attribute__((section(".multiboot"), used)) static const uint32_t header[3] = {MULTIBOOT, 0,
+										-MULTIBOOT};
+__attribute__((section(".machine"), used)) static struct umbra_machine machine = {.version = 0};
+
+__asm__(".section .text.start, \"ax\"\n"
+	".globl _start\n"
+	"_start: mov $stack_top, %esp\n"
+	"	push %ebx\n"
+	"	call fake_main\n"
+	".bss\n"
+	".align 16\n"
+	".skip 8192\n"
+	"stack_top:\n"
+	".text\n");
+
+static void out8(uint16_t port, uint8_t value)
+{
+	__asm__ volatile("outb %0, %1" : : "a"(value), "Nd"(port));
+}
+
+static void out32(uint16_t port, uint32_t value)
+{
+	__asm__ volatile("outl %0, %1" : : "a"(value), "Nd"(port));
+}
+
+static void say(const char *text)
+{
+	for (; *text; text++)
+		out8(COM1, (uint8_t)*text);
+}
+
+/* The number after the last "storm=". */
+static uint32_t read_task(const char *line)
+{
+	static const char key[] = "storm=";
+	uint32_t task = 0;
+
+	for (; *line; line++) {
+		unsigned i = 0;
+		while (key[i] && line[i] == key[i])
+			i++;
+		if (key[i])
+			continue;
+		task = 0;
+		for (line += i; *line >= '0' && *line <= '9'; line++)
+			task = task * 10 + (uint32_t)(*line - '0');
+	}
+	return task;
+}
+
+static _Noreturn void end(enum umbra_end how)
+{
+	machine.end = how;
+	machine.message[0] = 't';
+	machine.phase = UMBRA_PHASE_ENDED;
+	out32(EXIT_PORT, how);
+	for (;;)
+		__asm__ volatile("cli; hlt");
+}
+
+static _Noreturn void run_for_ever(int obey)
+{
+	volatile uint32_t *command = &machine.command;
+
+	for (;;) {
+		if (!obey || *command == UMBRA_COMMAND_NONE)
+			continue;
+		if (*command == UMBRA_COMMAND_STOP)
+			end(UMBRA_END_COMMAND);
+		machine.mmu.faults++;
+		*command = UMBRA_COMMAND_NONE;
+	}
+}
+
+void fake_main(const uint32_t *boot)
+{
+	uint32_t task = boot[0] & HAS_CMDLINE ? read_task((const char *)boot[4]) : 0;
+
+	machine.version = UMBRA_MACHINE_VERSION;
+	machine.size = sizeof(machine);
+	machine.phase = UMBRA_PHASE_BOOT;
+	machine.tsc_hz = 1000000000;
+	machine.mmu.longest_chain = 257;
+	machine.mmu.rmap_histogram[8] = 3;
+	*(volatile uint64_t *)&machine.magic = UMBRA_MACHINE_MAGIC;
+	say("fake: up\r\n");
+	if (task >= 1 && task <= UMBRA_END_COMMAND)
+		end((enum umbra_end)task);
+	if (task == 20 || task == 21)
+		run_for_ever(task == 20);
+	if (task == 22)
+		out8(0x64, 0xfe);
+	if (task == 23)
+		say("umbra-init: ready\r\n");
+	if (task == 32)
+		machine.audit_violations = 2;
+	machine.workload = task == 31 ? 2 : 1;
+	end(UMBRA_END_POWEROFF);
+}

@@ -1,0 +1,175 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-2-Clause
+# test_cli.sh UMBRA FAKE_VMM GUEST: the command's own promises, as TAP. Every bad input gets its exit
+# status (umbra(1)) and a message that names it; whatever ends the command, no process and no
+# file is left. The hypervisor is a fake (fake_vmm.c) that ends as --storm tells it; GUEST is
+# any whole bzImage.
+set -u
+umbra=$1 guest=$3
+export UMBRA_VMM=$2
+
+dir=$(mktemp -d)
+trap 'rm -rf "$dir"' EXIT
+mkdir "$dir/tmp" "$dir/bin"
+export TMPDIR=$dir/tmp
+count=0 bad=0
+
+result() { # ok?, name
+	count=$((count + 1))
+	if [ "$1" -eq 0 ]; then
+		echo "ok $count - $2"
+	else
+		echo "not ok $count - $2"
+		bad=1
+		sed 's/^/# /' "$dir/err" "$dir/out" 2>/dev/null | tail -n 20
+	fi
+}
+
+# Processes that carry this test's mark on their command line.
+left() {
+	local file found=1
+	for file in /proc/[0-9]*/cmdline; do
+		grep -qs -- "umbra.test=$mark" "$file" && found=0
+	done
+	return $found
+}
+
+gone() { # everything that carries the mark ends within three seconds, without files
+	local i
+	for i in $(seq 30); do
+		left || break
+		sleep 0.1
+	done
+	! left && [ -z "$(ls -A "$dir/tmp")" ]
+}
+
+# expect STATUS PATTERN NAME ARGUMENT...: the exit status, a message, nothing left.
+expect() {
+	local want=$1 pattern=$2 name=$3 got
+	shift 3
+	mark=$$-$count
+	timeout 60 "$umbra" run --batch --append "umbra.test=$mark" "$@" >"$dir/out" 2>"$dir/err" \
+		</dev/null
+	got=$?
+	[ $got -eq "$want" ] || echo "status $got, expected $want" >>"$dir/err"
+	[ $got -eq "$want" ] && grep -q -- "$pattern" "$dir/err" "$dir/out" && gone
+	result $? "$name"
+}
+
+# A run of the fake, small: expect_fake STATUS PATTERN NAME TASK ARGUMENT...
+expect_fake() {
+	local want=$1 pattern=$2 name=$3 task=$4
+	shift 4
+	expect "$want" "$pattern" "$name" --kernel "$guest" --no-initrd --memory 64M --storm "$task" "$@"
+}
+
+# Interrupt a running command with a signal.
+interrupt() { # signal, status, task
+	local got pid
+	mark=$$-$count
+	"$umbra" run --batch --append "umbra.test=$mark" --kernel "$guest" --no-initrd --memory 64M \
+		--storm "$3" >"$dir/out" 2>"$dir/err" </dev/null &
+	pid=$!
+	for _ in $(seq 100); do
+		grep -q "fake: up" "$dir/out" && break
+		sleep 0.1
+	done
+	left || echo "QEMU did not run" >>"$dir/err"
+	kill "-$1" "$pid"
+	wait "$pid" 2>/dev/null
+	got=$?
+	[ $got -eq "$2" ] || echo "status $got, expected $2" >>"$dir/err"
+	[ $got -eq "$2" ] && ! grep -q "did not run" "$dir/err" && gone
+	result $? "$1 ends it and leaves nothing (task $3)"
+}
+
+# --- usage
+expect 2 "unrecognized" "an unknown option" --nonsense
+expect 2 "no such argument" "a stray argument" stray
+expect 2 "quota" "a quota out of range" --quota 3
+expect 2 "timeout" "a timeout that is none" --timeout soon
+"$umbra" >"$dir/out" 2>"$dir/err"
+[ $? -eq 2 ]
+result $? "no command at all"
+"$umbra" --help | grep -q run && "$umbra" run --help | grep -q -- --quota
+result $? "--help"
+"$umbra" --version | grep -q '^umbra [0-9]'
+result $? "--version"
+
+# --- files
+head -c 900 "$guest" >"$dir/short"
+head -c 1000 /dev/zero >"$dir/zeros"
+: >"$dir/empty"
+truncate -s 300M "$dir/big"
+expect 3 "nowhere" "kernel missing" --kernel "$dir/nowhere"
+expect 3 "regular" "kernel is a directory" --kernel "$dir"
+expect 4 "not a bzImage" "kernel is not a bzImage" --kernel "$dir/zeros"
+expect 4 "not a bzImage" "kernel is empty" --kernel "$dir/empty"
+expect 5 "truncated" "kernel is truncated" --kernel "$dir/short"
+expect 6 "nowhere" "initrd missing" --kernel "$guest" --initrd "$dir/nowhere"
+expect 7 "do not fit" "initrd larger than memory" --kernel "$guest" --initrd "$dir/big" --memory 256M
+UMBRA_VMM=$dir/nowhere expect 11 "hypervisor image" "hypervisor image missing" --kernel "$guest"
+
+# --- memory
+expect 8 "too small" "memory of 0" --memory 0
+expect 8 "too small" "memory of 1M" --memory 1M
+expect 8 "not a size" "memory of abc" --memory abc
+expect 8 "not a size" "memory of -1G" --memory -1G
+expect 8 "not a size" "memory of 99999999999999999999G" --memory 99999999999999999999G
+expect 8 "available" "memory of more than the host has" --kernel "$guest" --memory 1000G
+
+# --- QEMU
+expect_fake 9 "cannot run" "QEMU is not where --qemu says" 30 --qemu "$dir/nowhere"
+mark=$$-$count
+PATH=$dir/bin "$umbra" run --batch --kernel "$guest" --no-initrd --memory 64M >"$dir/out" 2>"$dir/err" </dev/null
+[ $? -eq 9 ] && grep -q "install QEMU" "$dir/err"
+result $? "QEMU is not in PATH"
+printf '#!/bin/sh\necho "invalid accelerator tcg" >&2\nexit 1\n' >"$dir/bin/no-tcg"
+printf '#!/bin/sh\necho "something odd" >&2\nexit 1\n' >"$dir/bin/odd"
+printf '#!/bin/sh\nkill -9 $$\n' >"$dir/bin/dies"
+chmod +x "$dir/bin"/*
+expect_fake 10 "no TCG" "QEMU without TCG" 30 --qemu "$dir/bin/no-tcg"
+expect_fake 21 "something odd" "QEMU that fails is quoted" 30 --qemu "$dir/bin/odd"
+expect_fake 21 "signal 9" "QEMU that is killed" 30 --qemu "$dir/bin/dies"
+
+# --- every end
+expect_fake 0 "poweroff" "power-off" 1
+expect_fake 13 "reset" "reboot" 2
+expect_fake 12 "triple" "triple fault" 3
+expect_fake 14 "neither memory" "unmapped write" 4
+expect_fake 15 "cannot be emulated" "emulation failure" 5
+expect_fake 16 "out of memory" "out of memory" 6
+expect_fake 18 "audit" "audit violation" 7
+expect_fake 23 "cannot load" "image refused" 8
+expect_fake 10 "no SVM" "QEMU without SVM" 9
+expect_fake 20 "hypervisor failed" "hypervisor panic" 10
+expect_fake 21 "vanished" "a machine that resets without a word" 22
+expect_fake 0 "workload: ok" "workload ok" 30
+expect_fake 19 "workload failed" "workload failed" 31
+expect_fake 18 "violations" "violations counted" 32
+expect_fake 0 "boot to init" "init's marker gives the boot time" 23
+expect_fake 17 "timeout" "timeout" 20 --timeout 1.5
+expect_fake 17 "timeout" "timeout of a deaf machine" 21 --timeout 1.5
+cp "$guest" "$dir/a kernel, with commas,,"
+expect 0 "poweroff" "names with blanks and commas" --kernel "$dir/a kernel, with commas,," --memory 64M \
+	--initrd "$dir/a kernel, with commas,," --storm 30 --append "a,b,,c d"
+
+# --- the figures
+expect_fake 0 "poweroff" "a run with --stats" 30 --stats "$dir/stats.json"
+jq -e '.guest.exit == "poweroff" and .guest.workload == "ok" and .guest.memory_bytes == 67108864 and
+	.mmu.longest_chain == 257 and .mmu.rmap_histogram[8] == 3 and .mmu.audit_violations == 0 and
+	(.drop | has("gfns") and has("sptes") and has("ns_per_spte") and has("longest_us"))' \
+	"$dir/stats.json" >"$dir/out" 2>"$dir/err"
+result $? "the shape of the JSON file"
+expect_fake 1 "cannot write" "--stats in no directory" 30 --stats "$dir/nowhere/stats.json"
+[ -z "$(find "$dir" -name 'stats.json.*')" ]
+result $? "no partial JSON file"
+
+# --- interruptions
+interrupt INT 130 20
+interrupt TERM 143 20
+interrupt HUP 129 21
+interrupt KILL 137 20
+
+echo "1..$count"
+exit $bad
