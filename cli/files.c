@@ -48,7 +48,7 @@ bool files_find(const char *built, const char *installed, char path[PATH_MAX])
 		return false;
 	if (is_built(top))
 		return join(path, top, built) && access(path, R_OK) == 0;
-	return snprintf(relative, sizeof(relative), "lib/umbra/%s", installed) < PATH_MAX &&
+	return snprintf(relative, sizeof(relative), "share/umbra/%s", installed) < PATH_MAX &&
 	       join(path, top, relative) && access(path, R_OK) == 0;
 }
 

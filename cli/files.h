@@ -8,7 +8,7 @@
 
 /*
  * Find one of umbra's files: @built relative to the build directory, else @installed in
- * <prefix>/lib/umbra. False: in neither place; @path then holds the place looked at first.
+ * <prefix>/share/umbra. False: in neither place; @path then holds the place looked at first.
  */
 bool files_find(const char *built, const char *installed, char path[PATH_MAX]);
 
