@@ -20,7 +20,8 @@
 struct place {
 	struct {
 		uint64_t gpa;
-		uint8_t *va; /* NULL: nothing is there */
+		uint8_t *va; /* NULL: no memory */
+		bool device; /* the local APIC */
 		unsigned size;
 	} piece[2];
 	unsigned pieces;
@@ -32,6 +33,7 @@ struct work {
 	uint64_t fault_gva;
 	uint64_t gva; /* of the memory operand */
 	unsigned size;
+	bool unfinished; /* a repeated instruction goes on: RIP stays */
 	struct place place;
 };
 
@@ -64,10 +66,14 @@ static enum emulated resolve(struct vcpu *vcpu, uint64_t gva, unsigned size, boo
 			vcpu_raise_pf(vcpu, gva, answer.error_code);
 		if (answer.verdict == UMBRA_NOMEM)
 			machine_end(vcpu->vm, UMBRA_END_NOMEM, "no frame for a guest page");
-		if (answer.verdict == UMBRA_MMIO && write)
-			write_to_nowhere(vcpu, answer.gpa);
 		if (answer.verdict != UMBRA_RESUME && answer.verdict != UMBRA_MMIO)
 			return EMULATED_FAULT;
+		place->piece[i].device =
+			answer.verdict == UMBRA_MMIO && lapic_is_at(&vcpu->lapic, answer.gpa);
+		if (place->piece[i].device && (size != 4 || answer.gpa & 3))
+			return EMULATED_UNKNOWN;
+		if (answer.verdict == UMBRA_MMIO && write && !place->piece[i].device)
+			write_to_nowhere(vcpu, answer.gpa);
 		place->piece[i].gpa = answer.gpa;
 		place->piece[i].size = n;
 		place->piece[i].va = NULL;
@@ -83,10 +89,13 @@ static enum emulated resolve(struct vcpu *vcpu, uint64_t gva, unsigned size, boo
 	return EMULATED_DONE;
 }
 
-static uint64_t load(const struct place *place)
+static uint64_t load(struct vcpu *vcpu, const struct place *place)
 {
 	uint64_t value = 0;
 	unsigned at = 0;
+
+	if (place->piece[0].device)
+		return lapic_mmio_read(vcpu, place->piece[0].gpa & 0xfff);
 
 	for (unsigned i = 0; i < place->pieces; i++) {
 		uint64_t part = ~0ull;
@@ -105,6 +114,10 @@ static uint64_t load(const struct place *place)
 
 static void store(struct vcpu *vcpu, const struct place *place, uint64_t value)
 {
+	if (place->piece[0].device) {
+		lapic_mmio_write(vcpu, place->piece[0].gpa & 0xfff, (uint32_t)value);
+		return;
+	}
 	for (unsigned i = 0; i < place->pieces; i++) {
 		memcpy(place->piece[i].va, &value, place->piece[i].size);
 		umbra_guest_write(vcpu->vm->mmu, place->piece[i].gpa, place->piece[i].size);
@@ -148,7 +161,7 @@ static enum emulated load_to(struct work *w, unsigned size, bool sign)
 
 	if (e != EMULATED_DONE)
 		return e;
-	value = load(&w->place);
+	value = load(w->vcpu, &w->place);
 	if (sign && w->size < 8)
 		value = (uint64_t)((int64_t)(value << (64 - 8 * w->size)) >> (64 - 8 * w->size));
 	reg_write(w, size, value);
@@ -164,7 +177,7 @@ static enum emulated alu_memory(struct work *w, unsigned operation, uint64_t val
 
 	if (e != EMULATED_DONE)
 		return e;
-	result = alu(operation, w->size, load(&w->place), value, &w->vcpu->vmcb->rflags);
+	result = alu(operation, w->size, load(w->vcpu, &w->place), value, &w->vcpu->vmcb->rflags);
 	if (write)
 		store(w->vcpu, &w->place, result);
 	return e;
@@ -178,7 +191,7 @@ static enum emulated alu_register(struct work *w, unsigned operation)
 
 	if (e != EMULATED_DONE)
 		return e;
-	result = alu(operation, w->size, reg_read(w), load(&w->place), &w->vcpu->vmcb->rflags);
+	result = alu(operation, w->size, reg_read(w), load(w->vcpu, &w->place), &w->vcpu->vmcb->rflags);
 	if (operation != 7)
 		reg_write(w, w->size, result);
 	return e;
@@ -189,7 +202,7 @@ static enum emulated test(struct work *w, uint64_t value)
 	enum emulated e = w->insn->lock ? EMULATED_UNKNOWN : operand(w, false);
 
 	if (e == EMULATED_DONE)
-		alu(4, w->size, load(&w->place), value, &w->vcpu->vmcb->rflags);
+		alu(4, w->size, load(w->vcpu, &w->place), value, &w->vcpu->vmcb->rflags);
 	return e;
 }
 
@@ -201,7 +214,7 @@ static enum emulated unary(struct work *w, char which)
 
 	if (e != EMULATED_DONE)
 		return e;
-	value = load(&w->place);
+	value = load(w->vcpu, &w->place);
 	if (which == '~') {
 		value = ~value;
 	} else if (which == '-') {
@@ -221,7 +234,7 @@ static enum emulated exchange(struct work *w, bool add)
 
 	if (e != EMULATED_DONE)
 		return e;
-	old = load(&w->place);
+	old = load(w->vcpu, &w->place);
 	new = reg_read(w);
 	if (add)
 		new = alu(0, w->size, old, new, &w->vcpu->vmcb->rflags);
@@ -237,7 +250,7 @@ static enum emulated compare_exchange(struct work *w)
 
 	if (e != EMULATED_DONE)
 		return e;
-	old = load(&w->place);
+	old = load(w->vcpu, &w->place);
 	/* AL, not AH: register 0 needs no REX to mean that. */
 	expected = insn_register_read(w->vcpu, w->insn, GPR_RAX, w->size);
 	alu(7, w->size, expected, old, &w->vcpu->vmcb->rflags);
@@ -273,7 +286,7 @@ static enum emulated bit(struct work *w, unsigned operation, bool from_register)
 	if (e != EMULATED_DONE)
 		return e;
 	mask = 1ull << (number & (8 * w->size - 1));
-	value = load(&w->place);
+	value = load(w->vcpu, &w->place);
 	*flags = (*flags & ~RFLAGS_CF) | (value & mask ? RFLAGS_CF : 0);
 	if (operation == 1)
 		value |= mask;
@@ -286,41 +299,89 @@ static enum emulated bit(struct work *w, unsigned operation, bool from_register)
 	return e;
 }
 
-static void advance(struct vcpu *vcpu, const struct insn *insn, unsigned reg, unsigned size)
+/* @count elements further, in the direction that DF says. */
+static void advance(struct vcpu *vcpu, const struct insn *insn, unsigned reg, uint64_t bytes)
 {
-	uint64_t step = vcpu->vmcb->rflags & RFLAGS_DF ? 0 - (uint64_t)size : size;
+	uint64_t step = vcpu->vmcb->rflags & RFLAGS_DF ? 0 - bytes : bytes;
 
 	insn_register_write(vcpu, insn, reg, insn->address_size, vcpu->gpr[reg] + step);
 }
 
-/* STOS and MOVS, one element. */
+/* How many of @count elements of @size bytes lie in @gva's page; at least one. */
+static uint64_t elements_in_page(uint64_t gva, unsigned size, uint64_t count)
+{
+	uint64_t room = (UMBRA_PAGE_SIZE - (gva & (UMBRA_PAGE_SIZE - 1))) / size;
+
+	return room < 1 ? 1 : room < count ? room : count;
+}
+
+/* The elements between the two resolved places, in order, as the processor would go. */
+static void string_run(struct work *w, const struct place *source, uint64_t value, uint64_t count)
+{
+	const uint8_t *from = source ? source->piece[0].va : NULL;
+	uint8_t *to = w->place.piece[0].va;
+
+	for (uint64_t i = 0; i < count; i++, to += w->size) {
+		if (source)
+			memcpy(&value, from + i * w->size, w->size);
+		memcpy(to, &value, w->size);
+	}
+	umbra_guest_write(w->vcpu->vm->mmu, w->place.piece[0].gpa, count * w->size);
+}
+
+/*
+ * STOS and MOVS. With REP, as many elements at once as lie in one page of each operand; RIP
+ * stays until the count is used up, and the instruction faults on the next page anew.
+ */
 static enum emulated string(struct work *w, bool move)
 {
 	struct vcpu *vcpu = w->vcpu;
 	const struct insn *insn = w->insn;
+	bool repeat = insn->rep || insn->repne;
+	uint64_t left = insn_register_read(vcpu, insn, GPR_RCX, insn->address_size), count = 1;
 	uint64_t from = insn_linear(vcpu, insn->segment, vcpu->gpr[GPR_RSI], insn->address_size);
 	uint64_t value = insn_register_read(vcpu, insn, GPR_RAX, w->size);
 	struct place source;
 	enum emulated e;
 
 	w->gva = insn_linear(vcpu, SEGMENT_ES, vcpu->gpr[GPR_RDI], insn->address_size);
-	if (insn->rep || insn->repne || insn->lock)
+	if (insn->lock || (repeat && !left))
 		return EMULATED_UNKNOWN;
 	if (w->fault_gva - w->gva >= w->size && (!move || w->fault_gva - from >= w->size))
 		return EMULATED_UNKNOWN;
+	if (repeat && !(vcpu->vmcb->rflags & RFLAGS_DF)) {
+		count = elements_in_page(w->gva, w->size, left);
+		if (move)
+			count = elements_in_page(from, w->size, count);
+	}
 	if (move) {
-		e = resolve(vcpu, from, w->size, false, &source);
+		e = resolve(vcpu, from, (unsigned)count * w->size, false, &source);
 		if (e != EMULATED_DONE)
 			return e;
-		value = load(&source);
+		if (!source.piece[0].va)
+			count = 1;
 	}
-	e = resolve(vcpu, w->gva, w->size, true, &w->place);
+	e = resolve(vcpu, w->gva, (unsigned)count * w->size, true, &w->place);
 	if (e != EMULATED_DONE)
 		return e;
-	store(vcpu, &w->place, value);
-	advance(vcpu, insn, GPR_RDI, w->size);
+	if (count > 1) {
+		string_run(w, move ? &source : NULL, value, count);
+	} else {
+		if (move) {
+			/* Of a longer run only the first element is wanted here. */
+			for (unsigned i = 0; i < source.pieces; i++)
+				if (source.piece[i].size > w->size)
+					source.piece[i].size = w->size;
+			value = load(vcpu, &source);
+		}
+		store(vcpu, &w->place, value);
+	}
+	advance(vcpu, insn, GPR_RDI, count * w->size);
 	if (move)
-		advance(vcpu, insn, GPR_RSI, w->size);
+		advance(vcpu, insn, GPR_RSI, count * w->size);
+	if (repeat)
+		insn_register_write(vcpu, insn, GPR_RCX, insn->address_size, left - count);
+	w->unfinished = repeat && left != count;
 	return e;
 }
 
@@ -439,10 +500,11 @@ enum emulated emulate(struct vcpu *vcpu, uint64_t gva)
 		w.gva = insn_address(vcpu, &insn);
 	else if (insn.map || insn.opcode < 0xa4 || insn.opcode > 0xab)
 		return EMULATED_UNKNOWN;
-	if (insn.rep || insn.repne) /* XACQUIRE and XRELEASE are hints, but let us not guess */
+	/* XACQUIRE and XRELEASE are hints, but let us not guess. */
+	if (insn.memory && (insn.rep || insn.repne))
 		return EMULATED_UNKNOWN;
 	e = insn.map ? two_byte(&w) : one_byte(&w);
-	if (e == EMULATED_DONE)
+	if (e == EMULATED_DONE && !w.unfinished)
 		vcpu_skip(vcpu, insn.length);
 	return e;
 }

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The guest's local APIC in x2APIC mode (AMD64 APM vol. 2 §16; x2APIC registers §16.11 and Intel
- * SDM vol. 3 §10.12), with the TSC-deadline timer (SDM vol. 3 §10.5.4.1). The guest finds x2APIC
- * mode enabled, as if by firmware, and may not leave it: there is no MMIO page. One processor, so
- * an IPI that reaches anybody reaches this one. Timer counts run at LAPIC_HZ.
+ * The guest's local APIC (AMD64 APM vol. 2 §16; x2APIC registers §16.11 and Intel SDM vol. 3
+ * §10.12), with the TSC-deadline timer (SDM vol. 3 §10.5.4.1). It starts in xAPIC mode, whose
+ * register page is at 0xfee00000 and is emulated access by access; the guest may switch to x2APIC
+ * mode, not back. Both views share the registers below: an offset in the page is an MSR number.
+ * One processor, so an IPI that reaches anybody reaches this one. Timer counts run at LAPIC_HZ.
  */
 #include "cpu.h"
 #include "lapic.h"
@@ -15,6 +16,7 @@
 #define LAPIC_HZ   1000000000ull
 #define LVT_MASKED (1u << 16)
 
+#define BASE_ADDRESS 0xfee00000u
 #define BASE_BSP     (1u << 8)
 #define BASE_EXTD    (1u << 10)
 #define BASE_ENABLED (1u << 11)
@@ -32,7 +34,8 @@ void lapic_init(struct vcpu *vcpu)
 	struct lapic *l = &vcpu->lapic;
 
 	memset(l, 0, sizeof(*l));
-	l->base = 0xfee00000u | BASE_ENABLED | BASE_EXTD | BASE_BSP;
+	l->base = BASE_ADDRESS | BASE_ENABLED | BASE_BSP;
+	l->dfr = 0xffffffff;
 	l->svr = 0xff;
 	l->deadline = UINT64_MAX;
 	l->lvt_timer = l->lvt_thermal = l->lvt_perf = LVT_MASKED;
@@ -147,19 +150,36 @@ static uint32_t timer_count(const struct vcpu *vcpu)
 			  divisor_shift(l));
 }
 
-/* Fixed-mode IPIs to this processor; others have no target here (INIT, SIPI) or are ignored. */
+static bool is_x2apic(const struct lapic *l)
+{
+	return l->base & BASE_EXTD;
+}
+
+/* Does an IPI without shorthand reach this processor (number 0)? */
+static bool is_destination(const struct lapic *l, uint32_t destination, bool logical)
+{
+	if (is_x2apic(l)) {
+		if (destination == 0xffffffff)
+			return true;
+		return logical ? destination >> 16 == 0 && destination & 1 : destination == 0;
+	}
+	destination >>= 24;
+	if (destination == 0xff)
+		return true;
+	return logical ? destination & l->ldr >> 24 : destination == 0;
+}
+
+/* Fixed-mode IPIs to this processor; INIT and SIPI have no target here. */
 static void command(struct lapic *l, uint64_t value)
 {
-	uint32_t shorthand = value >> 18 & 3, destination = (uint32_t)(value >> 32);
+	uint32_t shorthand = value >> 18 & 3, mode = value >> 8 & 7;
 	bool self = shorthand == 1 || shorthand == 2;
 
 	l->icr_low = (uint32_t)value;
-	l->icr_high = destination;
+	l->icr_high = (uint32_t)(value >> 32);
 	if (shorthand == 0)
-		self = destination == 0xffffffff ||
-		       (value & 1u << 11 ? (destination >> 16 == 0 && destination & 1)
-					 : destination == 0);
-	if (!self || ((value >> 8 & 7) != 0 && (value >> 8 & 7) != 1))
+		self = is_destination(l, l->icr_high, value & 1u << 11);
+	if (!self || mode > 1)
 		return;
 	if ((value & 0xff) < 16)
 		l->esr |= ESR_ILLEGAL_VECTOR_SENT;
@@ -167,6 +187,7 @@ static void command(struct lapic *l, uint64_t value)
 		request(l, value & 0xff);
 }
 
+/* False: reserved bits are set (#GP in x2APIC mode; the register page ignores the write). */
 static bool lvt_write(uint32_t *lvt, uint64_t value, uint32_t bits)
 {
 	if (value & ~(uint64_t)(bits | 1u << 12))
@@ -180,7 +201,7 @@ static uint64_t bits_read(const uint64_t *bits, uint32_t index)
 	return (uint32_t)(bits[index / 2] >> (index % 2 * 32));
 }
 
-bool lapic_msr_read(struct vcpu *vcpu, uint32_t msr, uint64_t *value)
+static bool register_read(struct vcpu *vcpu, uint32_t msr, uint64_t *value)
 {
 	const struct lapic *l = &vcpu->lapic;
 
@@ -190,8 +211,6 @@ bool lapic_msr_read(struct vcpu *vcpu, uint32_t msr, uint64_t *value)
 		return true;
 	}
 	switch (msr) {
-	case MSR_APIC_BASE: *value = l->base; break;
-	case MSR_TSC_DEADLINE: *value = l->guest_deadline; break;
 	case 0x802: *value = vcpu->number; break;
 	case 0x803: *value = 0x50014; break; /* six LVT entries */
 	case 0x808: *value = l->tpr; break;
@@ -236,19 +255,11 @@ static void end_of_interrupt(struct lapic *l)
 		l->isr[vector / 64] &= ~(1ull << vector % 64);
 }
 
-bool lapic_msr_write(struct vcpu *vcpu, uint32_t msr, uint64_t value)
+static bool register_write(struct vcpu *vcpu, uint32_t msr, uint64_t value)
 {
 	struct lapic *l = &vcpu->lapic;
 
 	switch (msr) {
-	case MSR_APIC_BASE: /* only "as it is" */
-		return value == l->base;
-	case MSR_TSC_DEADLINE:
-		if (TIMER_MODE(l->lvt_timer) == TIMER_DEADLINE) {
-			l->guest_deadline = value;
-			timer_start(vcpu);
-		}
-		return true;
 	case 0x808:
 		l->tpr = value & 0xff;
 		return value <= 0xff;
@@ -290,5 +301,98 @@ bool lapic_msr_write(struct vcpu *vcpu, uint32_t msr, uint64_t value)
 		return value <= 0xff;
 	default:
 		return false;
+	}
+}
+
+static bool base_write(struct lapic *l, uint64_t value)
+{
+	if (value != l->base && value != (l->base | BASE_EXTD))
+		return false;
+	l->base = value;
+	return true;
+}
+
+bool lapic_msr_read(struct vcpu *vcpu, uint32_t msr, uint64_t *value)
+{
+	switch (msr) {
+	case MSR_APIC_BASE:
+		*value = vcpu->lapic.base;
+		return true;
+	case MSR_TSC_DEADLINE:
+		*value = vcpu->lapic.guest_deadline;
+		return true;
+	default:
+		return is_x2apic(&vcpu->lapic) && register_read(vcpu, msr, value);
+	}
+}
+
+bool lapic_msr_write(struct vcpu *vcpu, uint32_t msr, uint64_t value)
+{
+	switch (msr) {
+	case MSR_APIC_BASE:
+		return base_write(&vcpu->lapic, value);
+	case MSR_TSC_DEADLINE:
+		if (TIMER_MODE(vcpu->lapic.lvt_timer) == TIMER_DEADLINE) {
+			vcpu->lapic.guest_deadline = value;
+			timer_start(vcpu);
+		}
+		return true;
+	default:
+		return is_x2apic(&vcpu->lapic) && register_write(vcpu, msr, value);
+	}
+}
+
+bool lapic_is_at(const struct lapic *l, uint64_t gpa)
+{
+	return gpa >> 12 == BASE_ADDRESS >> 12 && !is_x2apic(l);
+}
+
+uint32_t lapic_mmio_read(struct vcpu *vcpu, uint32_t offset)
+{
+	const struct lapic *l = &vcpu->lapic;
+	uint64_t value = 0;
+
+	switch (offset) {
+	case 0x020:
+		return vcpu->number << 24;
+	case 0x0d0:
+		return l->ldr;
+	case 0x0e0:
+		return l->dfr;
+	case 0x300:
+		return l->icr_low;
+	case 0x310:
+		return l->icr_high;
+	default:
+		register_read(vcpu, 0x800 + (offset >> 4), &value);
+		return (uint32_t)value;
+	}
+}
+
+void lapic_mmio_write(struct vcpu *vcpu, uint32_t offset, uint32_t value)
+{
+	struct lapic *l = &vcpu->lapic;
+
+	switch (offset) {
+	case 0x0b0: /* any value ends the interrupt */
+		end_of_interrupt(l);
+		break;
+	case 0x0d0:
+		l->ldr = value & 0xff000000;
+		break;
+	case 0x0e0:
+		l->dfr = value | 0x0fffffff;
+		break;
+	case 0x280:
+		l->esr = 0;
+		break;
+	case 0x300:
+		command(l, (uint64_t)l->icr_high << 32 | value);
+		break;
+	case 0x310:
+		l->icr_high = value;
+		break;
+	default:
+		register_write(vcpu, 0x800 + (offset >> 4), value);
 	}
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The guest's local APIC, in x2APIC mode. */
+/* The guest's local APIC. */
 #ifndef VMM_LAPIC_H
 #define VMM_LAPIC_H
 
@@ -15,6 +15,7 @@ struct lapic {
 	uint64_t timer_started;
 	uint64_t guest_deadline; /* MSR TSC_DEADLINE */
 	uint32_t timer_initial, timer_divide;
+	uint32_t ldr, dfr; /* xAPIC mode: logical destination, as the guest wrote them */
 	uint32_t tpr, svr, esr, icr_high, icr_low;
 	uint32_t lvt_timer, lvt_thermal, lvt_perf, lvt_lint0, lvt_lint1, lvt_error;
 };
@@ -34,6 +35,13 @@ void lapic_acknowledge(struct lapic *lapic, unsigned vector);
 
 /* Does LINT0 let the PIC's interrupts in? */
 bool lapic_takes_pic(const struct lapic *lapic);
+
+/* Is the register page (xAPIC mode) at guest-physical @gpa? */
+bool lapic_is_at(const struct lapic *lapic, uint64_t gpa);
+
+/* 32-bit accesses to the register page; @offset 0..0xffc. */
+uint32_t lapic_mmio_read(struct vcpu *vcpu, uint32_t offset);
+void lapic_mmio_write(struct vcpu *vcpu, uint32_t offset, uint32_t value);
 
 /* MSRs 0x800..0x8ff, APIC_BASE, TSC_DEADLINE. False: #GP. */
 bool lapic_msr_read(struct vcpu *vcpu, uint32_t msr, uint64_t *value);

@@ -13,6 +13,7 @@
 #include "loader.h"
 #include "machine.h"
 #include "memory.h"
+#include "mptable.h"
 #include "string.h"
 #include "vcpu.h"
 #include "vm.h"
@@ -220,7 +221,7 @@ void loader_load(struct vcpu *vcpu, const struct boot_files *files)
 	if (!memory_write(vm, s.address, s.payload, s.payload_size) ||
 	    !memory_write(vm, AT_PARAMS, s.params, sizeof(s.params)) ||
 	    !memory_write(vm, AT_LINE, files->command_line, line) ||
-	    !memory_write(vm, AT_GDT, gdt, sizeof(gdt)) || !tables_write(vm))
+	    !memory_write(vm, AT_GDT, gdt, sizeof(gdt)) || !tables_write(vm) || !mptable_write(vm))
 		refuse(vcpu, "no frames left for the kernel");
 	registers_set(vcpu, s.address + 0x200);
 }

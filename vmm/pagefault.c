@@ -12,18 +12,27 @@
 #include "vm.h"
 #include "x86.h"
 
-/* Faults in a row at one RIP and address, with nothing else happening, that we put up with. */
-#define STUCK_MAX 512
+/*
+ * Faults at one RIP and address, each within a few exits of the one before, that we put up with.
+ * (More than one exit, since a table zapped for a store is soon faulted in again for a fetch.)
+ */
+#define STUCK_MAX  512
+#define STUCK_GAP  4
 
 static void watch_progress(struct vcpu *vcpu, uint64_t gva)
 {
 	char bytes[48];
 
 	if (vcpu->stuck_rip != vcpu->vmcb->rip || vcpu->stuck_gva != gva) {
+		if (vcpu->exit_count - vcpu->stuck_exit < STUCK_GAP)
+			return;
 		vcpu->stuck_rip = vcpu->vmcb->rip;
 		vcpu->stuck_gva = gva;
 		vcpu->stuck = 0;
 	}
+	if (vcpu->exit_count - vcpu->stuck_exit > STUCK_GAP)
+		vcpu->stuck = 0;
+	vcpu->stuck_exit = vcpu->exit_count;
 	if (++vcpu->stuck > STUCK_MAX)
 		machine_end(vcpu->vm, UMBRA_END_EMULATE,
 			    "no progress at rip %lx, address %lx, error code %lx (%s)",
@@ -31,7 +40,10 @@ static void watch_progress(struct vcpu *vcpu, uint64_t gva)
 			    vcpu_bytes(vcpu, bytes, sizeof(bytes)));
 }
 
-/* The access reaches no memory: loads give all-ones, everything else is the end. */
+/*
+ * The access reaches no memory. The local APIC is a device; elsewhere loads give all-ones and
+ * everything else is the end.
+ */
 static void unmapped(struct vcpu *vcpu, uint64_t gva, uint64_t gpa, uint32_t access)
 {
 	char bytes[48];
@@ -39,12 +51,16 @@ static void unmapped(struct vcpu *vcpu, uint64_t gva, uint64_t gpa, uint32_t acc
 			   : access & UMBRA_PF_W ? "write to"
 						 : "read from";
 
-	if (!(access & (UMBRA_PF_I | UMBRA_PF_W)) && !(vcpu->event & SVM_EVENT_VALID)) {
+	bool device = lapic_is_at(&vcpu->lapic, gpa);
+
+	if ((device || !(access & UMBRA_PF_W)) && !(access & UMBRA_PF_I) &&
+	    !(vcpu->event & SVM_EVENT_VALID)) {
 		if (emulate(vcpu, gva) != EMULATED_UNKNOWN)
 			return;
 		machine_end(vcpu->vm, UMBRA_END_EMULATE,
-			    "read from guest-physical %lx, where nothing is, at rip %lx (%s)", gpa,
-			    vcpu->vmcb->rip, vcpu_bytes(vcpu, bytes, sizeof(bytes)));
+			    "%s guest-physical %lx, where %s, at rip %lx: not emulated (%s)", kind,
+			    gpa, device ? "the local APIC is" : "nothing is", vcpu->vmcb->rip,
+			    vcpu_bytes(vcpu, bytes, sizeof(bytes)));
 	}
 	machine_end(vcpu->vm, UMBRA_END_UNMAPPED,
 		    "%s guest-physical %lx, where nothing is, at rip %lx (%s)", kind, gpa,

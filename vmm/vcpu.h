@@ -44,8 +44,8 @@ struct vcpu {
 	struct lapic lapic;
 	uint64_t pat, mtrr_type, mtrr_fixed[11], mtrr_variable[VCPU_MTRRS];
 
-	/* Consecutive page faults at one RIP and gva: a guest that gets nowhere. */
-	uint64_t stuck_rip, stuck_gva;
+	/* Page faults in quick succession at one RIP and gva: a guest that gets nowhere. */
+	uint64_t stuck_rip, stuck_gva, stuck_exit;
 	unsigned stuck;
 
 	struct exit_record exits[VCPU_EXITS]; /* ring; the last one is exit_count - 1 */
