@@ -88,7 +88,7 @@ static _Noreturn void run_for_ever(int obey)
 			continue;
 		if (*command == UMBRA_COMMAND_STOP)
 			end(UMBRA_END_COMMAND);
-		machine.mmu.faults++;
+		*(volatile uint64_t *)&machine.mmu.faults += 1;
 		*command = UMBRA_COMMAND_NONE;
 	}
 }

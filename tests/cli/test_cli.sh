@@ -67,6 +67,7 @@ expect_fake() {
 interrupt() { # signal, status, task
 	local got pid
 	mark=$$-$count
+	: >"$dir/out"
 	"$umbra" run --batch --append "umbra.test=$mark" --kernel "$guest" --no-initrd --memory 64M \
 		--storm "$3" >"$dir/out" 2>"$dir/err" </dev/null &
 	pid=$!
@@ -164,6 +165,23 @@ result $? "the shape of the JSON file"
 expect_fake 1 "cannot write" "--stats in no directory" 30 --stats "$dir/nowhere/stats.json"
 [ -z "$(find "$dir" -name 'stats.json.*')" ]
 result $? "no partial JSON file"
+
+# --- the terminal
+mark=$$-$count
+rm -f "$dir/out"
+(
+	for _ in $(seq 100); do
+		grep -qs "fake: up" "$dir/out" && break
+		sleep 0.1
+	done
+	printf '\001s'
+	sleep 1
+	printf '\001x'
+	sleep 1
+) | timeout 60 script -qefc "'$umbra' run --append umbra.test=$mark --kernel '$guest' --no-initrd \
+	--memory 64M --storm 20" "$dir/out" >/dev/null 2>"$dir/err"
+[ $? -eq 22 ] && [ "$(grep -c "longest chain  *257" "$dir/out")" -eq 2 ] && gone
+result $? "Ctrl-A s prints figures, Ctrl-A x ends"
 
 # --- interruptions
 interrupt INT 130 20
