@@ -6,14 +6,16 @@
  */
 #include "string.h"
 
+/* A word anywhere in memory, whatever its type there. */
+typedef uint64_t __attribute__((may_alias, aligned(1))) word;
+
 void *memcpy(void *restrict to, const void *restrict from, size_t size)
 {
 	uint8_t *d = to;
 	const uint8_t *s = from;
 
 	for (; size >= 8; size -= 8, d += 8, s += 8)
-		*(uint64_t __attribute__((may_alias, aligned(1))) *)d =
-			*(const uint64_t __attribute__((may_alias, aligned(1))) *)s;
+		*(word *)d = *(const word *)s;
 	for (; size; size--)
 		*d++ = *s++;
 	return to;
@@ -37,7 +39,7 @@ void *memset(void *to, int byte, size_t size)
 	uint64_t pattern = 0x0101010101010101ull * (uint8_t)byte;
 
 	for (; size >= 8; size -= 8, d += 8)
-		*(uint64_t __attribute__((may_alias, aligned(1))) *)d = pattern;
+		*(word *)d = pattern;
 	for (; size; size--)
 		*d++ = (uint8_t)byte;
 	return to;
@@ -64,7 +66,7 @@ size_t strlen(const char *s)
 
 void page_zero(void *page)
 {
-	uint64_t __attribute__((may_alias)) *p = page;
+	word *p = page;
 
 	for (int i = 0; i < 512; i += 8) {
 		p[i] = 0, p[i + 1] = 0, p[i + 2] = 0, p[i + 3] = 0;
@@ -74,8 +76,8 @@ void page_zero(void *page)
 
 void page_copy(void *restrict to, const void *restrict from)
 {
-	uint64_t __attribute__((may_alias)) *d = to;
-	const uint64_t __attribute__((may_alias)) *s = from;
+	word *d = to;
+	const word *s = from;
 
 	for (int i = 0; i < 512; i += 8) {
 		d[i] = s[i], d[i + 1] = s[i + 1], d[i + 2] = s[i + 2], d[i + 3] = s[i + 3];
