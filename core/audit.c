@@ -40,6 +40,8 @@ static bool check(struct audit *audit, bool holds, uint32_t invariant, const cha
 /* Whether spte rights @has are within @may, or are the kernel's alone under CR0.WP = 0. */
 static bool is_within(union role role, unsigned has, unsigned may)
 {
+	if (role.clean && has & ACCESS_W)
+		return false;
 	if (!role.wp && !(has & ~ACCESS_W) && may & ACCESS_U)
 		return !role.smap;
 	if (!role.wp && !(may & ACCESS_U))

@@ -102,6 +102,7 @@ union role {
 		uint32_t wp : 1;     /* CR0.WP */
 		uint32_t smep : 1;   /* CR4.SMEP, where it matters: !wp */
 		uint32_t smap : 1;   /* CR4.SMAP, where it matters: !wp */
+		uint32_t clean : 1;  /* of a large page whose D is clear, where it matters: !wp */
 	};
 };
 

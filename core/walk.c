@@ -112,8 +112,10 @@ bool walk_child_key(const struct umbra_mmu *mmu, const struct shadow *shadow, un
 	if (is_leaf(level, pte)) {
 		gfn->n &= ~(level_pages(level) - 1);
 		role->direct = 1;
-		if (!(pte & PTE_D))
+		if (!(pte & PTE_D)) {
 			role->access &= ~ACCESS_W;
+			role->clean = !role->wp; /* the kernel may write what access forbids */
+		}
 	}
 	return true;
 }
