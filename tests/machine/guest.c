@@ -115,11 +115,12 @@ uint64_t guest_entry(struct sim *sim, const struct guest_taste *taste, unsigned 
 		entry = guest_table(sim, level - 1) << 12;
 	}
 	entry |= REF_P;
-	entry |= percent(sim, 80) ? REF_W : 0;
-	entry |= percent(sim, 75) ? REF_U : 0;
+	/* Upper levels mostly grant everything, or hardly anything would pass below. */
+	entry |= percent(sim, leaf ? 75 : 95) ? REF_W : 0;
+	entry |= percent(sim, leaf ? 75 : 93) ? REF_U : 0;
 	entry |= percent(sim, 60) ? REF_A : 0;
 	entry |= percent(sim, leaf ? 50 : 10) ? REF_D : 0;
-	entry |= percent(sim, leaf ? 20 : 5) ? REF_NX : 0;
+	entry |= percent(sim, leaf ? 20 : 3) ? REF_NX : 0;
 	entry |= sim_random(sim, 8) << 9;
 	if (percent(sim, taste->wild))
 		entry |= 1ull << (3 + sim_random(sim, 61));

@@ -25,6 +25,25 @@ struct arguments {
 
 static struct guest_taste taste;
 
+/* Places that were visited lately: going back to them is what finds stale translations. */
+#define RECENT 24u
+
+static uint64_t recent[RECENT];
+
+/* A place where the access has a chance: mostly one that the guest maps. */
+static uint64_t choose_gva(struct sim *sim, struct sim_cpu *cpu, struct ref_access access)
+{
+	uint64_t gva = 0;
+
+	for (unsigned try = 0; try < 6; try++) {
+		gva = sim_random(sim, 2) ? recent[sim_random(sim, RECENT)] : guest_gva(sim);
+		if (sim_ref(cpu, gva, access).kind == REF_OK)
+			break;
+	}
+	recent[sim_random(sim, RECENT)] = gva;
+	return gva;
+}
+
 /* The access of a random kind at a random place, by a random processor. */
 static void do_access(struct sim *sim, struct sim_cpu *cpu)
 {
@@ -34,11 +53,12 @@ static void do_access(struct sim *sim, struct sim_cpu *cpu)
 	    .fetch = kind >= 8,
 	    .user = sim_random(sim, 2),
 	};
-	uint64_t gva = guest_gva(sim), word = sim_random(sim, UINT64_MAX);
+	uint64_t gva, word = sim_random(sim, UINT64_MAX);
 	struct ref_result ref;
 	uint32_t code;
 
 	cpu->ac = sim_random(sim, 4) == 0;
+	gva = choose_gva(sim, cpu, access);
 	if (access.write) {
 		/* A guest that writes a table mostly writes entries. */
 		ref = sim_ref(cpu, gva, access);
@@ -160,8 +180,8 @@ static void do_host(struct sim *sim)
 		}
 		break;
 	case 7:
-		gfn = UMBRA_QUOTA_MIN +
-		      (sim_random(sim, 3) ? sim_random(sim, 8) : sim_random(sim, 200));
+		gfn = UMBRA_QUOTA_MIN;
+		gfn += sim_random(sim, 2) ? sim_random(sim, 8) : sim_random(sim, 500);
 		sim_op(sim, "quota", gfn, 0, 0);
 		if (umbra_quota_set(sim->mmu, (uint32_t)gfn))
 			sim_fail(sim, "quota refused");
@@ -187,7 +207,8 @@ static void do_step(struct sim *sim)
 	} else if (dice < 720) {
 		do_device_write(sim);
 	} else if (dice < 800) {
-		sim_invlpg(cpu, guest_gva(sim));
+		sim_invlpg(cpu,
+			   sim_random(sim, 2) ? recent[sim_random(sim, RECENT)] : guest_gva(sim));
 	} else if (dice < 850) {
 		do_paging(sim, cpu);
 	} else if (dice < 900) {
@@ -213,7 +234,7 @@ static void check_deeply(struct sim *sim)
 	sim_check_tables(sim);
 	sim_check_mirror(sim);
 	for (unsigned i = 0; i < 48; i++)
-		sim_check_gva(sim, guest_gva(sim));
+		sim_check_gva(sim, i < RECENT ? recent[i] : guest_gva(sim));
 }
 
 static struct sim *make_guest(const struct arguments *arguments)

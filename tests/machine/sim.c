@@ -253,10 +253,14 @@ static bool emulate(struct sim_cpu *cpu, uint64_t gpa, const uint64_t *word)
 		return true;
 	}
 	sim_op(sim, "unprotect: gfn", gpa >> 12, 0, 0);
-	if (!umbra_unprotect(sim->mmu, (umbra_gfn){gpa >> 12}))
+	if (umbra_unprotect(sim->mmu, (umbra_gfn){gpa >> 12}))
+		return false;
+	/* Not tracked: only a kernel's write under CR0.WP = 0 and SMAP cannot be mapped at all. */
+	if (cpu->paging.cr0 & REF_CR0_WP || !(cpu->paging.cr4 & REF_CR4_SMAP))
 		sim_fail(sim, "EMULATE at gpa %#llx, which nothing tracks",
 			 (unsigned long long)gpa);
-	return false;
+	sim_device_write(sim, gpa, word, sizeof(*word));
+	return true;
 }
 
 enum sim_outcome sim_access(struct sim_cpu *cpu, uint64_t gva, struct ref_access access,

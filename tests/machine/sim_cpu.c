@@ -6,7 +6,8 @@
  * root is loaded in between. As on hardware, an entry that would cause a #PF is looked up
  * again in memory first, so an spte that gains rights needs no flush.
  *
- * Hardware's registers here: CR0.WP = 1, EFER.NXE = 1, CR4.SMEP and SMAP as the guest's.
+ * Hardware's registers here: CR0.WP = 1, EFER.NXE = 1, CR4.SMEP and SMAP as the guest's while
+ * that has paging on.
  */
 #include "sim.h"
 
@@ -15,9 +16,11 @@
 
 static struct ref_cpu hardware(const struct sim_cpu *cpu)
 {
+	uint64_t guest = cpu->paging.cr0 & REF_CR0_PG ? cpu->paging.cr4 : 0;
+
 	return (struct ref_cpu){
 	    .cr0 = REF_CR0_PG | REF_CR0_WP,
-	    .cr4 = REF_CR4_PAE | (cpu->paging.cr4 & (REF_CR4_SMEP | REF_CR4_SMAP)),
+	    .cr4 = REF_CR4_PAE | (guest & (REF_CR4_SMEP | REF_CR4_SMAP)),
 	    .efer = REF_EFER_NXE,
 	    .maxphyaddr = 48,
 	    .ac = cpu->ac,
