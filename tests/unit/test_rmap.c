@@ -1,0 +1,271 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Tests of core/rmap.c: chains of every length around the descriptors' borders, sptes removed in
+ * every order, random traffic against an obvious list, a million aliases of one gfn. After
+ * each change the chain must hold exactly what the list does, and rmap_check() must agree.
+ *
+ * Built twice: with descriptors of three handles, and with the real ones.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "arena.h"
+#include "mmu.h"
+
+#define GFNS    8u
+#define MILLION 1000000u
+#define LONGEST (4 * TUNING_DESC_HANDLES + 3)
+
+static struct arena *arena;
+static struct umbra_mmu *mmu;
+static uint64_t seed;
+
+/* The oracle: who maps what. */
+static handle list[GFNS][4096];
+static unsigned length[GFNS];
+
+static int setup(void **state)
+{
+	const struct arena_options options = {
+	    .gfns = 64, .frames = 64, .high = 256ull << 20, .low = 1u << 20};
+	const struct umbra_config config = {.shadow_quota = 4096, .maxphyaddr = 40};
+	const struct umbra_slot slot = {.id = 0, .first = {0}, .pages = 64};
+
+	(void)state;
+	memset(length, 0, sizeof(length));
+	seed = 1;
+	return arena_create(&options, &arena) ||
+	       umbra_mmu_create(&arena_host, arena, &config, &mmu) || umbra_slot_add(mmu, &slot);
+}
+
+static int teardown(void **state)
+{
+	uint64_t left;
+
+	(void)state;
+	umbra_mmu_destroy(mmu);
+	left = arena_in_use(arena);
+	arena_destroy(arena);
+	return left != 0;
+}
+
+static unsigned dice(unsigned below)
+{
+	seed = seed * 6364136223846793005ull + 1442695040888963407ull;
+	return (unsigned)(seed >> 33) % below;
+}
+
+/* Stock for @descs more descriptors and a shadow page; the lock stays held. */
+static void stock(uint32_t descs)
+{
+	const struct need need = {.shadows = 1, .descs = descs, .spares = 2, .regions = 1};
+
+	assert_int_equal(pool_lock(mmu, &need), 0);
+}
+
+/* A fresh table, whose entries are sptes to play with. => lock held */
+static struct shadow *table(unsigned number)
+{
+	const union role role = {.level = 1, .direct = 1, .access = ACCESS_ALL};
+	struct flush flush = {0};
+
+	return shadow_get(mmu, (umbra_gfn){512ull * number}, role, &flush);
+}
+
+static head_ref head_of(unsigned gfn)
+{
+	return slot_head_make(mmu, slot_find(mmu, (umbra_gfn){gfn}), (umbra_gfn){gfn}, 1);
+}
+
+static int compare(const void *a, const void *b)
+{
+	handle x = *(const handle *)a, y = *(const handle *)b;
+
+	return (x > y) - (x < y);
+}
+
+/* The chain of @gfn holds what the list does. */
+static void check(unsigned gfn)
+{
+	static handle found[4096], wanted[4096];
+	uint64_t head = *rmap_head_of(mmu, head_of(gfn)), descs = 0;
+	struct rmap_cursor cursor;
+	unsigned count = 0;
+
+	assert_null(rmap_check(mmu, head_of(gfn), &descs));
+	assert_int_equal(rmap_count(head), length[gfn]);
+	if (length[gfn] <= 2)
+		assert_int_equal(descs, 0);
+	else
+		assert_int_equal(descs,
+				 (length[gfn] + TUNING_DESC_HANDLES - 1) / TUNING_DESC_HANDLES);
+	rmap_for_each(mmu, head, &cursor, h)
+	{
+		assert_true(count < length[gfn]);
+		assert_int_equal(rmap_owner(mmu, h), head_of(gfn));
+		assert_int_equal(rmap_gfn(mmu, h).n, gfn);
+		found[count++] = h;
+	}
+	assert_int_equal(count, length[gfn]);
+	memcpy(wanted, list[gfn], count * sizeof(handle));
+	qsort(found, count, sizeof(handle), compare);
+	qsort(wanted, count, sizeof(handle), compare);
+	assert_memory_equal(found, wanted, count * sizeof(handle));
+}
+
+static void add(unsigned gfn, handle h)
+{
+	rmap_add(mmu, head_of(gfn), h);
+	spte_write(handle_spte(mmu, h), spte_leaf(gfn, ACCESS_ALL));
+	list[gfn][length[gfn]++] = h;
+}
+
+static handle remove_at(unsigned gfn, unsigned at)
+{
+	handle h = list[gfn][at];
+
+	rmap_remove(mmu, h);
+	spte_write(handle_spte(mmu, h), 0);
+	list[gfn][at] = list[gfn][--length[gfn]];
+	return h;
+}
+
+static void drop(unsigned gfn)
+{
+	uint64_t free_before = mmu->desc_free_count;
+	uint64_t descs =
+	    length[gfn] > 2 ? (length[gfn] + TUNING_DESC_HANDLES - 1) / TUNING_DESC_HANDLES : 0;
+
+	assert_int_equal(rmap_drop(mmu, rmap_head_of(mmu, head_of(gfn))), length[gfn]);
+	for (unsigned i = 0; i < length[gfn]; i++)
+		assert_int_equal(spte_read(handle_spte(mmu, list[gfn][i])), 0);
+	assert_int_equal(mmu->desc_free_count, free_before + descs);
+	length[gfn] = 0;
+	check(gfn);
+}
+
+/* Lengths 0..LONGEST; emptied from the front, the back, the middle, and dropped. */
+static void test_lengths(void **state)
+{
+	struct shadow *shadow;
+
+	(void)state;
+	stock(2 * LONGEST);
+	shadow = table(1);
+	for (unsigned n = 0; n <= LONGEST; n++) {
+		for (unsigned order = 0; order < 4; order++) {
+			for (unsigned i = 0; i < n; i++) {
+				add(1, handle_of(shadow, i));
+				check(1);
+			}
+			while (order < 3 && length[1]) {
+				unsigned last = length[1] - 1;
+
+				remove_at(1, order == 0 ? 0 : order == 1 ? last : last / 2);
+				check(1);
+			}
+			drop(1);
+		}
+	}
+	assert_int_equal(mmu->stats.descs, 0);
+	port_unlock(&mmu->lock);
+}
+
+/* Chains of neighbours do not touch each other. */
+static void test_random(void **state)
+{
+	static handle unused[2048];
+	unsigned left = 0;
+
+	(void)state;
+	for (unsigned i = 0; i < 4; i++) {
+		struct shadow *shadow;
+
+		stock(2048);
+		shadow = table(i);
+		for (unsigned index = 0; index < 512; index++)
+			unused[left++] = handle_of(shadow, index);
+		if (i < 3)
+			port_unlock(&mmu->lock);
+	}
+	for (unsigned step = 0; step < 60000; step++) {
+		unsigned gfn = dice(4) ? dice(2) : dice(GFNS);
+		/* The mood swings between growing and shrinking. */
+		bool grow = dice(100) < (step / 3000 % 2 ? 35u : 65u);
+
+		if (dice(2000) == 0) {
+			for (unsigned i = 0; i < length[gfn]; i++)
+				unused[left++] = list[gfn][i];
+			drop(gfn);
+		} else if (grow && left) {
+			unsigned at = dice(left);
+			handle h = unused[at];
+
+			unused[at] = unused[--left];
+			add(gfn, h);
+		} else if (!grow && length[gfn]) {
+			unused[left++] = remove_at(gfn, dice(length[gfn]));
+		}
+		if (length[gfn] < 40 || step % 64 == 0)
+			check(gfn);
+	}
+	port_unlock(&mmu->lock);
+}
+
+/* A million sptes of one gfn; half of them removed one by one, the rest dropped. */
+static void test_million(void **state)
+{
+	handle *all = test_malloc(MILLION * sizeof(*all));
+	uint64_t descs = 0, count = MILLION;
+	head_ref ref;
+
+	(void)state;
+	for (unsigned i = 0; i < MILLION; i += 512) {
+		struct shadow *shadow;
+
+		stock(512);
+		shadow = table(i / 512);
+		for (unsigned index = 0; index < 512 && i + index < MILLION; index++) {
+			all[i + index] = handle_of(shadow, index);
+			rmap_add(mmu, head_of(5), all[i + index]);
+			spte_write(handle_spte(mmu, all[i + index]), PTE_P | PTE_A);
+		}
+		port_unlock(&mmu->lock);
+	}
+	port_lock(&mmu->lock);
+	ref = head_of(5);
+	assert_int_equal(rmap_count(*rmap_head_of(mmu, ref)), MILLION);
+	assert_null(rmap_check(mmu, ref, &descs));
+	for (unsigned i = 0; i < MILLION / 2; i++, count--) {
+		unsigned at = dice((unsigned)count);
+
+		rmap_remove(mmu, all[at]);
+		spte_write(handle_spte(mmu, all[at]), 0);
+		all[at] = all[count - 1];
+	}
+	descs = 0;
+	assert_null(rmap_check(mmu, ref, &descs));
+	assert_int_equal(rmap_count(*rmap_head_of(mmu, ref)), count);
+	assert_int_equal(rmap_drop(mmu, rmap_head_of(mmu, ref)), count);
+	for (unsigned i = 0; i < count; i++)
+		assert_int_equal(spte_read(handle_spte(mmu, all[i])), 0);
+	assert_int_equal(mmu->stats.descs, 0);
+	port_unlock(&mmu->lock);
+	test_free(all);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test_setup_teardown(test_lengths, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_random, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_million, setup, teardown),
+	};
+
+	return cmocka_run_group_tests_name("rmap", tests, NULL, NULL);
+}
