@@ -120,7 +120,6 @@ int main(void)
 	struct umbra_mmu *mmu;
 	struct umbra_vcpu *vcpu;
 	uint64_t value = 42, sptes = 0;
-
 	for (uint64_t gfn = 0; gfn < GUEST; gfn++)
 		frames[gfn] = 1 + gfn * 7 % GUEST;
 	/* The guest's own page tables: 1 -> 2 -> 3 -> 4, and two names for gfn 8. */
