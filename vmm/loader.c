@@ -10,10 +10,12 @@
  */
 #include <umbra/machine.h>
 
+#include "cpu.h"
 #include "loader.h"
 #include "machine.h"
 #include "memory.h"
 #include "mptable.h"
+#include "print.h"
 #include "string.h"
 #include "vcpu.h"
 #include "vm.h"
@@ -24,7 +26,6 @@
 #define AT_STACK  0xf000ull
 #define AT_PARAMS 0x10000ull
 #define AT_LINE   0x20000ull
-#define LINE_MAX  0x10000u
 
 /* Offsets in the setup header = in boot_params. */
 #define HDR_E820_COUNT  0x1e8
@@ -203,15 +204,38 @@ static void registers_set(struct vcpu *vcpu, uint64_t entry)
 	vcpu->efer = EFER_LME | EFER_LMA | EFER_NXE;
 }
 
+/*
+ * The command line, with the TSC's rate behind it: a guest that measures it by itself (the outer
+ * PIT is all it has) may come out wrong by any factor on a busy host. The user's word goes first.
+ * Returns the length with the NUL, or 0: too long for @line.
+ */
+static uint64_t line_make(const struct vcpu *vcpu, const char *given, char *line, size_t size)
+{
+	static const char name[] = "tsc_early_khz=";
+	bool has_own = false;
+	size_t n = strlen(given);
+
+	for (size_t i = 0; i + sizeof(name) - 1 <= n && !has_own; i++)
+		has_own = !memcmp(given + i, name, sizeof(name) - 1);
+	if (n + 40 > size)
+		return 0;
+	memcpy(line, given, n + 1);
+	if (!has_own)
+		n += format(line + n, size - n, "%s%s%lu", n ? " " : "", name,
+			    vcpu->vm->cpu->tsc_hz / 1000);
+	return n + 1;
+}
+
 void loader_load(struct vcpu *vcpu, const struct boot_files *files)
 {
+	static char text[4096];
 	static struct setup s; /* too large for the stack; used once */
 	static const uint64_t gdt[4] = {0, 0, 0x00af9b000000ffffull, 0x00cf93000000ffffull};
 	struct vm *vm = vcpu->vm;
-	uint64_t line = strlen(files->command_line) + 1;
+	uint64_t line = line_make(vcpu, files->command_line, text, sizeof(text));
 
 	header_read(vcpu, files, &s);
-	if (line - 1 > field(s.params + HDR_LINE_SIZE, 4) || line > LINE_MAX)
+	if (!line || line - 1 > field(s.params + HDR_LINE_SIZE, 4))
 		refuse(vcpu, "the kernel's command line is too long");
 	initrd_load(vcpu, files, &s);
 	e820_fill(vm, &s);
@@ -220,7 +244,7 @@ void loader_load(struct vcpu *vcpu, const struct boot_files *files)
 	field_set(s.params + HDR_LINE, 4, AT_LINE);
 	if (!memory_write(vm, s.address, s.payload, s.payload_size) ||
 	    !memory_write(vm, AT_PARAMS, s.params, sizeof(s.params)) ||
-	    !memory_write(vm, AT_LINE, files->command_line, line) ||
+	    !memory_write(vm, AT_LINE, text, line) ||
 	    !memory_write(vm, AT_GDT, gdt, sizeof(gdt)) || !tables_write(vm) || !mptable_write(vm))
 		refuse(vcpu, "no frames left for the kernel");
 	registers_set(vcpu, s.address + 0x200);
