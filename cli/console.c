@@ -17,6 +17,7 @@
 
 #define CTRL_A      1
 #define SILENCE     2.0 /* seconds before a progress line */
+#define SILENCE_RUN 8.0 /* the same once init runs, which says itself how it gets on */
 #define LIVE_EVERY  0.5 /* seconds between its updates on a terminal */
 #define LINES_EVERY 5.0 /* and elsewhere, where each is a new line */
 
@@ -139,11 +140,12 @@ void console_progress(struct console *console, const char *what, double since)
 {
 	bool terminal = isatty(STDERR_FILENO);
 	double every = terminal ? LIVE_EVERY : LINES_EVERY;
+	double silence = console->ready ? SILENCE_RUN : SILENCE;
 	double now = clock_now();
 
 	if (console->interactive && console->ready)
 		return; /* the guest's shell has the terminal to itself */
-	if (now - console->spoke < (console->live ? every : SILENCE))
+	if (now - console->spoke < (console->live ? every : silence))
 		return;
 	if (terminal)
 		fprintf(stderr, "\r\033[Kumbra: %s, %.0f s", what, now - since);
@@ -151,5 +153,5 @@ void console_progress(struct console *console, const char *what, double since)
 		fprintf(stderr, "umbra: %s, %.0f s\n", what, now - since);
 	fflush(stderr);
 	console->live = terminal;
-	console->spoke = terminal ? now : now + LINES_EVERY - SILENCE;
+	console->spoke = terminal ? now : now + LINES_EVERY - silence;
 }

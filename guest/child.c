@@ -13,6 +13,7 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #define PRIVATE_PAGES 8u  /* copy-on-write data of each child */
@@ -20,6 +21,7 @@
 #define SAMPLE_PAGES  48u /* read by each child in each verification, at random */
 #define CHURN_PAGES   24u
 #define EXEC_EVERY    8u /* every so many-th child runs a program in each verification */
+#define LEISURE_NS    400000000L
 #define REPORTS_MAX   3u /* lines that one child prints */
 
 struct child {
@@ -254,6 +256,9 @@ int child_run(const struct workload *work, unsigned self)
 			continue;
 		}
 		write_round(&child);
-		sched_yield();
+		if (atomic_load(&shared->waiting))
+			nanosleep(&(struct timespec){.tv_nsec = LEISURE_NS}, NULL);
+		else
+			sched_yield();
 	}
 }

@@ -27,7 +27,7 @@
 #include "words.h"
 
 #define POLL_NS      5000000L
-#define PROGRESS_S   2.0
+#define PROGRESS_S   3.0
 #define PAGEMAP_PFN  ((1ull << 55) - 1)
 #define PAGEMAP_HERE (1ull << 63)
 
@@ -38,6 +38,8 @@ struct settings {
 	unsigned long small_quota;
 	unsigned long storm;
 };
+
+static double started;
 
 static double now(void)
 {
@@ -104,7 +106,10 @@ static unsigned give_order(struct workload *work, enum order order)
 static bool order_all(struct workload *work, enum order order, const char *what)
 {
 	double start = now(), said = start;
-	unsigned epoch = give_order(work, order), done;
+	unsigned epoch, done;
+
+	atomic_store(&work->shared->waiting, true);
+	epoch = give_order(work, order);
 
 	while ((done = count_done(work, epoch)) < work->children) {
 		if (!all_alive(work))
@@ -156,14 +161,15 @@ static void audit(struct workload *work, const char *phase)
 	if (violations)
 		failed(work, "the audit found violations");
 	if (control_present())
-		say("%s: ok so far: %lu rounds, %lu checks, %u failures; audit: %u violations; "
+		say("%4.0f s: %s: %lu rounds, %lu checks, %u failures; audit: %u violations; "
 		    "longest chain %u; %u migrations",
-		    phase, atomic_load(&shared->rounds), atomic_load(&shared->checks),
-		    atomic_load(&shared->failures), violations, longest,
-		    control_call(UMBRA_CTL_STORM_COUNT, 0));
+		    now() - started, phase, atomic_load(&shared->rounds),
+		    atomic_load(&shared->checks), atomic_load(&shared->failures), violations,
+		    longest, control_call(UMBRA_CTL_STORM_COUNT, 0));
 	else
-		say("%s: %lu rounds, %lu checks, %u failures", phase, atomic_load(&shared->rounds),
-		    atomic_load(&shared->checks), atomic_load(&shared->failures));
+		say("%4.0f s: %s: %lu rounds, %lu checks, %u failures", now() - started, phase,
+		    atomic_load(&shared->rounds), atomic_load(&shared->checks),
+		    atomic_load(&shared->failures));
 }
 
 /* Every child has read the hottest pages a moment ago: all must stand in their chains. */
@@ -341,9 +347,9 @@ bool workload_run(void)
 	    .small_quota = words_number("small-quota", 600, UMBRA_QUOTA_MIN, UMBRA_QUOTA_MAX),
 	    .storm = words_number("storm", 0, 0, 1000000),
 	};
-	double start = now();
 	bool ok;
 
+	started = now();
 	say("%u children share %lu MiB%s", work.children, (unsigned long)(work.pages / 256),
 	    control_present() ? "" : "; no umbra here: nothing will disturb them");
 	if (!map_memory(&work)) {
@@ -367,6 +373,6 @@ bool workload_run(void)
 	ok = ok && failures == 0;
 	say("%s: %lu rounds, %lu checks, %u failures in %.1f s", ok ? "ok" : "FAILED",
 	    atomic_load(&work.shared->rounds), atomic_load(&work.shared->checks), failures,
-	    now() - start);
+	    now() - started);
 	return ok;
 }

@@ -7,7 +7,9 @@
  *     sets .order, raises .epoch          ->      sees the epoch, carries the order out,
  *     waits for every .done[c]            <-      sets .done[c] = epoch
  *
- * Between orders a child goes on with rounds of writing and checking (PAUSE: stands still).
+ * Between orders a child goes on with rounds of writing and checking (PAUSE: stands still). While
+ * the controller waits for others, those who are done work at leisure, so that one processor
+ * suffices for all.
  */
 #ifndef GUEST_WORKLOAD_H
 #define GUEST_WORKLOAD_H
@@ -31,6 +33,7 @@ struct workload_shared {
 	atomic_uint order;
 	atomic_uint epoch;
 	atomic_uint failures;
+	atomic_bool waiting;                  /* the controller waits for .done */
 	atomic_ulong rounds;                  /* completed, by all */
 	atomic_ulong checks;                  /* words and pages found right */
 	atomic_uint done[CHILDREN_MAX];       /* last epoch carried out */
