@@ -34,7 +34,7 @@ static unsigned histogram_length(const struct umbra_machine *page)
 {
 	unsigned length = UMBRA_HISTOGRAM;
 
-	while (length && page->mmu.rmap_histogram[length - 1] == 0)
+	while (length && page->peak_histogram[length - 1] == 0)
 		length--;
 	return length;
 }
@@ -57,7 +57,7 @@ __attribute__((format(printf, 2, 3))) static void row(const char *name, const ch
 
 static void histogram_rows(const struct umbra_machine *page)
 {
-	const uint64_t *bucket = page->mmu.rmap_histogram;
+	const uint64_t *bucket = page->peak_histogram;
 	unsigned length = histogram_length(page);
 	uint64_t most = 1;
 
@@ -70,7 +70,7 @@ static void histogram_rows(const struct umbra_machine *page)
 			snprintf(range, sizeof(range), "1");
 		else
 			snprintf(range, sizeof(range), "%u-%u", 1u << i, (2u << i) - 1);
-		printf("  %-12s%10s%10" PRIu64 " %.*s\n", i ? "" : "chains now", range, bucket[i],
+		printf("  %-14s%8s%10" PRIu64 " %.*s\n", i ? "" : "chains at peak", range, bucket[i],
 		       bar, "########################################");
 	}
 }
@@ -139,7 +139,7 @@ static json_t *histogram_json(const struct umbra_machine *page)
 	json_t *array = json_array();
 
 	for (unsigned i = 0; i < histogram_length(page); i++)
-		json_array_append_new(array, number(page->mmu.rmap_histogram[i]));
+		json_array_append_new(array, number(page->peak_histogram[i]));
 	return array;
 }
 

@@ -81,6 +81,7 @@ static uint32_t audit(struct vm *vm)
 	struct umbra_audit report = {0};
 	uint64_t violations = umbra_audit(vm->mmu, &report);
 
+	machine_stats(vm); /* the moment is worth keeping: the children are at work */
 	page->audits++;
 	if (violations && !page->audit_violations)
 		format(page->message, sizeof(page->message),

@@ -32,7 +32,14 @@ void machine_ready(void)
 
 void machine_stats(struct vm *vm)
 {
-	umbra_stats_get(vm->mmu, &machine_page.mmu);
+	struct umbra_machine *page = &machine_page;
+
+	umbra_stats_get(vm->mmu, &page->mmu);
+	if (page->mmu.sptes < page->peak_sptes)
+		return;
+	page->peak_sptes = page->mmu.sptes;
+	for (unsigned i = 0; i < UMBRA_HISTOGRAM; i++)
+		page->peak_histogram[i] = page->mmu.rmap_histogram[i];
 }
 
 void machine_end(struct vm *vm, enum umbra_end end, const char *fmt, ...)

@@ -95,6 +95,10 @@ struct umbra_machine {
 	uint64_t drop_tsc;         /* ticks spent in them, copy not included */
 	uint64_t drop_longest_tsc; /* the longest one */
 
+	/* hypervisor: umbra_stats.rmap_histogram when .sptes was the highest it was seen at */
+	uint64_t peak_sptes;
+	uint64_t peak_histogram[UMBRA_HISTOGRAM];
+
 	struct umbra_stats mmu; /* hypervisor: at the end, and on UMBRA_COMMAND_STATS */
 };
 

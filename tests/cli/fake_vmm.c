@@ -102,7 +102,7 @@ void fake_main(const uint32_t *boot)
 	machine.phase = UMBRA_PHASE_BOOT;
 	machine.tsc_hz = 1000000000;
 	machine.mmu.longest_chain = 257;
-	machine.mmu.rmap_histogram[8] = 3;
+	machine.peak_histogram[8] = 3;
 	*(volatile uint64_t *)&machine.magic = UMBRA_MACHINE_MAGIC;
 	say("fake: up\r\n");
 	if (task >= 1 && task <= UMBRA_END_COMMAND)
