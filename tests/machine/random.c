@@ -97,7 +97,7 @@ static void do_paging(struct sim *sim, struct sim_cpu *cpu)
 {
 	struct umbra_paging paging = cpu->paging, bad;
 
-	switch (sim_random(sim, 6)) {
+	switch (sim_random(sim, 7)) {
 	case 0:
 		paging = guest_paging(sim, &taste);
 		break;
@@ -118,6 +118,9 @@ static void do_paging(struct sim *sim, struct sim_cpu *cpu)
 	case 4:
 		paging.cr3 = guest_table(sim, 4) << 12;
 		break;
+	case 5: /* threads of one address space */
+		paging = sim->cpu[sim_random(sim, SIM_CPUS)].paging;
+		break;
 	default: /* a plain reload */
 		break;
 	}
@@ -137,9 +140,17 @@ static void do_plug(struct sim *sim)
 		sim_fail(sim, "slot refused");
 }
 
-/* Any gfn, mostly one that matters. */
+/* Any gfn, mostly one that matters: above all one that some TLB still knows. */
 static uint64_t some_gfn(struct sim *sim)
 {
+	const struct sim_cpu *cpu = &sim->cpu[sim_random(sim, SIM_CPUS)];
+
+	for (unsigned try = 0; try < 8; try++) {
+		const struct sim_tlb_entry *entry = &cpu->tlb[sim_random(sim, SIM_TLB)];
+
+		if (entry->valid)
+			return entry->gfn;
+	}
 	if (sim_random(sim, 3) == 0)
 		return sim_random(sim, GUEST_GFNS);
 	if (sim_random(sim, 2))
