@@ -49,7 +49,10 @@ static bool is_within(union role role, unsigned has, unsigned may)
 	return !(has & ~may) && !((has ^ may) & ACCESS_U);
 }
 
-/* Invariant 2. */
+/*
+ * Invariant 2. @entries: the guest's table; NULL for a direct page, and while the host has the
+ * table's frame away: then there is nothing to compare with.
+ */
 static void check_leaf(struct audit *audit, struct shadow *shadow, unsigned index,
 		       const uint64_t *entries)
 {
@@ -71,14 +74,14 @@ static void check_leaf(struct audit *audit, struct shadow *shadow, unsigned inde
 	      2, "a leaf grants writing to read-only memory");
 	check(audit, (audit->spte & (PTE_W | PTE_D)) != PTE_W && audit->spte & PTE_A, 2,
 	      "a leaf waits for the hardware to set A or D");
-	if (shadow->unsync)
+	if (shadow->unsync || (!shadow->role.direct && !entries))
 		return;
 	if (shadow->role.direct)
 		wanted.n = shadow->gfn.n + index;
 	else if (!check(audit,
-			entries && walk_leaf_decode(mmu, shadow->role,
-						    spte_read(&entries[index]) | audit->implied,
-						    &wanted, &may),
+			walk_leaf_decode(mmu, shadow->role,
+					 spte_read(&entries[index]) | audit->implied, &wanted,
+					 &may),
 			2, "a leaf stands where the guest maps nothing"))
 		return;
 	check(audit, gfn.n == wanted.n, 2, "a leaf maps another gfn than the guest's entry");
@@ -118,6 +121,8 @@ static void check_table(struct audit *audit, struct shadow *shadow, unsigned ind
 	check(audit, child->state == SHADOW_USED, 5, "an entry leads to a page not in use");
 	check(audit, (audit->spte & PTE_ADDRESS) == child->hpa, 5,
 	      "an entry leads elsewhere than its parent chain says");
+	if (!shadow->role.direct && !entries)
+		return;
 	check(audit,
 	      is_asked_for(mmu, shadow, index,
 			   entries ? spte_read(&entries[index]) | audit->implied : 0, child),
