@@ -37,13 +37,12 @@
 
 uint64_t cpuid_cr4_mask(void)
 {
-	struct cpuid_regs one = cpuid(1, 0), seven = {0};
+	struct cpuid_regs seven = {0};
 	uint64_t mask = BIT(0) | BIT(1) | BIT(2) | BIT(3) | BIT(4) | CR4_PAE | BIT(6) | CR4_PGE |
 			BIT(8) | BIT(9) | BIT(10);
 
 	if (cpuid(0, 0).eax >= 7)
 		seven = cpuid(7, 0);
-	(void)one;
 	if (seven.ecx & BIT(2))
 		mask |= CR4_UMIP;
 	if (seven.ebx & BIT(0))

@@ -75,17 +75,17 @@ static uint64_t map_all(void)
 	return 512ull << 30;
 }
 
-/* Take the page below the stack out, so that an overflow faults instead of spreading. */
-static void guard_stack(struct frames *f)
+/* Unmap the page at @guard, so that what strays there faults instead of spreading. */
+static void guard_page(struct frames *f, uint64_t guard)
 {
-	uint64_t guard = (uintptr_t)stack_guard, base = guard & ~0x1fffffull;
+	uint64_t *entry = &boot_pd[guard >> 21], base = guard & ~0x1fffffull;
 	uint64_t *table = pool_alloc(f, 4096);
 
 	if (!table)
 		return;
 	for (uint64_t i = 0; i < 512; i++)
 		table[i] = base + i * 4096 == guard ? 0 : (base + i * 4096) | 3;
-	boot_pd[base >> 21] = (uintptr_t)table | 3;
+	*entry = (uintptr_t)table | 3;
 	__asm__ volatile("movq %%cr3, %%rax; movq %%rax, %%cr3" : : : "rax", "memory");
 }
 
@@ -119,7 +119,8 @@ static void memory_take(const struct multiboot *m, uint64_t guest_pages)
 	}
 	if (!frames_init(&frames, usable, n, reserved, r, guest_pages, extra))
 		machine_end(NULL, UMBRA_END_NOMEM, "the machine has too little memory");
-	guard_stack(&frames);
+	guard_page(&frames, 0); /* NULL */
+	guard_page(&frames, (uintptr_t)stack_guard);
 }
 
 static void vm_create(struct vm *vm)

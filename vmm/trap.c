@@ -14,7 +14,7 @@
 #include "trap.h"
 #include "vcpu.h"
 
-extern char trap_stubs[];
+extern char trap_stubs[], stack_guard[], image_end[];
 
 static struct {
 	uint64_t low, high;
@@ -51,7 +51,8 @@ static void dump_frame(const struct trap_frame *f)
 	print("  r8  %016lx r9  %016lx r10 %016lx r11 %016lx\n", f->r8, f->r9, f->r10, f->r11);
 	print("  r12 %016lx r13 %016lx r14 %016lx r15 %016lx\n", f->r12, f->r13, f->r14, f->r15);
 	print("  cr2 %016lx cr3 %016lx\n", cr2, cr3);
-	if (f->rsp >= 0x100000 && f->rsp < (uintptr_t)cpu_this() + (1ull << 30) && !(f->rsp & 7))
+	if (f->rsp >= (uintptr_t)stack_guard + 4096 && f->rsp < (uintptr_t)image_end - 96 &&
+	    !(f->rsp & 7))
 		for (unsigned i = 0; i < 12; i += 4) {
 			const uint64_t *s = (const uint64_t *)f->rsp + i;
 			print("  stack %016lx %016lx %016lx %016lx\n", s[0], s[1], s[2], s[3]);
