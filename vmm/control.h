@@ -14,8 +14,8 @@ struct control {
 	uint64_t region_count;
 	uint64_t region_next; /* the migration's progress */
 	bool migrating;
-	uint64_t storm_rate; /* a second; 0: off */
-	uint64_t storm_due;  /* TSC of the next one */
+	uint64_t storm_rate;  /* a second; 0: off */
+	uint64_t storm_due;   /* TSC of the next one */
 	uint64_t audit_exits; /* exits since the last periodic audit */
 };
 

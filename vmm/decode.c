@@ -15,18 +15,19 @@
 #include "x86.h"
 
 /* What follows the opcode. */
-#define M  0x01 /* ModRM */
-#define B  0x02 /* 8-bit immediate, sign-extended */
-#define Z  0x04 /* 16 or 32 bits by operand size, sign-extended */
-#define W  0x08 /* 16 bits */
-#define V  0x10 /* 16, 32 or 64 bits by operand size */
-#define O  0x20 /* an address: MOV to or from AL..RAX */
-#define T  0x40 /* TEST in group 3: immediate only for /0 and /1 */
-#define X  0x80 /* refused */
-#define MB (M | B)
-#define MZ (M | Z)
+#define M     0x01 /* ModRM */
+#define B     0x02 /* 8-bit immediate, sign-extended */
+#define Z     0x04 /* 16 or 32 bits by operand size, sign-extended */
+#define W     0x08 /* 16 bits */
+#define V     0x10 /* 16, 32 or 64 bits by operand size */
+#define O     0x20 /* an address: MOV to or from AL..RAX */
+#define T     0x40 /* TEST in group 3: immediate only for /0 and /1 */
+#define X     0x80 /* refused */
+#define MB    (M | B)
+#define MZ    (M | Z)
 #define R8(v) v, v, v, v, v, v, v, v
 
+/* clang-format off */
 static const uint8_t one_byte[256] = {
 	M, M, M, M, B, Z, 0, 0, M, M, M, M, B, Z, 0, X, /* 00 */
 	M, M, M, M, B, Z, 0, 0, M, M, M, M, B, Z, 0, 0, /* 10 */
@@ -65,6 +66,7 @@ static const uint8_t two_byte[256] = {
 	R8(M), R8(M),                                       /* F0 */
 };
 
+/* clang-format on */
 #undef M
 #undef B
 #undef Z
@@ -187,8 +189,8 @@ static bool modrm(struct cursor *c, bool is_64, struct insn *insn)
 	else if (insn->mod == 2)
 		insn->displacement = take_signed(c, 4);
 	if (insn->segment == 0xff)
-		insn->segment = insn->base == GPR_RSP || insn->base == GPR_RBP ? SEGMENT_SS
-									       : SEGMENT_DS;
+		insn->segment =
+		    insn->base == GPR_RSP || insn->base == GPR_RBP ? SEGMENT_SS : SEGMENT_DS;
 	return true;
 }
 
@@ -283,8 +285,9 @@ bool decode_at_rip(struct vcpu *vcpu, struct insn *insn)
 		return false;
 	if (!decode(bytes, count, vcpu_is_64(vcpu), vcpu->vmcb->cs.attributes & SVM_SEGMENT_D,
 		    insn))
-		machine_end(vcpu->vm, UMBRA_END_EMULATE, "cannot decode the instruction at %lx (%s)",
-			    vcpu->vmcb->rip, vcpu_bytes(vcpu, text, sizeof(text)));
+		machine_end(vcpu->vm, UMBRA_END_EMULATE,
+			    "cannot decode the instruction at %lx (%s)", vcpu->vmcb->rip,
+			    vcpu_bytes(vcpu, text, sizeof(text)));
 	return true;
 }
 

@@ -12,7 +12,14 @@ struct vcpu;
 #define INSN_MAX 15
 
 /* Segment registers in the processor's numbering. */
-enum segment { SEGMENT_ES, SEGMENT_CS, SEGMENT_SS, SEGMENT_DS, SEGMENT_FS, SEGMENT_GS };
+enum segment {
+	SEGMENT_ES,
+	SEGMENT_CS,
+	SEGMENT_SS,
+	SEGMENT_DS,
+	SEGMENT_FS,
+	SEGMENT_GS
+};
 
 struct insn {
 	uint8_t length;

@@ -69,7 +69,7 @@ static enum emulated resolve(struct vcpu *vcpu, uint64_t gva, unsigned size, boo
 		if (answer.verdict != UMBRA_RESUME && answer.verdict != UMBRA_MMIO)
 			return EMULATED_FAULT;
 		place->piece[i].device =
-			answer.verdict == UMBRA_MMIO && lapic_is_at(&vcpu->lapic, answer.gpa);
+		    answer.verdict == UMBRA_MMIO && lapic_is_at(&vcpu->lapic, answer.gpa);
 		if (place->piece[i].device && (size != 4 || answer.gpa & 3))
 			return EMULATED_UNKNOWN;
 		if (answer.verdict == UMBRA_MMIO && write && !place->piece[i].device)
@@ -191,7 +191,8 @@ static enum emulated alu_register(struct work *w, unsigned operation)
 
 	if (e != EMULATED_DONE)
 		return e;
-	result = alu(operation, w->size, reg_read(w), load(w->vcpu, &w->place), &w->vcpu->vmcb->rflags);
+	result =
+	    alu(operation, w->size, reg_read(w), load(w->vcpu, &w->place), &w->vcpu->vmcb->rflags);
 	if (operation != 7)
 		reg_write(w, w->size, result);
 	return e;

@@ -54,8 +54,8 @@ void frames_give_range(struct frames *frames, struct range range)
 }
 
 /* Copy @usable to @out without what @reserved covers. Returns how many pieces there are. */
-static size_t subtract(const struct range *usable, size_t n, const struct range *reserved,
-		       size_t m, struct range *out)
+static size_t subtract(const struct range *usable, size_t n, const struct range *reserved, size_t m,
+		       struct range *out)
 {
 	size_t count = 0;
 

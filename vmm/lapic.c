@@ -211,24 +211,59 @@ static bool register_read(struct vcpu *vcpu, uint32_t msr, uint64_t *value)
 		return true;
 	}
 	switch (msr) {
-	case 0x802: *value = vcpu->number; break;
-	case 0x803: *value = 0x50014; break; /* six LVT entries */
-	case 0x808: *value = l->tpr; break;
-	case 0x80a: *value = processor_priority(l); break;
-	case 0x80d: *value = 1u << vcpu->number; break;
-	case 0x80f: *value = l->svr; break;
-	case 0x828: *value = l->esr; break;
-	case 0x830: *value = (uint64_t)l->icr_high << 32 | l->icr_low; break;
-	case 0x832: *value = l->lvt_timer; break;
-	case 0x833: *value = l->lvt_thermal; break;
-	case 0x834: *value = l->lvt_perf; break;
-	case 0x835: *value = l->lvt_lint0; break;
-	case 0x836: *value = l->lvt_lint1; break;
-	case 0x837: *value = l->lvt_error; break;
-	case 0x838: *value = l->timer_initial; break;
-	case 0x839: *value = timer_count(vcpu); break;
-	case 0x83e: *value = l->timer_divide; break;
-	default: return false;
+	case 0x802:
+		*value = vcpu->number;
+		break;
+	case 0x803:
+		*value = 0x50014;
+		break; /* six LVT entries */
+	case 0x808:
+		*value = l->tpr;
+		break;
+	case 0x80a:
+		*value = processor_priority(l);
+		break;
+	case 0x80d:
+		*value = 1u << vcpu->number;
+		break;
+	case 0x80f:
+		*value = l->svr;
+		break;
+	case 0x828:
+		*value = l->esr;
+		break;
+	case 0x830:
+		*value = (uint64_t)l->icr_high << 32 | l->icr_low;
+		break;
+	case 0x832:
+		*value = l->lvt_timer;
+		break;
+	case 0x833:
+		*value = l->lvt_thermal;
+		break;
+	case 0x834:
+		*value = l->lvt_perf;
+		break;
+	case 0x835:
+		*value = l->lvt_lint0;
+		break;
+	case 0x836:
+		*value = l->lvt_lint1;
+		break;
+	case 0x837:
+		*value = l->lvt_error;
+		break;
+	case 0x838:
+		*value = l->timer_initial;
+		break;
+	case 0x839:
+		*value = timer_count(vcpu);
+		break;
+	case 0x83e:
+		*value = l->timer_divide;
+		break;
+	default:
+		return false;
 	}
 	return true;
 }

@@ -12,8 +12,8 @@
 #define BIT(n) (1u << (n))
 
 /* Leaf 1 ECX: SSE3 PCLMUL SSSE3 CX16 SSE4.1 SSE4.2 MOVBE POPCNT AES RDRAND; then ours. */
-#define LEAF1_ECX_PASS                                                                             \
-	(BIT(0) | BIT(1) | BIT(9) | BIT(13) | BIT(19) | BIT(20) | BIT(22) | BIT(23) | BIT(25) |    \
+#define LEAF1_ECX_PASS                                                                          \
+	(BIT(0) | BIT(1) | BIT(9) | BIT(13) | BIT(19) | BIT(20) | BIT(22) | BIT(23) | BIT(25) | \
 	 BIT(30))
 #define LEAF1_ECX_OURS (BIT(21) | BIT(24) | BIT(31)) /* x2APIC, TSC deadline, hypervisor */
 /* Leaf 1 EDX: all of the classic ones but VME, machine check, DS, ACPI clock, HTT, thermal. */
@@ -22,15 +22,15 @@
 	 BIT(12) | BIT(13) | BIT(15) | BIT(16) | BIT(19) | BIT(23) | BIT(24) | BIT(25) | BIT(26) | \
 	 BIT(27))
 /* Leaf 7 EBX: FSGSBASE BMI1 SMEP BMI2 ERMS RDSEED ADX SMAP CLFLUSHOPT CLWB SHA. */
-#define LEAF7_EBX_PASS                                                                             \
-	(BIT(0) | BIT(3) | BIT(7) | BIT(8) | BIT(9) | BIT(18) | BIT(19) | BIT(20) | BIT(23) |      \
+#define LEAF7_EBX_PASS                                                                        \
+	(BIT(0) | BIT(3) | BIT(7) | BIT(8) | BIT(9) | BIT(18) | BIT(19) | BIT(20) | BIT(23) | \
 	 BIT(24) | BIT(29))
 #define LEAF7_ECX_PASS (BIT(2) | BIT(22)) /* UMIP, RDPID */
 #define LEAF7_EDX_PASS BIT(4)             /* FSRM */
 /* 0x80000001 ECX: LAHF ABM SSE4A MISALIGNSSE 3DNOWPREFETCH CR8. EDX: see leaf 1, plus AMD's. */
 #define EXT1_ECX_PASS (BIT(0) | BIT(4) | BIT(5) | BIT(6) | BIT(7) | BIT(8))
-#define EXT1_EDX_PASS                                                                              \
-	(0x0183fbffu | BIT(11) | BIT(20) | BIT(22) | BIT(23) | BIT(24) | BIT(25) | BIT(26) |       \
+#define EXT1_EDX_PASS                                                                        \
+	(0x0183fbffu | BIT(11) | BIT(20) | BIT(22) | BIT(23) | BIT(24) | BIT(25) | BIT(26) | \
 	 BIT(27) | BIT(29) | BIT(30) | BIT(31))
 
 #define LEAF_HYPERVISOR 0x40000000u

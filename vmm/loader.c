@@ -244,8 +244,8 @@ void loader_load(struct vcpu *vcpu, const struct boot_files *files)
 	field_set(s.params + HDR_LINE, 4, AT_LINE);
 	if (!memory_write(vm, s.address, s.payload, s.payload_size) ||
 	    !memory_write(vm, AT_PARAMS, s.params, sizeof(s.params)) ||
-	    !memory_write(vm, AT_LINE, text, line) ||
-	    !memory_write(vm, AT_GDT, gdt, sizeof(gdt)) || !tables_write(vm) || !mptable_write(vm))
+	    !memory_write(vm, AT_LINE, text, line) || !memory_write(vm, AT_GDT, gdt, sizeof(gdt)) ||
+	    !tables_write(vm) || !mptable_write(vm))
 		refuse(vcpu, "no frames left for the kernel");
 	registers_set(vcpu, s.address + 0x200);
 }

@@ -23,6 +23,6 @@ void machine_stats(struct vm *vm);
  * as they are). After an audit's violation an orderly end becomes UMBRA_END_AUDIT.
  */
 _Noreturn void machine_end(struct vm *vm, enum umbra_end end, const char *fmt, ...)
-	__attribute__((format(printf, 3, 4)));
+    __attribute__((format(printf, 3, 4)));
 
 #endif

@@ -158,8 +158,8 @@ void vmm_main(uint32_t magic, const struct multiboot *m)
 	if (!svm_available())
 		machine_end(NULL, UMBRA_END_NO_SVM, "the processor has no SVM, or it is disabled");
 	options_parse(m->flags & MULTIBOOT_HAS_LINE
-			      ? skip_word((const char *)(uintptr_t)m->command_line)
-			      : "",
+			  ? skip_word((const char *)(uintptr_t)m->command_line)
+			  : "",
 		      &vm->options);
 	if (!(m->flags & MULTIBOOT_HAS_MODULES) || m->module_count < 1 || m->module_count > 2)
 		machine_end(NULL, UMBRA_END_IMAGE, "module 0 must be a kernel, module 1 an initrd");

@@ -57,8 +57,7 @@ static void host_free(void *ctx, size_t size, struct umbra_memory memory)
 	pool_free(vm->frames, memory.va, size);
 }
 
-static int host_frame_get(void *ctx, umbra_gfn gfn, enum umbra_want want,
-			  struct umbra_frame *frame)
+static int host_frame_get(void *ctx, umbra_gfn gfn, enum umbra_want want, struct umbra_frame *frame)
 {
 	struct vm *vm = ctx;
 	uint32_t *pfn = entry(vm, gfn.n);
@@ -102,12 +101,12 @@ static void host_flush(void *ctx, const struct umbra_flush *flush)
 }
 
 static const struct umbra_host host = {
-	.alloc = host_alloc,
-	.free = host_free,
-	.frame_get = host_frame_get,
-	.frame_va = host_frame_va,
-	.frame_move = host_frame_move,
-	.flush = host_flush,
+    .alloc = host_alloc,
+    .free = host_free,
+    .frame_get = host_frame_get,
+    .frame_va = host_frame_va,
+    .frame_move = host_frame_move,
+    .flush = host_flush,
 };
 
 static void slot(struct vm *vm, uint64_t start, uint64_t end, bool reserved)
@@ -129,9 +128,9 @@ int memory_init(struct vm *vm)
 	uint64_t memory = vm->options.memory;
 	uint64_t low = memory < MEMORY_LOW_MAX ? memory : MEMORY_LOW_MAX;
 	struct umbra_config config = {
-		.shadow_quota = (uint32_t)vm->options.quota,
-		.prefetch = (uint32_t)vm->options.prefetch,
-		.maxphyaddr = GUEST_PHYSICAL_BITS,
+	    .shadow_quota = (uint32_t)vm->options.quota,
+	    .prefetch = (uint32_t)vm->options.prefetch,
+	    .maxphyaddr = GUEST_PHYSICAL_BITS,
 	};
 	int error;
 
@@ -144,9 +143,8 @@ int memory_init(struct vm *vm)
 		return UMBRA_ENOMEM;
 	error = umbra_mmu_create(&host, vm, &config, &vm->mmu);
 	for (unsigned i = 0; !error && i < vm->slot_count; i++) {
-		struct umbra_slot s = {.id = i,
-				       .first = {vm->slots[i].first},
-				       .pages = vm->slots[i].pages};
+		struct umbra_slot s = {
+		    .id = i, .first = {vm->slots[i].first}, .pages = vm->slots[i].pages};
 		error = umbra_slot_add(vm->mmu, &s);
 	}
 	return error;

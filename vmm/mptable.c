@@ -64,18 +64,18 @@ bool mptable_write(struct vm *vm)
 {
 	struct cpuid_regs one = cpuid(1, 0);
 	struct table t = {
-		.pointer = {{'_', 'M', 'P', '_'}, AT_TABLE + sizeof(struct pointer), 1, 4, 0, {0}},
-		.signature = {'P', 'C', 'M', 'P'},
-		.length = sizeof(t) - sizeof(t.pointer),
-		.revision = 4,
-		.vendor = {'u', 'm', 'b', 'r', 'a', ' ', ' ', ' '},
-		.product = {'v', 'm', 'm', ' ', ' ', ' ', ' ', ' ', ' ', ' ', ' ', ' '},
-		.entries = 4,
-		.apic_address = 0xfee00000,
-		.processor = {0, 0, 0x14, 3, one.eax, one.edx, {0}}, /* enabled, boot processor */
-		.bus = {1, 0, {'I', 'S', 'A', ' ', ' ', ' '}},
-		.extint = {4, 3, 0, 0, 0, 0, 0},
-		.nmi = {4, 1, 0, 0, 0, 0, 1},
+	    .pointer = {{'_', 'M', 'P', '_'}, AT_TABLE + sizeof(struct pointer), 1, 4, 0, {0}},
+	    .signature = {'P', 'C', 'M', 'P'},
+	    .length = sizeof(t) - sizeof(t.pointer),
+	    .revision = 4,
+	    .vendor = {'u', 'm', 'b', 'r', 'a', ' ', ' ', ' '},
+	    .product = {'v', 'm', 'm', ' ', ' ', ' ', ' ', ' ', ' ', ' ', ' ', ' '},
+	    .entries = 4,
+	    .apic_address = 0xfee00000,
+	    .processor = {0, 0, 0x14, 3, one.eax, one.edx, {0}}, /* enabled, boot processor */
+	    .bus = {1, 0, {'I', 'S', 'A', ' ', ' ', ' '}},
+	    .extint = {4, 3, 0, 0, 0, 0, 0},
+	    .nmi = {4, 1, 0, 0, 0, 0, 1},
 	};
 
 	t.pointer.checksum = checksum(&t.pointer, sizeof(t.pointer));

@@ -5,10 +5,10 @@
 
 #include <stdint.h>
 
-#define MULTIBOOT_LOADED       0x2badb002u
-#define MULTIBOOT_HAS_LINE     (1u << 2)
-#define MULTIBOOT_HAS_MODULES  (1u << 3)
-#define MULTIBOOT_HAS_MAP      (1u << 6)
+#define MULTIBOOT_LOADED      0x2badb002u
+#define MULTIBOOT_HAS_LINE    (1u << 2)
+#define MULTIBOOT_HAS_MODULES (1u << 3)
+#define MULTIBOOT_HAS_MAP     (1u << 6)
 
 struct multiboot {
 	uint32_t flags, mem_lower, mem_upper, boot_device, command_line;

@@ -13,11 +13,11 @@ struct option {
 };
 
 static const struct option table[] = {
-	{"memory", offsetof(struct options, memory), 0, 16ull << 20, 64ull << 30},
-	{"quota", offsetof(struct options, quota), 16384, UMBRA_QUOTA_MIN, UMBRA_QUOTA_MAX},
-	{"storm", offsetof(struct options, storm), 0, 0, 1000000},
-	{"audit", offsetof(struct options, audit), 0, 0, UINT64_MAX},
-	{"prefetch", offsetof(struct options, prefetch), 8, 0, 64},
+    {"memory", offsetof(struct options, memory), 0, 16ull << 20, 64ull << 30},
+    {"quota", offsetof(struct options, quota), 16384, UMBRA_QUOTA_MIN, UMBRA_QUOTA_MAX},
+    {"storm", offsetof(struct options, storm), 0, 0, 1000000},
+    {"audit", offsetof(struct options, audit), 0, 0, UINT64_MAX},
+    {"prefetch", offsetof(struct options, prefetch), 8, 0, 64},
 };
 
 #define OPTIONS (sizeof(table) / sizeof(table[0]))

@@ -16,8 +16,8 @@
  * Faults at one RIP and address, each within a few exits of the one before, that we put up with.
  * (More than one exit, since a table zapped for a store is soon faulted in again for a fetch.)
  */
-#define STUCK_MAX  512
-#define STUCK_GAP  4
+#define STUCK_MAX 512
+#define STUCK_GAP 4
 
 static void watch_progress(struct vcpu *vcpu, uint64_t gva)
 {

@@ -85,8 +85,8 @@ void pit_poll(struct vm *vm, uint64_t now)
 	pic_set(&vm->pic, 0, false);
 	pic_set(&vm->pic, 0, true);
 	if (is_periodic(pit)) /* ticks that nobody could take are one tick, as on a PC */
-		pit->next = pit->started + to_tsc(vm, (ticks_since(vm, now) / pit->reload + 1) *
-							      pit->reload);
+		pit->next = pit->started +
+			    to_tsc(vm, (ticks_since(vm, now) / pit->reload + 1) * pit->reload);
 	else
 		pit->next = UINT64_MAX;
 	if (pit->next <= now && pit->next != UINT64_MAX)

@@ -9,9 +9,9 @@
 struct vm;
 
 struct pit {
-	uint64_t started;  /* TSC when the count was loaded */
-	uint64_t next;     /* TSC of the next IRQ 0; UINT64_MAX: none */
-	uint32_t reload;   /* 1..65536; 0: not programmed */
+	uint64_t started; /* TSC when the count was loaded */
+	uint64_t next;    /* TSC of the next IRQ 0; UINT64_MAX: none */
+	uint32_t reload;  /* 1..65536; 0: not programmed */
 	uint16_t latch;
 	uint8_t status;
 	uint8_t mode, access; /* access 1 low, 2 high, 3 both bytes */

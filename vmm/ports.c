@@ -22,10 +22,10 @@
 #define PORT_RESET    0xcf9
 
 /* EXITINFO1 of an I/O exit (AMD64 APM vol. 2 §15.10.2). */
-#define IO_IN          1u
-#define IO_STRING      4u
-#define IO_SIZE(info)  ((info) >> 4 & 7)
-#define IO_PORT(info)  ((uint16_t)((info) >> 16))
+#define IO_IN         1u
+#define IO_STRING     4u
+#define IO_SIZE(info) ((info) >> 4 & 7)
+#define IO_PORT(info) ((uint16_t)((info) >> 16))
 
 void ports_init(struct vcpu *vcpu)
 {
@@ -129,8 +129,7 @@ void ports_exit(struct vcpu *vcpu)
 	if (info & IO_STRING)
 		machine_end(vcpu->vm, UMBRA_END_EMULATE,
 			    "string I/O on port 0x%x at rip %lx is not supported (%s)",
-			    IO_PORT(info), vcpu->vmcb->rip,
-			    vcpu_bytes(vcpu, bytes, sizeof(bytes)));
+			    IO_PORT(info), vcpu->vmcb->rip, vcpu_bytes(vcpu, bytes, sizeof(bytes)));
 	/* First, so that an operation that ends the machine leaves it behind the instruction. */
 	vcpu_skip(vcpu, (unsigned)(next - vcpu->vmcb->rip));
 	if (!(info & IO_IN)) {

@@ -11,7 +11,7 @@
  * %d, %u, %x with an optional 0 flag, width, and l or ll; and %%. Returns the length written.
  */
 size_t format(char *buffer, size_t size, const char *fmt, ...)
-	__attribute__((format(printf, 3, 4)));
+    __attribute__((format(printf, 3, 4)));
 size_t format_list(char *buffer, size_t size, const char *fmt, va_list args);
 
 /* Write to COM1 by polling, whatever state the guest left the UART in. '\n' becomes CR LF. */

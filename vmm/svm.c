@@ -44,11 +44,11 @@
 
 /* MSRs that the guest has for itself: they are switched with VMLOAD, or nobody else uses them. */
 static const uint32_t msr_open[] = {
-	0x174,       0x175,       0x176,       /* SYSENTER */
-	0xc0000081u, 0xc0000082u, 0xc0000083u, /* STAR, LSTAR, CSTAR */
-	0xc0000084u,                           /* SFMASK */
-	0xc0000100u, 0xc0000101u, 0xc0000102u, /* FS, GS, KERNEL_GS base */
-	0xc0000103u,                           /* TSC_AUX */
+    0x174,       0x175,       0x176,       /* SYSENTER */
+    0xc0000081u, 0xc0000082u, 0xc0000083u, /* STAR, LSTAR, CSTAR */
+    0xc0000084u,                           /* SFMASK */
+    0xc0000100u, 0xc0000101u, 0xc0000102u, /* FS, GS, KERNEL_GS base */
+    0xc0000103u,                           /* TSC_AUX */
 };
 
 bool svm_available(void)
@@ -82,9 +82,9 @@ bool svm_init(struct svm *svm, struct frames *frames)
 	memset(svm->msr_map, 0xff, MSR_MAP_SIZE);
 	for (unsigned i = 0; i < sizeof(msr_open) / sizeof(msr_open[0]); i++) {
 		unsigned bit = msr_bit(msr_open[i]);
-		svm->msr_map[bit / 8] &= (uint8_t)~(3u << bit % 8);
+		svm->msr_map[bit / 8] &= (uint8_t) ~(3u << bit % 8);
 	}
-	svm->msr_map[msr_bit(0x10) / 8] &= (uint8_t)~(1u << msr_bit(0x10) % 8); /* TSC, read */
+	svm->msr_map[msr_bit(0x10) / 8] &= (uint8_t) ~(1u << msr_bit(0x10) % 8); /* TSC, read */
 
 	wrmsr(MSR_EFER, rdmsr(MSR_EFER) | EFER_SVME);
 	wrmsr(MSR_VM_HSAVE_PA, (uintptr_t)save);
@@ -94,7 +94,7 @@ bool svm_init(struct svm *svm, struct frames *frames)
 
 void svm_port_open(struct svm *svm, uint16_t port)
 {
-	svm->io_map[port / 8] &= (uint8_t)~(1u << port % 8);
+	svm->io_map[port / 8] &= (uint8_t) ~(1u << port % 8);
 }
 
 struct vmcb *vmcb_new(const struct svm *svm, struct frames *frames)

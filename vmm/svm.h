@@ -102,13 +102,13 @@ enum svm_exit {
 };
 
 /* EVENTINJ and EXITINTINFO (§15.20). */
-#define SVM_EVENT_VALID        (1ull << 31)
-#define SVM_EVENT_ERROR        (1ull << 11)
-#define SVM_EVENT_TYPE(e)      ((unsigned)((e) >> 8 & 7))
-#define SVM_EVENT_INTERRUPT    0
-#define SVM_EVENT_NMI          2
-#define SVM_EVENT_EXCEPTION    3
-#define SVM_EVENT_SOFTWARE     4
+#define SVM_EVENT_VALID         (1ull << 31)
+#define SVM_EVENT_ERROR         (1ull << 11)
+#define SVM_EVENT_TYPE(e)       ((unsigned)((e) >> 8 & 7))
+#define SVM_EVENT_INTERRUPT     0
+#define SVM_EVENT_NMI           2
+#define SVM_EVENT_EXCEPTION     3
+#define SVM_EVENT_SOFTWARE      4
 #define SVM_EVENT(type, vector) (SVM_EVENT_VALID | (uint64_t)(type) << 8 | (vector))
 
 /* Per physical processor. */

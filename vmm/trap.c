@@ -44,8 +44,8 @@ static void dump_frame(const struct trap_frame *f)
 
 	__asm__ volatile("movq %%cr2, %0" : "=r"(cr2));
 	__asm__ volatile("movq %%cr3, %0" : "=r"(cr3));
-	print("host  vector %lu error %lx rip %016lx cs %lx rflags %lx\n", f->vector,
-	      f->error_code, f->rip, f->cs, f->rflags);
+	print("host  vector %lu error %lx rip %016lx cs %lx rflags %lx\n", f->vector, f->error_code,
+	      f->rip, f->cs, f->rflags);
 	print("  rax %016lx rcx %016lx rdx %016lx rbx %016lx\n", f->rax, f->rcx, f->rdx, f->rbx);
 	print("  rsp %016lx rbp %016lx rsi %016lx rdi %016lx\n", f->rsp, f->rbp, f->rsi, f->rdi);
 	print("  r8  %016lx r9  %016lx r10 %016lx r11 %016lx\n", f->r8, f->r9, f->r10, f->r11);

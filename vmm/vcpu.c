@@ -287,7 +287,8 @@ static void handle(struct vcpu *vcpu)
 	case SVM_EXIT_SHUTDOWN:
 		machine_end(vcpu->vm, UMBRA_END_TRIPLE_FAULT, "triple fault of the guest");
 	default:
-		if (code == SVM_EXIT_INVLPGA || (code >= SVM_EXIT_VMRUN && code <= SVM_EXIT_SKINIT) ||
+		if (code == SVM_EXIT_INVLPGA ||
+		    (code >= SVM_EXIT_VMRUN && code <= SVM_EXIT_SKINIT) ||
 		    (code >= SVM_EXIT_MONITOR && code <= SVM_EXIT_XSETBV))
 			vcpu_raise(vcpu, VECTOR_UD, -1);
 		else
@@ -327,8 +328,8 @@ static void enter(struct vcpu *vcpu)
 	vcpu->gpr[GPR_RSP] = vmcb->rsp;
 	vcpu->vm->machine->exits++;
 	vcpu->lapic.tpr = (vcpu->lapic.tpr & 0xf) | (uint32_t)(vmcb->interrupt & 0xf) << 4;
-	*record = (struct exit_record){rdtsc(), vmcb->exit_code, vmcb->exit_info1,
-				       vmcb->exit_info2, vmcb->rip};
+	*record = (struct exit_record){rdtsc(), vmcb->exit_code, vmcb->exit_info1, vmcb->exit_info2,
+				       vmcb->rip};
 }
 
 void vcpu_run(struct vcpu *vcpu)
@@ -353,7 +354,7 @@ void vcpu_run(struct vcpu *vcpu)
 		inject(vcpu);
 		prepare(vcpu);
 		vcpu->vmcb->interrupt =
-			(vcpu->vmcb->interrupt & ~0xffull) | (vcpu->lapic.tpr >> 4 & 0xf);
+		    (vcpu->vmcb->interrupt & ~0xffull) | (vcpu->lapic.tpr >> 4 & 0xf);
 		enter(vcpu);
 		take_interrupted(vcpu);
 		handle(vcpu);
@@ -365,13 +366,14 @@ void vcpu_dump(const struct vcpu *vcpu)
 	const struct vmcb *v = vcpu->vmcb;
 	const uint64_t *g = vcpu->gpr;
 	const struct svm_segment *s = &v->es;
-	static const char names[][5] = {"es", "cs", "ss", "ds", "fs", "gs", "gdtr", "ldtr", "idtr",
-					"tr"};
+	static const char names[][5] = {"es", "cs",   "ss",   "ds",   "fs",
+					"gs", "gdtr", "ldtr", "idtr", "tr"};
 	uint64_t first = vcpu->exit_count > VCPU_EXITS ? vcpu->exit_count - VCPU_EXITS : 0;
 
 	print("guest rip %016lx rsp %016lx rflags %lx cpl %u\n", v->rip, g[4], v->rflags, v->cpl);
 	for (int i = 0; i < 16; i += 4)
-		print("  r%02d %016lx %016lx %016lx %016lx\n", i, g[i], g[i + 1], g[i + 2], g[i + 3]);
+		print("  r%02d %016lx %016lx %016lx %016lx\n", i, g[i], g[i + 1], g[i + 2],
+		      g[i + 3]);
 	print("  its  cr0 %lx cr3 %lx cr4 %lx efer %lx\n", vcpu->cr0, vcpu->cr3, vcpu->cr4,
 	      vcpu->efer);
 	print("  vmcb cr0 %lx cr2 %lx cr3 %lx cr4 %lx efer %lx\n", v->cr0, v->cr2, v->cr3, v->cr4,
@@ -384,7 +386,7 @@ void vcpu_dump(const struct vcpu *vcpu)
 		      s[i].attributes, s[i].limit, s[i].base);
 	for (uint64_t i = first; i < vcpu->exit_count; i++) {
 		const struct exit_record *r = &vcpu->exits[i % VCPU_EXITS];
-		print("  #%lu tsc %lu exit %lx info %lx %lx rip %lx\n", i, r->tsc, r->code, r->info1,
-		      r->info2, r->rip);
+		print("  #%lu tsc %lu exit %lx info %lx %lx rip %lx\n", i, r->tsc, r->code,
+		      r->info1, r->info2, r->rip);
 	}
 }

@@ -13,7 +13,16 @@
 struct vm;
 
 /* Indices of vcpu->gpr: the processor's numbering. RAX and RSP are valid between exits too. */
-enum gpr { GPR_RAX, GPR_RCX, GPR_RDX, GPR_RBX, GPR_RSP, GPR_RBP, GPR_RSI, GPR_RDI };
+enum gpr {
+	GPR_RAX,
+	GPR_RCX,
+	GPR_RDX,
+	GPR_RBX,
+	GPR_RSP,
+	GPR_RBP,
+	GPR_RSI,
+	GPR_RDI
+};
 
 struct exit_record {
 	uint64_t tsc, code, info1, info2, rip;
@@ -36,9 +45,9 @@ struct vcpu {
 	struct umbra_root root;
 	bool halted;
 
-	uint64_t event;  /* EVENTINJ of the next entry; 0: none */
-	uint64_t error;  /* its error code */
-	int displaced;   /* vector of an interrupt that a fault pushed aside; -1: none */
+	uint64_t event; /* EVENTINJ of the next entry; 0: none */
+	uint64_t error; /* its error code */
+	int displaced;  /* vector of an interrupt that a fault pushed aside; -1: none */
 	uint64_t tsc_offset;
 
 	struct lapic lapic;

@@ -45,7 +45,7 @@ struct vm {
 	struct vm_slot slots[VM_SLOTS];
 	unsigned slot_count;
 	uint32_t *pfns;
-	uint64_t pages; /* of all slots */
+	uint64_t pages;      /* of all slots */
 	uint64_t move_begun; /* TSC when the last frame_move was called: the drop was over */
 
 	struct pic pic;

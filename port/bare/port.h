@@ -35,7 +35,7 @@ static inline void port_unlock(struct port_lock *lock)
 	atomic_flag_clear_explicit(&lock->held, memory_order_release);
 }
 
-#define port_assert(condition)                                                                     \
+#define port_assert(condition) \
 	((condition) ? (void)0 : port_assert_failed(#condition, __FILE__, __LINE__))
 
 #endif
