@@ -70,8 +70,8 @@ static void histogram_rows(const struct umbra_machine *page)
 			snprintf(range, sizeof(range), "1");
 		else
 			snprintf(range, sizeof(range), "%u-%u", 1u << i, (2u << i) - 1);
-		printf("  %-14s%8s%10" PRIu64 " %.*s\n", i ? "" : "chains at peak", range, bucket[i],
-		       bar, "########################################");
+		printf("  %-14s%8s%10" PRIu64 " %.*s\n", i ? "" : "chains at peak", range,
+		       bucket[i], bar, "########################################");
 	}
 }
 
