@@ -182,7 +182,7 @@ struct umbra_mmu {
 	uint32_t slots;
 	uint32_t slot_hit; /* where the last look-up ended */
 
-	/* vcpu.c */
+	/* root.c */
 	struct umbra_vcpu *vcpu[UMBRA_VCPUS_MAX];
 	uint64_t vcpus; /* bit mask */
 
@@ -408,7 +408,7 @@ bool track_sync_below(struct umbra_mmu *mmu, struct shadow *top, struct flush *f
 uint64_t drop_range(struct umbra_mmu *mmu, uint64_t first, uint64_t end, struct flush *flush);
 void drop_tables(struct umbra_mmu *mmu, uint64_t first, uint64_t end, struct flush *flush);
 
-/* ---- vcpu.c ---- */
+/* ---- root.c ---- */
 
 struct shadow *vcpu_root(struct umbra_vcpu *vcpu, struct flush *flush);
 void vcpu_root_gone(struct umbra_mmu *mmu, struct shadow *shadow);
