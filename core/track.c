@@ -138,8 +138,8 @@ static bool sync_table(struct umbra_mmu *mmu, struct shadow *shadow)
 	mmu->stats.syncs++;
 	for (unsigned i = 0; i < PTE_ENTRIES; i++)
 		if (spte_read(&shadow->table[i]))
-			changed |= track_sync_entry(mmu, shadow, i,
-						    guest_entry(entries, implied, i));
+			changed |=
+			    track_sync_entry(mmu, shadow, i, guest_entry(entries, implied, i));
 	return changed;
 }
 
@@ -244,8 +244,8 @@ static bool follow_write(struct umbra_mmu *mmu, umbra_gfn gfn, const uint64_t *e
 			return true;
 		}
 		for (unsigned i = first; i <= last && !zapped; i++)
-			zapped = entry_written(mmu, shadow, i, guest_entry(entries, implied, i),
-					       flush);
+			zapped =
+			    entry_written(mmu, shadow, i, guest_entry(entries, implied, i), flush);
 		if (zapped)
 			return true;
 	}
@@ -319,8 +319,7 @@ void umbra_invlpg(struct umbra_vcpu *vcpu, uint64_t gva)
 	if (shadow && shadow->unsync && spte_read(&shadow->table[gva_index(gva, 1)]) & PTE_P) {
 		uint64_t implied;
 		int error;
-		uint64_t *entries =
-		    walk_table(mmu, shadow->gfn, UMBRA_WANT_PEEK, &implied, &error);
+		uint64_t *entries = walk_table(mmu, shadow->gfn, UMBRA_WANT_PEEK, &implied, &error);
 
 		track_sync_entry(mmu, shadow, gva_index(gva, 1),
 				 guest_entry(entries, implied, gva_index(gva, 1)));
