@@ -142,8 +142,9 @@ static uint32_t operate(struct vm *vm, uint32_t operation)
 		page->zaps++;
 		return 0;
 	case UMBRA_CTL_QUOTA:
-		return (uint32_t)umbra_quota_set(vm->mmu,
-						 argument ? argument : (uint32_t)vm->options.quota);
+		if (!argument || argument > vm->options.quota)
+			argument = (uint32_t)vm->options.quota;
+		return (uint32_t)umbra_quota_set(vm->mmu, argument);
 	case UMBRA_CTL_STORM:
 		c->storm_rate = argument < 1000000 ? argument : 1000000;
 		c->storm_due = rdtsc();

@@ -120,6 +120,10 @@ static uint8_t prefixes(struct cursor *c, bool is_64, bool wide, struct insn *in
 		byte = (uint8_t)take(c, 1);
 		if (c->overrun)
 			return 0;
+		if (is_64 && (byte & 0xf0) == 0x40) { /* counts only right before the opcode */
+			insn->rex = byte;
+			continue;
+		}
 		if (byte == 0x66)
 			operand = true;
 		else if (byte == 0x67)
@@ -136,10 +140,7 @@ static uint8_t prefixes(struct cursor *c, bool is_64, bool wide, struct insn *in
 			insn->segment = byte & 7;
 		else
 			break;
-	}
-	if (is_64 && (byte & 0xf0) == 0x40) {
-		insn->rex = byte;
-		byte = (uint8_t)take(c, 1);
+		insn->rex = 0;
 	}
 	if (is_64)
 		wide = true;
@@ -245,10 +246,17 @@ bool decode(const uint8_t *bytes, size_t count, bool is_64, bool wide, struct in
 	return !c.overrun;
 }
 
+static uint64_t linear_rip(const struct vcpu *vcpu)
+{
+	const struct vmcb *vmcb = vcpu->vmcb;
+
+	return vcpu_is_64(vcpu) ? vmcb->rip : (uint32_t)(vmcb->rip + vmcb->cs.base);
+}
+
 size_t fetch(struct vcpu *vcpu, uint8_t *bytes)
 {
 	const struct vmcb *vmcb = vcpu->vmcb;
-	uint64_t rip = vmcb->rip + (vcpu_is_64(vcpu) ? 0 : vmcb->cs.base);
+	uint64_t rip = linear_rip(vcpu);
 	uint32_t access = UMBRA_PF_I | (vmcb->cpl == 3 ? UMBRA_PF_U : 0);
 	size_t count = 0;
 
@@ -281,8 +289,16 @@ bool decode_at_rip(struct vcpu *vcpu, struct insn *insn)
 	size_t count = fetch(vcpu, bytes);
 	char text[48];
 
-	if (!count)
+	if (!count) {
+		/* A stale spte may run code whose page table entry leads nowhere by now. */
+		struct umbra_answer at = umbra_translate(vcpu->umbra, linear_rip(vcpu), UMBRA_PF_I);
+
+		if (at.verdict == UMBRA_MMIO)
+			machine_end(vcpu->vm, UMBRA_END_EMULATE,
+				    "instruction fetch from guest-physical %lx, where nothing is",
+				    at.gpa);
 		return false;
+	}
 	if (!decode(bytes, count, vcpu_is_64(vcpu), vcpu->vmcb->cs.attributes & SVM_SEGMENT_D,
 		    insn))
 		machine_end(vcpu->vm, UMBRA_END_EMULATE,

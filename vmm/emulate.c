@@ -70,7 +70,7 @@ static enum emulated resolve(struct vcpu *vcpu, uint64_t gva, unsigned size, boo
 			return EMULATED_FAULT;
 		place->piece[i].device =
 		    answer.verdict == UMBRA_MMIO && lapic_is_at(&vcpu->lapic, answer.gpa);
-		if (place->piece[i].device && (size != 4 || answer.gpa & 3))
+		if (place->piece[i].device && (i || size != 4 || answer.gpa & 3))
 			return EMULATED_UNKNOWN;
 		if (answer.verdict == UMBRA_MMIO && write && !place->piece[i].device)
 			write_to_nowhere(vcpu, answer.gpa);

@@ -24,6 +24,12 @@ uint64_t cpuid_cr4_mask(void);
 
 /* CR accesses, CLTS, LMSW, SMSW, INVLPG (paging.c). */
 void paging_cr_exit(struct vcpu *vcpu);
+
+/*
+ * MOV to or from DR@number. The values are kept and read back; breakpoints are not armed, since
+ * they would fire in the hypervisor too.
+ */
+void paging_dr_exit(struct vcpu *vcpu, unsigned number, bool write);
 void paging_invlpg_exit(struct vcpu *vcpu);
 bool paging_efer_write(struct vcpu *vcpu, uint64_t value);
 

@@ -102,6 +102,7 @@ void pagefault_exit(struct vcpu *vcpu)
 	case UMBRA_RETRY:
 		break;
 	case UMBRA_INJECT:
+		vcpu->stuck = 0; /* a guest that loops on faults of its own is the timeout's */
 		vcpu_raise_pf(vcpu, gva, answer.error_code);
 		break;
 	case UMBRA_MMIO:

@@ -30,8 +30,12 @@
 #define INTERCEPT_INVLPGA  (1u << 26)
 #define INTERCEPT_IO       (1u << 27)
 #define INTERCEPT_MSR      (1u << 28)
+#define INTERCEPT_TR_WRITE (1u << 13)
+#define INTERCEPT_TASK     (1u << 29)
 #define INTERCEPT_SHUTDOWN (1u << 31)
 /* intercepts[1]: VMRUN..SKINIT, WBINVD, MONITOR, MWAIT twice, XSETBV */
+#define TASK_NOWHERE 0xfffff000ull /* in no slot */
+
 #define INTERCEPT_SVM    0x7fu
 #define INTERCEPT_WBINVD (1u << 9)
 #define INTERCEPT_WAIT   (7u << 10)
@@ -105,10 +109,14 @@ struct vmcb *vmcb_new(const struct svm *svm, struct frames *frames)
 		return NULL;
 	vmcb->cr_reads = 1u << 3;
 	vmcb->cr_writes = 1u << 0 | 1u << 3 | 1u << 4;
-	vmcb->exceptions = 1u << VECTOR_PF;
+	/* Debug registers are not the guest's: a breakpoint would fire in the hypervisor too. */
+	vmcb->dr_reads = vmcb->dr_writes = 0xff;
+	/* #DB and #AC: their delivery may repeat itself for ever, with no exit in between. */
+	vmcb->exceptions = 1u << VECTOR_PF | 1u << VECTOR_DB | 1u << VECTOR_AC | 1u << VECTOR_MC;
 	vmcb->intercepts[0] = INTERCEPT_INTR | INTERCEPT_NMI | INTERCEPT_RDPMC | INTERCEPT_CPUID |
 			      INTERCEPT_INVD | INTERCEPT_HLT | INTERCEPT_INVLPG |
-			      INTERCEPT_INVLPGA | INTERCEPT_IO | INTERCEPT_MSR | INTERCEPT_SHUTDOWN;
+			      INTERCEPT_INVLPGA | INTERCEPT_IO | INTERCEPT_MSR |
+			      INTERCEPT_SHUTDOWN | INTERCEPT_TASK;
 	vmcb->intercepts[1] = INTERCEPT_SVM | INTERCEPT_WBINVD | INTERCEPT_WAIT | INTERCEPT_XSETBV;
 	vmcb->io_map = (uintptr_t)svm->io_map;
 	vmcb->msr_map = (uintptr_t)svm->msr_map;
@@ -131,12 +139,32 @@ void vmcb_paging(struct vmcb *vmcb, uint64_t cr0, uint64_t cr4, uint64_t efer,
 	vmcb->efer = (efer & ~(EFER_LME | EFER_LMA)) | EFER_SVME | EFER_NXE;
 	if (root->long_mode)
 		vmcb->efer |= EFER_LME | EFER_LMA;
+	if (!(cr0 & CR0_PG))
+		vmcb->cr4 &= ~(CR4_SMEP | CR4_SMAP);
 	vmcb->cr3 = root->hpa;
 	if (vmcb->cr0 != cr0)
 		reads |= 1u << 0;
 	if (vmcb->cr4 != cr4)
 		reads |= 1u << 4;
 	vmcb->cr_reads = reads;
+}
+
+/*
+ * A task switch (APM vol. 2 §12) loads CR3 from memory that the guest wrote. With the guest's
+ * paging off the hardware's is on, and that would be the hypervisor's own CR3. Real processors exit
+ * for it; QEMU's TCG does not, so the task register is kept away from the guest's memory.
+ */
+void vmcb_task_hide(struct vmcb *vmcb, bool hide, uint64_t *kept)
+{
+	if (hide == !!(vmcb->intercepts[0] & INTERCEPT_TR_WRITE))
+		return;
+	vmcb->intercepts[0] ^= INTERCEPT_TR_WRITE;
+	if (hide) {
+		*kept = vmcb->tr.base;
+		vmcb->tr.base = TASK_NOWHERE;
+	} else {
+		vmcb->tr.base = *kept;
+	}
 }
 
 void vmcb_flush(const struct svm *svm, struct vmcb *vmcb)

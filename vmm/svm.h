@@ -77,11 +77,14 @@ _Static_assert(sizeof(struct vmcb) == 4096, "VMCB layout");
 enum svm_exit {
 	SVM_EXIT_CR_READ = 0x00,
 	SVM_EXIT_CR_WRITE = 0x10,
+	SVM_EXIT_DR_READ = 0x20,
+	SVM_EXIT_DR_WRITE = 0x30,
 	SVM_EXIT_EXCEPTION = 0x40,
 	SVM_EXIT_PF = 0x4e,
 	SVM_EXIT_INTR = 0x60,
 	SVM_EXIT_NMI = 0x61,
 	SVM_EXIT_VINTR = 0x64,
+	SVM_EXIT_TR_WRITE = 0x6d,
 	SVM_EXIT_RDPMC = 0x6f,
 	SVM_EXIT_CPUID = 0x72,
 	SVM_EXIT_INVD = 0x76,
@@ -90,6 +93,7 @@ enum svm_exit {
 	SVM_EXIT_INVLPGA = 0x7a,
 	SVM_EXIT_IO = 0x7b,
 	SVM_EXIT_MSR = 0x7c,
+	SVM_EXIT_TASK = 0x7d,
 	SVM_EXIT_SHUTDOWN = 0x7f,
 	SVM_EXIT_VMRUN = 0x80,
 	SVM_EXIT_SKINIT = 0x86,
@@ -131,6 +135,12 @@ bool svm_init(struct svm *svm, struct frames *frames);
 
 /* Let the guest use @port without exits. */
 void svm_port_open(struct svm *svm, uint16_t port);
+
+/*
+ * While the guest has paging off (@hide): no task register in its memory, and no loading one.
+ * @kept: where the guest's own base waits meanwhile.
+ */
+void vmcb_task_hide(struct vmcb *vmcb, bool hide, uint64_t *kept);
 
 /* A VMCB with this hypervisor's intercepts, guest state zeroed. NULL: no memory. */
 struct vmcb *vmcb_new(const struct svm *svm, struct frames *frames);

@@ -53,6 +53,7 @@ void vcpu_skip(struct vcpu *vcpu, unsigned length)
 
 	vcpu->vmcb->rip = vcpu_is_64(vcpu) ? rip : (uint32_t)rip;
 	vcpu->vmcb->interrupt_shadow = 0;
+	vcpu->stuck = 0;
 }
 
 unsigned exit_length(struct vcpu *vcpu)
@@ -224,8 +225,17 @@ static void skip_instruction(struct vcpu *vcpu)
 		vcpu_skip(vcpu, length);
 }
 
+static void refuse(struct vcpu *vcpu, const char *what)
+{
+	machine_end(vcpu->vm, UMBRA_END_EMULATE, "%s at rip %lx is not supported", what,
+		    vcpu->vmcb->rip);
+}
+
 static void unexpected(struct vcpu *vcpu)
 {
+	if ((int32_t)vcpu->vmcb->exit_code == -1 && vcpu_is_64(vcpu) &&
+	    vcpu->vmcb->cs.attributes & SVM_SEGMENT_D)
+		refuse(vcpu, "a code segment with both L and D set");
 	panic("exit code %lx, information %lx %lx, at guest rip %lx", vcpu->vmcb->exit_code,
 	      vcpu->vmcb->exit_info1, vcpu->vmcb->exit_info2, vcpu->vmcb->rip);
 }
@@ -265,7 +275,21 @@ static void handle(struct vcpu *vcpu)
 		break;
 	}
 	page->exits_other++;
+	if (code >= SVM_EXIT_DR_READ && code < SVM_EXIT_DR_WRITE + 8) {
+		paging_dr_exit(vcpu, code & 7, code >= SVM_EXIT_DR_WRITE);
+		return;
+	}
 	switch (code) {
+	case SVM_EXIT_EXCEPTION + VECTOR_DB:
+		vcpu_raise(vcpu, VECTOR_DB, -1);
+		break;
+	case SVM_EXIT_EXCEPTION + VECTOR_AC:
+		vcpu_raise(vcpu, VECTOR_AC, 0);
+		break;
+	case SVM_EXIT_TASK:
+	case SVM_EXIT_TR_WRITE:
+		refuse(vcpu, "a task switch or LTR with paging off");
+		break;
 	case SVM_EXIT_NMI:
 		interrupt_window();
 		break;
@@ -309,6 +333,7 @@ static void prepare(struct vcpu *vcpu)
 		vcpu->root = root;
 		vcpu->flush = true;
 		vmcb_paging(vcpu->vmcb, vcpu->cr0, vcpu->cr4, vcpu->efer, &root);
+		vmcb_task_hide(vcpu->vmcb, !root.long_mode, &vcpu->task_base);
 	}
 	vcpu->vmcb->tlb_control = 0;
 	if (vcpu->flush)

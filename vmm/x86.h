@@ -22,6 +22,7 @@
 #define CR4_PGE      (1ull << 7)
 #define CR4_UMIP     (1ull << 11)
 #define CR4_FSGSBASE (1ull << 16)
+#define CR4_DE       (1ull << 3)
 #define CR4_SMEP     (1ull << 20)
 #define CR4_SMAP     (1ull << 21)
 #define EFER_SCE     (1ull << 0)
@@ -49,6 +50,8 @@
 #define VECTOR_DF 8
 #define VECTOR_GP 13
 #define VECTOR_PF 14
+#define VECTOR_AC 17
+#define VECTOR_MC 18
 
 static inline uint8_t inb(uint16_t port)
 {
