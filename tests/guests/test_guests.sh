@@ -6,7 +6,8 @@
 set -u
 umbra=$1 dir=$2
 shift 2
-cases=${*:-poweroff halt triple_fault hang reboot unmapped}
+cases=${*:-poweroff halt triple_fault hang reboot unmapped paging_off task_switch debug_registers
+	prefixes crossing}
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -66,6 +67,11 @@ for case in $cases; do
 	hang) tiny hang 17 timeout "guest: hangs" --timeout 4 ;;
 	reboot) tiny reboot 13 reboot "guest: reboots" ;;
 	unmapped) tiny unmapped 14 unmapped_write "guest: writes" ;;
+	paging_off) tiny paging_off 0 poweroff "guest: paging is off" ;;
+	task_switch) tiny task_switch 15 emulation "guest: switches" ;;
+	debug_registers) tiny debug_registers 0 poweroff "guest: debug registers hold" ;;
+	prefixes) tiny prefixes 0 poweroff "guest: decoded" ;;
+	crossing) tiny crossing 15 emulation "guest: stores across" ;;
 	workload) workload ;;
 	*) echo "Bail out! no case $case"; exit 1 ;;
 	esac
