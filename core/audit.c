@@ -42,7 +42,8 @@ static bool is_within(union role role, unsigned has, unsigned may)
 {
 	if (role.clean && has & ACCESS_W)
 		return false;
-	if (!role.wp && !(has & ~ACCESS_W) && may & ACCESS_U)
+	if (!role.wp && !(has & ACCESS_U) && may & ACCESS_U && !(has & ~may & ACCESS_X) &&
+	    !(role.smep && has & ACCESS_X))
 		return !role.smap;
 	if (!role.wp && !(may & ACCESS_U))
 		may |= ACCESS_W;

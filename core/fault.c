@@ -4,21 +4,22 @@
  *
  * The way down from the root makes or finds one shadow page a level; a link that leads to
  * another (gfn, role) than the guest's entry asks for is cut and made anew. Write-protecting a
- * new table may call for a flush; a vcpu could have written the table until then, so the walk
- * starts again after it.
+ * new table may call for a flush; a vcpu could have written the table until then, so nothing is
+ * linked into it before: the walk starts again after the flush.
  *
  * Rights: a leaf gets what the guest's entries of all levels grant, W only with D, less what the
  * host's frame, the slot and tracked tables forbid. With CR0.WP = 0 the guest's kernel may write
- * where no entry grants it; such an spte is for the kernel alone (no U, no X) until a user
- * comes and turns it round.
+ * where no entry grants it; such an spte is for the kernel alone (no U; no X under SMEP) until a
+ * user comes and turns it round.
  *
  * Lock: the MMU's, taken in umbra_fault and umbra_translate.
  */
 #include "mmu.h"
 
+#define CR4_SMEP (1ull << 20)
 #define CR4_SMAP (1ull << 21)
 
-#define RESTARTS 4 /* more would mean that other vcpus keep interfering: let the guest retry */
+#define RESTARTS 6 /* more would mean that other vcpus keep interfering: let the guest retry */
 
 struct fault {
 	struct umbra_vcpu *vcpu;
@@ -43,6 +44,10 @@ static struct shadow *descend(struct fault *fault)
 	struct shadow *shadow = vcpu_root(fault->vcpu, &fault->flush);
 
 	for (unsigned level = shadow->role.level; level > 1; level--) {
+		fault->again |= flush_commit(mmu, &fault->flush);
+		if (fault->again)
+			return NULL;
+
 		unsigned index = gva_index(fault->gva, level);
 		struct shadow *child = NULL;
 		union role role;
@@ -59,7 +64,7 @@ static struct shadow *descend(struct fault *fault)
 		}
 		if (!child) {
 			child = shadow_get(mmu, gfn, role, &fault->flush);
-			fault->again |= track_sync_below(mmu, child, &fault->flush);
+			track_sync_below(mmu, child, &fault->flush);
 			shadow_link(mmu, shadow, index, child);
 		}
 		shadow = child;
@@ -83,7 +88,8 @@ static unsigned leaf_rights(struct fault *fault, enum umbra_verdict *verdict)
 		if (rights & ACCESS_U && fault->vcpu->paging.cr4 & CR4_SMAP)
 			*verdict = UMBRA_EMULATE;
 		if (rights & ACCESS_U)
-			rights &= ~(ACCESS_U | ACCESS_X);
+			rights &=
+			    fault->vcpu->paging.cr4 & CR4_SMEP ? ~(ACCESS_U | ACCESS_X) : ~ACCESS_U;
 		rights |= ACCESS_W;
 	}
 	if (!fault->frame.writable || fault->slot->flags & UMBRA_SLOT_READONLY) {

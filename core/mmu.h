@@ -401,7 +401,7 @@ bool track_is_writable(struct umbra_mmu *mmu, umbra_gfn gfn);
 bool track_unsync(struct umbra_mmu *mmu, umbra_gfn gfn);
 bool track_sync_entry(struct umbra_mmu *mmu, struct shadow *shadow, unsigned index, uint64_t pte);
 void track_forget_unsync(struct umbra_mmu *mmu, struct shadow *shadow);
-bool track_sync_below(struct umbra_mmu *mmu, struct shadow *top, struct flush *flush);
+void track_sync_below(struct umbra_mmu *mmu, struct shadow *top, struct flush *flush);
 
 /* ---- drop.c ---- */
 

@@ -9,6 +9,11 @@
  */
 #include "mmu.h"
 
+/* What handles, places and head_refs can name (mmu.h). */
+#define CHUNKS_MAX  (UMBRA_QUOTA_MAX >> TUNING_CHUNK_SHIFT)
+#define DESCS_MAX   (1u << 27)
+#define REGIONS_MAX (1u << 21)
+
 /* Room for one more block, or UMBRA_ENOMEM. => no lock on entry and exit */
 static int store_reserve(struct umbra_mmu *mmu, struct store *store)
 {
@@ -98,17 +103,16 @@ static int chunk_add(struct umbra_mmu *mmu)
 		chunk->shadows = memory[2].va;
 		memcpy(chunk->memory, memory, sizeof(memory));
 		port_lock(&mmu->lock);
-		if (mmu->chunks.count < mmu->chunks.capacity &&
-		    mmu->chunks.count < (UMBRA_QUOTA_MAX >> TUNING_CHUNK_SHIFT)) {
+		if (mmu->chunks.count >= CHUNKS_MAX) {
+			error = UMBRA_ENOMEM;
+		} else if (mmu->chunks.count < mmu->chunks.capacity) {
 			chunk_stock(mmu, chunk);
-			memory[0].va = NULL;
-		}
+			memcpy(memory, (struct umbra_memory[3]){{0}}, sizeof(memory));
+		} /* else another thread was faster: the caller looks again */
 		port_unlock(&mmu->lock);
-		if (!memory[0].va)
-			return 0;
 	}
 	chunk_free(mmu, memory);
-	return error ? error : UMBRA_ENOMEM;
+	return error;
 }
 
 static int desc_block_add(struct umbra_mmu *mmu)
@@ -118,6 +122,8 @@ static int desc_block_add(struct umbra_mmu *mmu)
 	struct desc *block;
 	int error = store_reserve(mmu, &mmu->descs);
 
+	if (!error && mmu->descs.count >= DESCS_MAX / DESC_BLOCK)
+		error = UMBRA_ENOMEM;
 	if (!error)
 		error = mmu->host.alloc(mmu->ctx, size, false, &memory);
 	if (error)
@@ -153,6 +159,8 @@ static int region_block_add(struct umbra_mmu *mmu)
 	struct region_block *block;
 	int error = store_reserve(mmu, &mmu->regions);
 
+	if (!error && mmu->regions.count >= REGIONS_MAX / REGION_BLOCK)
+		error = UMBRA_ENOMEM;
 	if (!error)
 		error = mmu->host.alloc(mmu->ctx, sizeof(*block), false, &memory);
 	if (error)

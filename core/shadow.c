@@ -120,7 +120,9 @@ struct shadow *shadow_child(struct umbra_mmu *mmu, struct shadow *shadow, unsign
 void shadow_link(struct umbra_mmu *mmu, struct shadow *parent, unsigned index, struct shadow *child)
 {
 	rmap_add(mmu, HEAD_PARENTS | child->id, handle_of(parent, index));
-	spte_write(&parent->table[index], spte_table(child->hpa));
+	/* Hardware that follows the link must see the table as it was cleared. */
+	atomic_store_explicit((_Atomic uint64_t *)&parent->table[index], spte_table(child->hpa),
+			      memory_order_release);
 }
 
 /* => the entry is present and leads to a table; returns which */
@@ -275,18 +277,19 @@ static bool was_referenced(struct umbra_mmu *mmu, struct shadow *shadow)
 
 /*
  * Zap the least recently used pages until @target are in use. Roots of vcpus stay, so it may
- * end above; two rounds of the clock find everything else.
+ * end above. Two rounds of the clock look for idle ones; the third takes what it meets.
  */
 void shadow_reclaim(struct umbra_mmu *mmu, uint64_t target, struct flush *flush)
 {
 	uint32_t pages = mmu->chunks.count << TUNING_CHUNK_SHIFT;
 
-	for (uint64_t steps = 2ull * pages; steps && mmu->stats.shadow_pages > target; steps--) {
+	for (uint64_t steps = 3ull * pages; steps && mmu->stats.shadow_pages > target; steps--) {
 		struct shadow *shadow;
 
 		mmu->clock = mmu->clock + 1 < pages ? mmu->clock + 1 : 0;
 		shadow = shadow_of(mmu, mmu->clock);
-		if (shadow->state != SHADOW_USED || shadow->roots || was_referenced(mmu, shadow))
+		if (shadow->state != SHADOW_USED || shadow->roots ||
+		    (was_referenced(mmu, shadow) && steps > pages))
 			continue;
 		shadow_zap(mmu, shadow, flush);
 		mmu->stats.shadow_reclaimed++;

@@ -138,10 +138,11 @@ static size_t dir_size(const struct slot *slot, unsigned level)
 static void dirs_free(struct umbra_mmu *mmu, struct slot *slot)
 {
 	for (unsigned level = 1; level <= LEVELS; level++) {
-		uint64_t *hpa = (uint64_t *)(slot->dir[level - 1].top + slot->dir[level - 1].count);
+		uint64_t *hpa;
 
 		if (!slot->dir[level - 1].top)
 			continue;
+		hpa = (uint64_t *)(slot->dir[level - 1].top + slot->dir[level - 1].count);
 		for (uint32_t i = 0; i < slot->dir[level - 1].count; i++)
 			if (slot->dir[level - 1].top[i])
 				mmu->host.free(

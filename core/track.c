@@ -172,9 +172,10 @@ static struct shadow *unsync_at(struct umbra_mmu *mmu, uint32_t id)
 /*
  * Synchronise every unsync table that can be reached from @top.
  *
- * => may flush all vcpus on the way, since a table is protected before it is read; says so
+ * => may flush all vcpus on the way, since a table is protected before it is read; then leaves a
+ *    flush gathered, for what the caller read before may have changed
  */
-bool track_sync_below(struct umbra_mmu *mmu, struct shadow *top, struct flush *flush)
+void track_sync_below(struct umbra_mmu *mmu, struct shadow *top, struct flush *flush)
 {
 	struct shadow *shadow, *next;
 	bool protect = false;
@@ -186,6 +187,7 @@ bool track_sync_below(struct umbra_mmu *mmu, struct shadow *top, struct flush *f
 	if (protect) {
 		flush_all(mmu, flush);
 		flush_commit(mmu, flush);
+		flush_all(mmu, flush); /* who read tables before us shall know */
 	}
 	for (shadow = unsync_at(mmu, mmu->unsync); shadow; shadow = next) {
 		next = unsync_at(mmu, shadow->unsync_link.next);
@@ -198,7 +200,6 @@ bool track_sync_below(struct umbra_mmu *mmu, struct shadow *top, struct flush *f
 		else
 			shadow->clean++;
 	}
-	return protect;
 }
 
 /* The guest's entry @index of a tracked table is @pte now; returns whether pages were zapped. */

@@ -14,6 +14,8 @@
  */
 #include "mmu.h"
 
+#define TRIES 16 /* walks that found an entry changed under them, until the guest must wait */
+
 #define CR0_WP   (1ull << 16)
 #define CR4_SMEP (1ull << 20)
 #define CR4_SMAP (1ull << 21)
@@ -63,10 +65,12 @@ uint64_t *walk_table(struct umbra_mmu *mmu, umbra_gfn gfn, enum umbra_want want,
 	struct umbra_frame frame;
 
 	*implied = 0;
+	if (slot && slot->flags & UMBRA_SLOT_READONLY && want == UMBRA_WANT_WRITE)
+		want = UMBRA_WANT_READ;
 	*error = slot ? mmu->host.frame_get(mmu->ctx, gfn, want, &frame) : UMBRA_ENOENT;
 	if (*error)
 		return NULL;
-	if (!frame.writable || slot->flags & UMBRA_SLOT_READONLY)
+	if (slot->flags & UMBRA_SLOT_READONLY || (want == UMBRA_WANT_WRITE && !frame.writable))
 		*implied = PTE_A | PTE_D;
 	return mmu->host.frame_va(mmu->ctx, frame.pfn);
 }
@@ -185,7 +189,7 @@ static int step_read(struct umbra_vcpu *vcpu, uint64_t gva, unsigned level, umbr
 {
 	uint64_t implied;
 	int error;
-	uint64_t *entries = walk_table(vcpu->mmu, table, UMBRA_WANT_READ, &implied, &error);
+	uint64_t *entries = walk_table(vcpu->mmu, table, UMBRA_WANT_WRITE, &implied, &error);
 
 	*step = (struct step){.value = ~0ull};
 	if (entries) {
@@ -257,6 +261,7 @@ struct umbra_answer walk_guest(struct umbra_vcpu *vcpu, uint64_t gva, uint32_t e
 			       struct walk *walk)
 {
 	struct umbra_answer answer;
+	unsigned tries = 0;
 	bool again;
 
 	if (!is_paging(vcpu))
@@ -266,6 +271,6 @@ struct umbra_answer walk_guest(struct umbra_vcpu *vcpu, uint64_t gva, uint32_t e
 	do {
 		again = false;
 		answer = walk_once(vcpu, gva, error_code, walk, &again);
-	} while (again);
-	return answer;
+	} while (again && ++tries < TRIES);
+	return again ? trouble(UMBRA_EAGAIN) : answer;
 }

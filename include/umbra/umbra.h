@@ -94,7 +94,8 @@ struct umbra_memory {
 struct umbra_frame {
 	umbra_pfn pfn;
 	bool writable; /* false: sptes of this frame never get the W bit; answered to
-			  UMBRA_WANT_WRITE, the access is UMBRA_MMIO */
+			  UMBRA_WANT_WRITE, the access is UMBRA_MMIO (memory that stays so belongs
+			  into a UMBRA_SLOT_READONLY slot) */
 };
 
 /* host.frame_get: how the frame is wanted. */
@@ -244,7 +245,9 @@ struct umbra_root {
 
 /*
  * The root to enter the guest with; ask before each entry, since any call may have recycled
- * the last one. Fast when nothing changed. UMBRA_ENOMEM: no memory for a root page.
+ * the last one. From asking until its next exit a vcpu counts as running: check, with interrupts
+ * off, that host.flush has not named it since, else ask again. Fast when nothing changed.
+ * UMBRA_ENOMEM: no memory for a root page.
  */
 int umbra_vcpu_root(struct umbra_vcpu *vcpu, struct umbra_root *root);
 
@@ -380,7 +383,10 @@ struct umbra_audit {
 	const char *what;   /* one sentence, or NULL; static */
 };
 
-/* Check every invariant against a full walk. Slow; any time. Returns report->violations. */
+/*
+ * Check every invariant against a full walk. Slow. Not while a write to a guest table waits to be
+ * told by umbra_guest_write(): table and shadow differ until then. Returns report->violations.
+ */
 uint64_t umbra_audit(struct umbra_mmu *mmu, struct umbra_audit *report);
 
 #pragma GCC visibility pop
