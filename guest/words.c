@@ -13,6 +13,7 @@
 #define PREFIX "umbra."
 
 static char line[4096];
+static unsigned refused;
 
 void words_read(void)
 {
@@ -56,7 +57,21 @@ unsigned long words_number(const char *name, unsigned long fallback, unsigned lo
 {
 	size_t length;
 	const char *found = find(name, &length);
-	unsigned long number = found ? strtoul(found, NULL, 10) : fallback;
+	char *end;
+	unsigned long number;
 
-	return number < low ? low : number > high ? high : number;
+	if (!found)
+		return fallback;
+	number = strtoul(found, &end, 10);
+	if (length && end == found + length && number >= low && number <= high)
+		return number;
+	printf("umbra-init: " PREFIX "%s=%.*s: give a number from %lu to %lu\n", name, (int)length,
+	       found, low, high);
+	refused++;
+	return fallback;
+}
+
+unsigned words_refused(void)
+{
+	return refused;
 }

@@ -349,6 +349,10 @@ bool workload_run(void)
 	};
 	bool ok;
 
+	if (words_refused()) {
+		say("FAILED: not started, since words were refused");
+		return false;
+	}
 	started = now();
 	say("%u children share %lu MiB%s", work.children, (unsigned long)(work.pages / 256),
 	    control_present() ? "" : "; no umbra here: nothing will disturb them");
