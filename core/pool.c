@@ -14,18 +14,23 @@
 #define DESCS_MAX   (1u << 27)
 #define REGIONS_MAX (1u << 21)
 
-/* Room for one more block, or UMBRA_ENOMEM. => no lock on entry and exit */
-static int store_reserve(struct umbra_mmu *mmu, struct store *store)
+/* Room for one more block; UMBRA_ENOMEM: none, or there are @limit already. => no lock on entry and
+ * exit */
+static int store_reserve(struct umbra_mmu *mmu, struct store *store, uint32_t limit)
 {
 	struct umbra_memory bigger, old = {0};
 	uint32_t capacity, seen;
+	bool full;
 	size_t size;
 	int error;
 
 	port_lock(&mmu->lock);
+	full = store->count >= limit;
 	seen = store->capacity;
 	capacity = store->count < seen ? 0 : seen ? 2 * seen : UMBRA_PAGE_SIZE / sizeof(void *);
 	port_unlock(&mmu->lock);
+	if (full)
+		return UMBRA_ENOMEM;
 	if (!capacity)
 		return 0;
 	size = capacity * sizeof(void *);
@@ -92,7 +97,7 @@ static int chunk_add(struct umbra_mmu *mmu)
 {
 	struct umbra_memory memory[3] = {{0}};
 	struct chunk *chunk;
-	int error = store_reserve(mmu, &mmu->chunks);
+	int error = store_reserve(mmu, &mmu->chunks, CHUNKS_MAX);
 
 	for (unsigned i = 0; i < 3 && !error; i++)
 		error = mmu->host.alloc(mmu->ctx, chunk_size[i], false, &memory[i]);
@@ -120,10 +125,8 @@ static int desc_block_add(struct umbra_mmu *mmu)
 	const size_t size = DESC_BLOCK * sizeof(struct desc);
 	struct umbra_memory memory;
 	struct desc *block;
-	int error = store_reserve(mmu, &mmu->descs);
+	int error = store_reserve(mmu, &mmu->descs, DESCS_MAX / DESC_BLOCK);
 
-	if (!error && mmu->descs.count >= DESCS_MAX / DESC_BLOCK)
-		error = UMBRA_ENOMEM;
 	if (!error)
 		error = mmu->host.alloc(mmu->ctx, size, false, &memory);
 	if (error)
@@ -157,10 +160,8 @@ static int region_block_add(struct umbra_mmu *mmu)
 {
 	struct umbra_memory memory;
 	struct region_block *block;
-	int error = store_reserve(mmu, &mmu->regions);
+	int error = store_reserve(mmu, &mmu->regions, REGIONS_MAX / REGION_BLOCK);
 
-	if (!error && mmu->regions.count >= REGIONS_MAX / REGION_BLOCK)
-		error = UMBRA_ENOMEM;
 	if (!error)
 		error = mmu->host.alloc(mmu->ctx, sizeof(*block), false, &memory);
 	if (error)
