@@ -144,7 +144,7 @@ static void restore(struct bench *bench)
 		for (unsigned n = bench->chain; n-- > 0;) {
 			size_t at = (size_t)gfn * bench->chain + n;
 
-			rmap_add(bench->mmu, ref, bench->h[at]);
+			rmap_add(bench->mmu, ref, bench->h[at], bench->value[at]);
 			*bench->spte[at] = bench->value[at];
 		}
 	}
@@ -152,7 +152,7 @@ static void restore(struct bench *bench)
 
 static void drop_umbra(struct bench *bench, unsigned gfn)
 {
-	rmap_drop(bench->mmu, head_at(bench, gfn));
+	sweep_chain(bench->mmu, head_at(bench, gfn), &SWEEP_ALL);
 }
 
 static void drop_onebyone(struct bench *bench, unsigned gfn)

@@ -183,6 +183,8 @@ static uint64_t check_chain(struct audit *audit, head_ref ref, bool writable)
 		      "a chain names an spte of a page not in use");
 		check(audit, writable || !(audit->spte & PTE_W), 3,
 		      "a synced guest table has a writable spte");
+		check(audit, rmap_covers(head, audit->spte), 1,
+		      "a head does not know that its chain has a writable or volatile spte");
 	}
 	return rmap_count(head);
 }
@@ -190,16 +192,17 @@ static uint64_t check_chain(struct audit *audit, head_ref ref, bool writable)
 static void check_region(struct umbra_mmu *mmu, struct region *region, uint64_t first, uint64_t end,
 			 void *arg)
 {
+	const uint64_t *heads = heads_of(mmu, region->id);
 	struct audit *audit = arg;
 
 	for (unsigned i = 0; i < 512; i++) {
 		uint64_t gfn = region->base + i * level_pages(region->level);
 		bool writable = true;
 
-		if (!region->head[i])
+		if (!heads[i])
 			continue;
 		audit->gfn = gfn;
-		audit->spte = region->head[i];
+		audit->spte = heads[i];
 		check(audit, gfn < end && gfn + level_pages(region->level) > first, 1,
 		      "a chain belongs to a gfn outside its slot");
 		for (uint64_t page = 0; page < level_pages(region->level); page++)

@@ -6,44 +6,137 @@
  * hands the frames over. A flush is due even when no spte was found, if a guest changed tables
  * of its own without flushing every vcpu (flush_later).
  *
+ * The lock is given up after every TUNING_BUDGET sptes, however long a chain or a range is. A
+ * range is *held* meanwhile: faults there are told to come again, so what was taken away stays
+ * away until the operation ends.
+ *
+ * A range is gone through in areas of 2 MiB: the chains of the 1 GiB and 2 MiB pages around it,
+ * then 512 heads of 4K pages in one go. Areas that were never mapped are skipped, 2 GiB at a time
+ * where a directory's leaf is missing. So a gfn is all that has to be remembered to go on.
+ *
  * Lock: the MMU's, taken in the umbra_* functions.
  */
 #include "mmu.h"
 
-static uint64_t drop_head(struct umbra_mmu *mmu, uint64_t *head)
-{
-	uint64_t dropped = rmap_drop(mmu, head);
+#define AREA 512u /* gfns: what a region of 4K heads covers */
 
-	mmu->stats.sptes -= dropped;
-	mmu->stats.sptes_dropped += dropped;
-	return dropped;
+/* The first gfn from @gfn on whose area may be mapped, or @end. */
+static uint64_t skip_unused(struct slot *slot, uint64_t gfn, uint64_t end)
+{
+	while (gfn < end) {
+		uint64_t next = UINT64_MAX;
+
+		for (unsigned level = 1; level <= LEVELS && next > gfn; level++) {
+			uint64_t unused = slot_unused_end(slot, gfn, level);
+
+			next = unused < next ? unused : next;
+		}
+		if (next == gfn)
+			return gfn;
+		gfn = next;
+	}
+	return end;
 }
 
-/* Heads of the region whose pages overlap gfns [@first, @end). */
-static void drop_region(struct umbra_mmu *mmu, struct region *region, uint64_t first, uint64_t end,
-			void *arg)
+/* Sweep the area of @gfn up to @end, which lies in it; returns where it stopped. */
+static uint64_t drop_area(struct umbra_mmu *mmu, struct slot *slot, uint64_t gfn, uint64_t end,
+			  struct sweep *sweep)
 {
-	uint64_t *dropped = arg;
-	uint64_t pages = level_pages(region->level);
-	uint64_t last = region->base + 512 * pages;
-	uint64_t from = first > region->base ? (first - region->base) / pages : 0;
-	uint64_t to = end < last ? (end - region->base + pages - 1) / pages : 512;
+	uint64_t base = gfn / AREA * AREA, *heads;
 
-	for (uint64_t i = from; i < to; i++)
-		if (region->head[i])
-			*dropped += drop_head(mmu, &region->head[i]);
+	for (unsigned level = LEVELS; level > 1; level--) {
+		uint64_t *head = slot_head_find(mmu, slot, (umbra_gfn){gfn}, level);
+
+		if (head && *head && (!sweep->budget || !sweep_chain(mmu, head, sweep)))
+			return gfn;
+	}
+	heads = slot_head_find(mmu, slot, (umbra_gfn){base}, 1);
+	if (!heads)
+		return end;
+	return base + sweep_heads(mmu, heads, gfn - base, end - base, sweep);
 }
 
-/* Drop gfns [@first, @end), wherever there are slots; gathers. Returns the sptes dropped. */
-uint64_t drop_range(struct umbra_mmu *mmu, uint64_t first, uint64_t end, struct flush *flush)
+static bool drop_slot(struct umbra_mmu *mmu, struct slot *slot, uint64_t *first, uint64_t end,
+		      struct sweep *sweep)
 {
-	uint64_t dropped = 0;
+	while ((*first = skip_unused(slot, *first, end)) < end) {
+		uint64_t area_end = (*first / AREA + 1) * AREA;
 
-	for (uint32_t i = 0; i < mmu->slots; i++)
-		slot_regions(mmu, &mmu->slot[i], first, end, drop_region, &dropped);
-	if (dropped || mmu->tlb_stale)
+		if (!sweep->budget)
+			return false;
+		*first = drop_area(mmu, slot, *first, area_end < end ? area_end : end, sweep);
+	}
+	return true;
+}
+
+/*
+ * Drop gfns [*@first, @end), wherever there are slots, until @sweep's budget ends; gathers.
+ *
+ * => returns whether all is done; *@first moves on to what is left
+ */
+bool drop_range(struct umbra_mmu *mmu, uint64_t *first, uint64_t end, struct sweep *sweep,
+		struct flush *flush)
+{
+	uint64_t before = sweep->sptes;
+	bool done = true;
+
+	for (uint32_t i = 0; i < mmu->slots && done; i++) {
+		struct slot *slot = &mmu->slot[i];
+		uint64_t slot_end = slot->first + slot->pages;
+
+		if (slot_end <= *first || slot->first >= end)
+			continue;
+		*first = slot->first > *first ? slot->first : *first;
+		done = drop_slot(mmu, slot, first, slot_end < end ? slot_end : end, sweep);
+	}
+	if (done)
+		*first = end;
+	mmu->stats.sptes -= sweep->sptes - before;
+	mmu->stats.sptes_dropped += sweep->sptes - before;
+	if (sweep->sptes != before || mmu->tlb_stale)
 		flush_all(mmu, flush);
-	return dropped;
+	return done;
+}
+
+/* => the lock is held again when this returns */
+void drop_hold(struct umbra_mmu *mmu, struct held *held, struct sweep *total, struct flush *flush)
+{
+	uint64_t first = held->first;
+
+	held->next = mmu->held;
+	mmu->held = held;
+	for (;;) {
+		struct sweep sweep = {.budget = TUNING_BUDGET};
+		bool done = drop_range(mmu, &first, held->end, &sweep, flush);
+
+		total->sptes += sweep.sptes;
+		total->bits |= sweep.bits;
+		if (done)
+			return;
+		/* TLBs hold what the reverse map forgot, until our flush. */
+		flush_later(mmu);
+		port_unlock(&mmu->lock);
+		port_pause();
+		port_lock(&mmu->lock);
+	}
+}
+
+void drop_release(struct umbra_mmu *mmu, const struct held *held)
+{
+	struct held **at = &mmu->held;
+
+	while (*at != held)
+		at = &(*at)->next;
+	*at = held->next;
+}
+
+/* Whether an operation is taking @gfn away. */
+bool drop_is_held(const struct umbra_mmu *mmu, umbra_gfn gfn)
+{
+	for (const struct held *held = mmu->held; held; held = held->next)
+		if (gfn.n >= held->first && gfn.n < held->end)
+			return true;
+	return false;
 }
 
 /* Zap the shadow pages of guest tables in gfns [@first, @end): what they hold is void. */
@@ -58,26 +151,57 @@ void drop_tables(struct umbra_mmu *mmu, uint64_t first, uint64_t end, struct flu
 	}
 }
 
-int umbra_drop(struct umbra_mmu *mmu, umbra_gfn first, uint64_t pages, uint64_t *sptes)
+static void report(struct umbra_dropped *dropped, const struct sweep *sweep)
 {
-	struct flush flush = {0};
-	uint64_t dropped;
+	if (dropped)
+		*dropped = (struct umbra_dropped){
+		    .sptes = sweep->sptes,
+		    .accessed = !!(sweep->bits & PTE_A),
+		    .dirty = !!(sweep->bits & PTE_D),
+		};
+}
 
-	if (first.n + pages < pages)
+int umbra_drop(struct umbra_mmu *mmu, umbra_gfn first, uint64_t pages,
+	       struct umbra_dropped *dropped)
+{
+	struct held held = {.first = first.n, .end = first.n + pages};
+	struct sweep sweep = {0};
+	struct flush flush = {0};
+
+	if (held.end < first.n)
 		return UMBRA_EINVAL;
 	port_lock(&mmu->lock);
-	dropped = drop_range(mmu, first.n, first.n + pages, &flush);
+	drop_hold(mmu, &held, &sweep, &flush);
 	flush_commit(mmu, &flush);
+	drop_release(mmu, &held);
 	port_unlock(&mmu->lock);
-	if (sptes)
-		*sptes = dropped;
+	report(dropped, &sweep);
 	return 0;
 }
 
-int umbra_remap(struct umbra_mmu *mmu, umbra_gfn gfn, umbra_pfn pfn, uint64_t *sptes)
+int umbra_drop_some(struct umbra_mmu *mmu, struct umbra_range *range, uint64_t budget,
+		    struct umbra_dropped *dropped)
 {
+	uint64_t first = range->first.n, end = first + range->pages;
+	struct sweep sweep = {.budget = budget};
 	struct flush flush = {0};
-	uint64_t dropped = 0;
+
+	if (end < first || !budget)
+		return UMBRA_EINVAL;
+	port_lock(&mmu->lock);
+	drop_range(mmu, &first, end, &sweep, &flush);
+	flush_commit(mmu, &flush);
+	port_unlock(&mmu->lock);
+	*range = (struct umbra_range){.first = {first}, .pages = end - first};
+	report(dropped, &sweep);
+	return 0;
+}
+
+int umbra_remap(struct umbra_mmu *mmu, umbra_gfn gfn, umbra_pfn pfn, struct umbra_dropped *dropped)
+{
+	struct held held = {.first = gfn.n, .end = gfn.n + 1};
+	struct sweep sweep = {0};
+	struct flush flush = {0};
 
 	if (!mmu->host.frame_move)
 		return UMBRA_EINVAL;
@@ -86,13 +210,13 @@ int umbra_remap(struct umbra_mmu *mmu, umbra_gfn gfn, umbra_pfn pfn, uint64_t *s
 		port_unlock(&mmu->lock);
 		return UMBRA_ENOENT;
 	}
-	dropped = drop_range(mmu, gfn.n, gfn.n + 1, &flush);
+	drop_hold(mmu, &held, &sweep, &flush);
 	flush_commit(mmu, &flush);
 	mmu->host.frame_move(mmu->ctx, gfn, pfn);
 	mmu->stats.remaps++;
+	drop_release(mmu, &held);
 	port_unlock(&mmu->lock);
-	if (sptes)
-		*sptes = dropped;
+	report(dropped, &sweep);
 	return 0;
 }
 

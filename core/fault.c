@@ -120,7 +120,7 @@ static void count_chain(struct umbra_mmu *mmu, head_ref ref)
 static void leaf_add(struct umbra_mmu *mmu, struct shadow *shadow, unsigned index, head_ref ref,
 		     uint64_t value)
 {
-	rmap_add(mmu, ref, handle_of(shadow, index));
+	rmap_add(mmu, ref, handle_of(shadow, index), value);
 	spte_write(&shadow->table[index], value);
 	count_chain(mmu, ref);
 }
@@ -148,6 +148,7 @@ static bool leaf_set(struct fault *fault, struct shadow *shadow, uint64_t value)
 			flush_later(mmu);
 		}
 		if (same) {
+			rmap_note(mmu, handle_of(shadow, index), value);
 			spte_write(spte, value);
 			return false;
 		}
@@ -180,7 +181,7 @@ static void prefetch_one(struct umbra_mmu *mmu, struct shadow *shadow, unsigned 
 	if (!neighbour(mmu, shadow, index, entries, implied, &gfn, &rights))
 		return;
 	slot = slot_find(mmu, gfn);
-	if (!slot || !slot_head_find(mmu, slot, gfn, 1) ||
+	if (!slot || !slot_head_find(mmu, slot, gfn, 1) || drop_is_held(mmu, gfn) ||
 	    mmu->host.frame_get(mmu->ctx, gfn, UMBRA_WANT_PEEK, &frame))
 		return;
 	if (!frame.writable || slot->flags & UMBRA_SLOT_READONLY || !track_is_writable(mmu, gfn))
@@ -222,6 +223,8 @@ static struct umbra_answer map(struct fault *fault, uint64_t gpa)
 	fault->slot = slot_find(mmu, fault->walk.gfn);
 	if (!fault->slot)
 		return answer(UMBRA_MMIO, gpa);
+	if (drop_is_held(mmu, fault->walk.gfn))
+		return answer(UMBRA_RETRY, 0);
 	error = mmu->host.frame_get(
 	    mmu->ctx, fault->walk.gfn,
 	    fault->error_code & UMBRA_PF_W ? UMBRA_WANT_WRITE : UMBRA_WANT_READ, &fault->frame);
@@ -284,6 +287,8 @@ struct umbra_answer umbra_translate(struct umbra_vcpu *vcpu, uint64_t gva, uint3
 	if (result.verdict == UMBRA_RESUME &&
 	    (!slot || (error_code & UMBRA_PF_W && slot->flags & UMBRA_SLOT_READONLY)))
 		result.verdict = UMBRA_MMIO;
+	else if (result.verdict == UMBRA_RESUME && drop_is_held(vcpu->mmu, walk.gfn))
+		result = answer(UMBRA_RETRY, 0);
 	port_unlock(&vcpu->mmu->lock);
 	return result;
 }

@@ -103,13 +103,13 @@ int umbra_rmap_count(struct umbra_mmu *mmu, umbra_gfn gfn, uint64_t *sptes)
 static void count_region(struct umbra_mmu *mmu, struct region *region, uint64_t first, uint64_t end,
 			 void *arg)
 {
+	const uint64_t *heads = heads_of(mmu, region->id);
 	uint64_t *histogram = arg;
 
-	(void)mmu;
 	(void)first;
 	(void)end;
 	for (unsigned i = 0; i < 512; i++) {
-		uint64_t length = rmap_count(region->head[i]);
+		uint64_t length = rmap_count(heads[i]);
 		unsigned log2 = 0;
 
 		if (!length)

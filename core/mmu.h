@@ -4,13 +4,14 @@
  *
  * The way of a fault, and of the data:
  *
- *   guest tables -> walk.c -> fault.c -> shadow.c (tables) -> rmap.c -> drop.c -> flush.c
+ *   guest tables -> walk.c -> fault.c -> shadow.c (tables) -> rmap.c -> drop.c, sweep.c -> flush.c
  *                                        track.c (guest tables that changed)
  *
  * Invariants. audit.c checks each by its number; tests call it after every step.
  *
  *   1. An spte is present <=> it stands in exactly one chain, once: a leaf in the chain of its
- *      (gfn, level), an entry to a table in the parent chain of that shadow page.
+ *      (gfn, level), an entry to a table in the parent chain of that shadow page. A chain's
+ *      head says so if one of its sptes is writable or volatile.
  *   2. A leaf's pfn is what the host says for its gfn, which lies in a slot; its rights are
  *      within the slot's and, where the shadow page is synced, within the guest's.
  *   3. A gfn that backs a synced shadow page has no writable spte.
@@ -51,7 +52,7 @@ struct store {
 };
 
 /*
- * An spte's name in 31 bits: shadow page id << 9 | index in its table. 0: none (page 0 is
+ * An spte's name in 30 bits: shadow page id << 9 | index in its table. 0: none (page 0 is
  * never used).
  */
 typedef uint32_t handle;
@@ -71,7 +72,9 @@ typedef uint32_t head_ref;
 typedef uint32_t place;
 #define PLACE_DESC (1u << 31)
 
-/* A piece of a chain that is longer than two. Only a chain's first one may be partly filled. */
+/*
+ * A piece of a chain that is longer than two. Only a chain's first one may be partly filled.
+ */
 struct desc {
 	uint32_t next; /* descriptor id; 0: last */
 	head_ref head; /* the chain it belongs to */
@@ -83,9 +86,8 @@ struct desc {
  * pages. Made when the first of them is mapped.
  */
 struct region {
-	uint64_t *head; /* 512; see rmap.c. NULL: id unused */
-	struct umbra_memory memory;
-	uint64_t base; /* gfn of head[0] */
+	struct umbra_memory memory; /* of the heads, which are mmu.heads.block[id] */
+	uint64_t base;              /* gfn of head[0] */
 	uint32_t level;
 	uint32_t id;
 	uint32_t next_free; /* of unused ids: id + 1; 0: none */
@@ -137,10 +139,11 @@ struct shadow {
 	bool referenced; /* walked since the clock came by */
 };
 
-/* 2^TUNING_CHUNK_SHIFT shadow pages, allocated together. */
+/*
+ * 2^TUNING_CHUNK_SHIFT shadow pages, allocated together. Their tables and places are found
+ * without it, through mmu.tables and mmu.places: one load from a handle to its spte.
+ */
 struct chunk {
-	uint64_t *tables;
-	place *places;
 	struct shadow *shadows;
 	struct umbra_memory memory[3];
 };
@@ -150,6 +153,8 @@ struct slot {
 	uint32_t flags;
 	uint64_t first;
 	uint64_t pages;
+	bool tables; /* some gfn of it was shadowed as a guest's table */
+	bool going;  /* being deleted */
 	/* Per level: top[i][j] is the id + 1 of the region i * 1024 + j, counted from first. */
 	struct {
 		uint32_t **top;
@@ -158,6 +163,15 @@ struct slot {
 	} dir[LEVELS];
 };
 #define DIR_LEAF 1024u
+
+/*
+ * gfns that an operation takes away piece by piece, giving up the lock in between: faults there
+ * are told to come again until it is done. Lives on the stack of the operation.
+ */
+struct held {
+	uint64_t first, end;
+	struct held *next;
+};
 
 struct umbra_vcpu {
 	struct umbra_mmu *mmu;
@@ -180,17 +194,23 @@ struct umbra_mmu {
 	/* slot.c */
 	struct slot slot[UMBRA_SLOTS_MAX]; /* sorted by .first */
 	uint32_t slots;
-	uint32_t slot_hit; /* where the last look-up ended */
+	uint32_t slot_hit;   /* where the last look-up ended */
+	bool tables_outside; /* some gfn in no slot was shadowed as a guest's table */
 
 	/* root.c */
 	struct umbra_vcpu *vcpu[UMBRA_VCPUS_MAX];
 	uint64_t vcpus; /* bit mask */
 
+	/* drop.c */
+	struct held *held; /* list */
+
 	/* flush.c */
 	uint64_t tlb_stale; /* vcpus whose TLB may hold what a guest's change took away */
 
 	/* shadow.c */
-	struct store chunks;
+	struct store chunks; /* struct chunk, by page id >> TUNING_CHUNK_SHIFT; */
+	struct store tables; /*   its tables, */
+	struct store places; /*   its places */
 	uint32_t *hash;
 	struct umbra_memory hash_memory;
 	uint32_t hash_mask;
@@ -204,6 +224,7 @@ struct umbra_mmu {
 	uint32_t desc_free;
 	uint64_t desc_free_count, desc_count;
 	struct store regions; /* blocks of REGION_BLOCK struct region */
+	struct store heads;   /* 512 heads, by region id; NULL: id unused */
 	uint32_t region_free;
 	uint32_t region_free_count;
 	struct umbra_memory spare[SPARES]; /* zeroed pages for heads and directories */
@@ -245,6 +266,11 @@ static inline struct region *region_of(struct umbra_mmu *mmu, uint32_t id)
 	return (struct region *)mmu->regions.block[id / REGION_BLOCK] + id % REGION_BLOCK;
 }
 
+static inline uint64_t *heads_of(struct umbra_mmu *mmu, uint32_t region)
+{
+	return mmu->heads.block[region];
+}
+
 static inline struct chunk *chunk_of(struct umbra_mmu *mmu, uint32_t id)
 {
 	return mmu->chunks.block[id >> TUNING_CHUNK_SHIFT];
@@ -267,12 +293,16 @@ static inline struct shadow *handle_shadow(struct umbra_mmu *mmu, handle h)
 
 static inline uint64_t *handle_spte(struct umbra_mmu *mmu, handle h)
 {
-	return &chunk_of(mmu, h >> 9)->tables[h & (CHUNK_PAGES * PTE_ENTRIES - 1)];
+	uint64_t *tables = mmu->tables.block[h >> (TUNING_CHUNK_SHIFT + 9)];
+
+	return &tables[h & (CHUNK_PAGES * PTE_ENTRIES - 1)];
 }
 
 static inline place *handle_place(struct umbra_mmu *mmu, handle h)
 {
-	return &chunk_of(mmu, h >> 9)->places[h & (CHUNK_PAGES * PTE_ENTRIES - 1)];
+	place *places = mmu->places.block[h >> (TUNING_CHUNK_SHIFT + 9)];
+
+	return &places[h & (CHUNK_PAGES * PTE_ENTRIES - 1)];
 }
 
 /* ---- slot.c ---- */
@@ -287,6 +317,7 @@ struct slot *slot_find(struct umbra_mmu *mmu, umbra_gfn gfn);
 uint64_t *slot_head_find(struct umbra_mmu *mmu, struct slot *slot, umbra_gfn gfn, unsigned level);
 head_ref slot_head_make(struct umbra_mmu *mmu, struct slot *slot, umbra_gfn gfn, unsigned level);
 
+uint64_t slot_unused_end(const struct slot *slot, uint64_t gfn, unsigned level);
 void slot_destroy(struct umbra_mmu *mmu);
 
 /* Call @visit for every region of the slot that exists and overlaps gfns [@first, @end). */
@@ -298,14 +329,17 @@ void slot_regions(struct umbra_mmu *mmu, struct slot *slot, uint64_t first, uint
 /* ---- rmap.c ---- */
 
 uint64_t *rmap_head_of(struct umbra_mmu *mmu, head_ref ref);
-void rmap_add(struct umbra_mmu *mmu, head_ref ref, handle h);
+void rmap_add(struct umbra_mmu *mmu, head_ref ref, handle h, uint64_t spte);
+void rmap_note(struct umbra_mmu *mmu, handle h, uint64_t spte);
+bool rmap_write_protect(struct umbra_mmu *mmu, uint64_t *head);
+bool rmap_age(struct umbra_mmu *mmu, uint64_t *head, unsigned limit);
 void rmap_remove(struct umbra_mmu *mmu, handle h);
 head_ref rmap_owner(struct umbra_mmu *mmu, handle h);
 umbra_gfn rmap_gfn(struct umbra_mmu *mmu, handle h);
 uint64_t rmap_count(uint64_t head);
-uint64_t rmap_drop(struct umbra_mmu *mmu, uint64_t *head);
 void rmap_forget(struct umbra_mmu *mmu, uint64_t *head);
 
+bool rmap_covers(uint64_t head, uint64_t spte);
 const char *rmap_check(struct umbra_mmu *mmu, head_ref ref, uint64_t *descs);
 
 /* Visit each handle of a chain; no entry may be added or removed meanwhile. */
@@ -319,6 +353,19 @@ handle rmap_next(struct umbra_mmu *mmu, struct rmap_cursor *cursor);
 
 #define rmap_for_each(mmu, head, cursor, h) \
 	for (handle h = rmap_first(mmu, head, cursor); h; h = rmap_next(mmu, cursor))
+
+/* ---- sweep.c ---- */
+
+struct sweep {
+	uint64_t budget; /* sptes that may still go */
+	uint64_t sptes;  /* gone so far */
+	uint64_t bits;   /* of all their values: the A and D they had, or-ed */
+};
+#define SWEEP_ALL ((struct sweep){.budget = UINT64_MAX})
+
+bool sweep_chain(struct umbra_mmu *mmu, uint64_t *head, struct sweep *sweep);
+unsigned sweep_heads(struct umbra_mmu *mmu, uint64_t *heads, unsigned from, unsigned to,
+		     struct sweep *sweep);
 
 /* ---- flush.c ---- */
 
@@ -358,10 +405,16 @@ static inline unsigned gva_index(uint64_t gva, unsigned level)
 	return gva >> (12 + 9 * (level - 1)) & 511;
 }
 
+/* log2 of the gfns that one entry of a table of @level covers. */
+static inline unsigned level_shift(unsigned level)
+{
+	return 9 * (level - 1);
+}
+
 /* gfns that one entry of a table of @level covers. */
 static inline uint64_t level_pages(unsigned level)
 {
-	return 1ull << 9 * (level - 1);
+	return 1ull << level_shift(level);
 }
 
 static inline bool is_paging(const struct umbra_vcpu *vcpu)
@@ -405,7 +458,11 @@ void track_sync_below(struct umbra_mmu *mmu, struct shadow *top, struct flush *f
 
 /* ---- drop.c ---- */
 
-uint64_t drop_range(struct umbra_mmu *mmu, uint64_t first, uint64_t end, struct flush *flush);
+bool drop_range(struct umbra_mmu *mmu, uint64_t *first, uint64_t end, struct sweep *sweep,
+		struct flush *flush);
+void drop_hold(struct umbra_mmu *mmu, struct held *held, struct sweep *total, struct flush *flush);
+void drop_release(struct umbra_mmu *mmu, const struct held *held);
+bool drop_is_held(const struct umbra_mmu *mmu, umbra_gfn gfn);
 void drop_tables(struct umbra_mmu *mmu, uint64_t first, uint64_t end, struct flush *flush);
 
 /* ---- root.c ---- */

@@ -14,9 +14,16 @@
 #define DESCS_MAX   (1u << 27)
 #define REGIONS_MAX (1u << 21)
 
-/* Room for one more block; UMBRA_ENOMEM: none, or there are @limit already. => no lock on entry and
- * exit */
-static int store_reserve(struct umbra_mmu *mmu, struct store *store, uint32_t limit)
+static bool has_room(const struct store *store, uint32_t more)
+{
+	return store->capacity - store->count >= more;
+}
+
+/*
+ * Room for @more blocks; UMBRA_ENOMEM: none, or there would be more than @limit.
+ * => no lock on entry and exit
+ */
+static int store_reserve(struct umbra_mmu *mmu, struct store *store, uint32_t more, uint32_t limit)
 {
 	struct umbra_memory bigger, old = {0};
 	uint32_t capacity, seen;
@@ -25,9 +32,11 @@ static int store_reserve(struct umbra_mmu *mmu, struct store *store, uint32_t li
 	int error;
 
 	port_lock(&mmu->lock);
-	full = store->count >= limit;
+	full = store->count + more > limit;
 	seen = store->capacity;
-	capacity = store->count < seen ? 0 : seen ? 2 * seen : UMBRA_PAGE_SIZE / sizeof(void *);
+	capacity = store->count + more <= seen ? 0
+		   : seen                      ? 2 * seen
+					       : UMBRA_PAGE_SIZE / sizeof(void *);
 	port_unlock(&mmu->lock);
 	if (full)
 		return UMBRA_ENOMEM;
@@ -74,12 +83,14 @@ static void chunk_stock(struct umbra_mmu *mmu, struct chunk *chunk)
 	uint32_t first = mmu->chunks.count << TUNING_CHUNK_SHIFT;
 
 	mmu->chunks.block[mmu->chunks.count++] = chunk;
+	mmu->tables.block[mmu->tables.count++] = chunk->memory[0].va;
+	mmu->places.block[mmu->places.count++] = chunk->memory[1].va;
 	for (uint32_t i = CHUNK_PAGES; i-- > 0;) {
 		struct shadow *shadow = &chunk->shadows[i];
 
 		shadow->id = first + i;
-		shadow->table = &chunk->tables[i * PTE_ENTRIES];
-		shadow->place = &chunk->places[i * PTE_ENTRIES];
+		shadow->table = (uint64_t *)chunk->memory[0].va + i * PTE_ENTRIES;
+		shadow->place = (place *)chunk->memory[1].va + i * PTE_ENTRIES;
 		shadow->hpa = chunk->memory[0].hpa + i * (uint64_t)UMBRA_PAGE_SIZE;
 		if (!shadow->id)
 			continue; /* page 0 would make handle 0 */
@@ -90,27 +101,29 @@ static void chunk_stock(struct umbra_mmu *mmu, struct chunk *chunk)
 }
 
 /*
- * 2^22 page ids are all that a handle can name; the quota keeps far below.
+ * 2^21 page ids are all that a handle can name; the quota keeps far below.
  * => no lock on entry and exit
  */
 static int chunk_add(struct umbra_mmu *mmu)
 {
 	struct umbra_memory memory[3] = {{0}};
 	struct chunk *chunk;
-	int error = store_reserve(mmu, &mmu->chunks, CHUNKS_MAX);
+	struct store *stores[] = {&mmu->chunks, &mmu->tables, &mmu->places};
+	int error = 0;
 
+	for (unsigned i = 0; i < 3 && !error; i++)
+		error = store_reserve(mmu, stores[i], 1, CHUNKS_MAX);
 	for (unsigned i = 0; i < 3 && !error; i++)
 		error = mmu->host.alloc(mmu->ctx, chunk_size[i], false, &memory[i]);
 	if (!error) {
 		chunk = (struct chunk *)((struct shadow *)memory[2].va + CHUNK_PAGES);
-		chunk->tables = memory[0].va;
-		chunk->places = memory[1].va;
 		chunk->shadows = memory[2].va;
 		memcpy(chunk->memory, memory, sizeof(memory));
 		port_lock(&mmu->lock);
 		if (mmu->chunks.count >= CHUNKS_MAX) {
 			error = UMBRA_ENOMEM;
-		} else if (mmu->chunks.count < mmu->chunks.capacity) {
+		} else if (has_room(&mmu->chunks, 1) && has_room(&mmu->tables, 1) &&
+			   has_room(&mmu->places, 1)) {
 			chunk_stock(mmu, chunk);
 			memcpy(memory, (struct umbra_memory[3]){{0}}, sizeof(memory));
 		} /* else another thread was faster: the caller looks again */
@@ -125,7 +138,7 @@ static int desc_block_add(struct umbra_mmu *mmu)
 	const size_t size = DESC_BLOCK * sizeof(struct desc);
 	struct umbra_memory memory;
 	struct desc *block;
-	int error = store_reserve(mmu, &mmu->descs, DESCS_MAX / DESC_BLOCK);
+	int error = store_reserve(mmu, &mmu->descs, 1, DESCS_MAX / DESC_BLOCK);
 
 	if (!error)
 		error = mmu->host.alloc(mmu->ctx, size, false, &memory);
@@ -133,7 +146,7 @@ static int desc_block_add(struct umbra_mmu *mmu)
 		return error;
 	block = memory.va;
 	port_lock(&mmu->lock);
-	if (mmu->descs.count == mmu->descs.capacity) {
+	if (!has_room(&mmu->descs, 1)) {
 		port_unlock(&mmu->lock);
 		mmu->host.free(mmu->ctx, size, memory);
 		return 0; /* another thread was faster: the caller looks again */
@@ -160,8 +173,10 @@ static int region_block_add(struct umbra_mmu *mmu)
 {
 	struct umbra_memory memory;
 	struct region_block *block;
-	int error = store_reserve(mmu, &mmu->regions, REGIONS_MAX / REGION_BLOCK);
+	int error = store_reserve(mmu, &mmu->regions, 1, REGIONS_MAX / REGION_BLOCK);
 
+	if (!error)
+		error = store_reserve(mmu, &mmu->heads, REGION_BLOCK, REGIONS_MAX);
 	if (!error)
 		error = mmu->host.alloc(mmu->ctx, sizeof(*block), false, &memory);
 	if (error)
@@ -169,7 +184,7 @@ static int region_block_add(struct umbra_mmu *mmu)
 	block = memory.va;
 	block->memory = memory;
 	port_lock(&mmu->lock);
-	if (mmu->regions.count == mmu->regions.capacity) {
+	if (!has_room(&mmu->regions, 1) || !has_room(&mmu->heads, REGION_BLOCK)) {
 		port_unlock(&mmu->lock);
 		mmu->host.free(mmu->ctx, sizeof(*block), memory);
 		return 0;
@@ -179,6 +194,7 @@ static int region_block_add(struct umbra_mmu *mmu)
 		mmu->region_free = mmu->regions.count * REGION_BLOCK + i + 1;
 	}
 	mmu->regions.block[mmu->regions.count++] = block;
+	mmu->heads.count += REGION_BLOCK;
 	mmu->region_free_count += REGION_BLOCK;
 	port_unlock(&mmu->lock);
 	return 0;
@@ -315,6 +331,9 @@ void pool_destroy(struct umbra_mmu *mmu)
 	while (mmu->spares)
 		mmu->host.free(mmu->ctx, UMBRA_PAGE_SIZE, mmu->spare[--mmu->spares]);
 	store_free(mmu, &mmu->chunks);
+	store_free(mmu, &mmu->tables);
+	store_free(mmu, &mmu->places);
 	store_free(mmu, &mmu->descs);
 	store_free(mmu, &mmu->regions);
+	store_free(mmu, &mmu->heads);
 }

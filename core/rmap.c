@@ -1,20 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * The reverse map: which sptes map this gfn, and which entries lead to this shadow page.
- * Both are chains of spte handles; this file owns heads, descriptors and places.
- *
- * A head is 64 bits:
- *
- *      63   62   61..31    30..0
- *     lock   0   handle    handle      none, one or two sptes, no descriptor
- *
- *      63   62   61..27    26..0
- *     lock   1   count     descriptor  three and more; count O(1)
- *
- * A chain grows and shrinks at its first descriptor only, so all others are full:
- *
- *     head -> [c b a . .] -> [h g f e d] -> [m l k j i] -> 0
- *                  ^ the last one in: (count - 1) % TUNING_DESC_HANDLES
+ * Both are chains of spte handles. This file adds, removes and walks; sweep.c clears whole
+ * chains; head.h draws them.
  *
  * Each spte has a place, kept beside its table, that says where its handle stands, and each
  * descriptor names its head. So remove searches nothing: it moves the last one in to the gap.
@@ -23,62 +11,23 @@
  *
  * Places of sptes that are not present mean nothing; drop leaves them as they are.
  *
- * Lock: the MMU's. The heads' lock bit is reserved for one lock per chain and is clear today.
+ * Lock: the MMU's.
  */
-#include "mmu.h"
+#include "head.h"
 
-#define HEAD_LOCK   (1ull << 63)
-#define HEAD_CHAIN  (1ull << 62)
-#define HANDLE_MASK ((1ull << 31) - 1)
-#define DESC_MASK   ((1ull << 27) - 1)
-#define COUNT_SHIFT 27
-#define COUNT_MASK  ((1ull << 35) - 1)
-#define SLOT_BITS   4
-
-static uint64_t head_inline(handle first, handle second)
-{
-	return (uint64_t)second << 31 | first;
-}
-
-static uint64_t head_chain(uint32_t desc, uint64_t count)
-{
-	return HEAD_CHAIN | count << COUNT_SHIFT | desc;
-}
-
-static uint32_t head_desc(uint64_t head)
-{
-	return head & DESC_MASK;
-}
-
-static handle head_first(uint64_t head)
-{
-	return head & HANDLE_MASK;
-}
-
-static handle head_second(uint64_t head)
-{
-	return head >> 31 & HANDLE_MASK;
-}
-
-/* Handles in the first descriptor of a chain of @count. */
-static unsigned fill_of(uint64_t count)
-{
-	return (unsigned)((count - 1) % TUNING_DESC_HANDLES) + 1;
-}
+#define SLOT_BITS 4 /* of a place: which handle of its descriptor */
 
 /* => O(1) */
 uint64_t rmap_count(uint64_t head)
 {
-	if (head & HEAD_CHAIN)
-		return head >> COUNT_SHIFT & COUNT_MASK;
-	return !!head_first(head) + !!head_second(head);
+	return head_count(head);
 }
 
 uint64_t *rmap_head_of(struct umbra_mmu *mmu, head_ref ref)
 {
 	if (ref & HEAD_PARENTS)
 		return &shadow_of(mmu, ref & ~HEAD_PARENTS)->parents;
-	return &region_of(mmu, ref >> 9)->head[ref & 511];
+	return &heads_of(mmu, ref >> 9)[ref & 511];
 }
 
 /* Whose chain a present spte stands in. */
@@ -113,14 +62,6 @@ static uint32_t desc_take(struct umbra_mmu *mmu, head_ref owner, uint32_t next)
 	return id;
 }
 
-static void desc_give(struct umbra_mmu *mmu, uint32_t first, struct desc *last, uint64_t count)
-{
-	last->next = mmu->desc_free;
-	mmu->desc_free = first;
-	mmu->desc_free_count += count;
-	mmu->stats.descs -= count;
-}
-
 static void desc_put(struct umbra_mmu *mmu, uint32_t id, unsigned slot, handle h)
 {
 	desc_of(mmu, id)->spte[slot] = h;
@@ -128,19 +69,19 @@ static void desc_put(struct umbra_mmu *mmu, uint32_t id, unsigned slot, handle h
 }
 
 /*
- * Note that spte @h maps what @ref is the chain of.
+ * Note that spte @h, whose value is to be @spte, maps what @ref is the chain of.
  *
  * => O(1), at any length; takes at most one descriptor, which must be in stock
  * => @h is in no chain
  */
-void rmap_add(struct umbra_mmu *mmu, head_ref ref, handle h)
+void rmap_add(struct umbra_mmu *mmu, head_ref ref, handle h, uint64_t spte)
 {
 	uint64_t *head = rmap_head_of(mmu, ref);
-	uint64_t count = rmap_count(*head);
+	uint64_t count = rmap_count(*head), flags = (*head & HEAD_FLAGS) | head_flags(spte);
 	uint32_t id;
 
 	if (count < 2) {
-		*head = count ? head_inline(head_first(*head), h) : head_inline(h, 0);
+		*head = flags | (count ? head_inline(head_first(*head), h) : head_inline(h, 0));
 		*handle_place(mmu, h) = ref;
 		return;
 	}
@@ -154,16 +95,21 @@ void rmap_add(struct umbra_mmu *mmu, head_ref ref, handle h)
 			id = desc_take(mmu, ref, id);
 	}
 	desc_put(mmu, id, fill_of(count + 1) - 1, h);
-	*head = head_chain(id, count + 1);
+	*head = flags | head_chain(id, count + 1);
 }
 
-static void remove_inline(struct umbra_mmu *mmu, uint64_t *head, handle h)
+/* Spte @h, which stands in a chain, is to be given the value @spte. */
+void rmap_note(struct umbra_mmu *mmu, handle h, uint64_t spte)
+{
+	*rmap_head_of(mmu, rmap_owner(mmu, h)) |= head_flags(spte);
+}
+
+static void remove_inline(uint64_t *head, handle h)
 {
 	handle other = head_first(*head) == h ? head_second(*head) : head_first(*head);
 
 	port_assert(head_first(*head) == h || head_second(*head) == h);
-	(void)mmu;
-	*head = head_inline(other, 0);
+	*head = other ? (*head & HEAD_FLAGS) | head_inline(other, 0) : 0;
 }
 
 /* Two are left, both in the first descriptor: back to the head. */
@@ -174,7 +120,7 @@ static void make_inline(struct umbra_mmu *mmu, uint64_t *head)
 
 	*handle_place(mmu, desc->spte[0]) = desc->head;
 	*handle_place(mmu, desc->spte[1]) = desc->head;
-	*head = head_inline(desc->spte[0], desc->spte[1]);
+	*head = (*head & HEAD_FLAGS) | head_inline(desc->spte[0], desc->spte[1]);
 	desc_give(mmu, id, desc, 1);
 }
 
@@ -192,7 +138,7 @@ void rmap_remove(struct umbra_mmu *mmu, handle h)
 	unsigned last;
 
 	if (!(at & PLACE_DESC)) {
-		remove_inline(mmu, head, h);
+		remove_inline(head, h);
 		return;
 	}
 	first = head_desc(*head);
@@ -206,47 +152,59 @@ void rmap_remove(struct umbra_mmu *mmu, handle h)
 		desc_give(mmu, first, empty, 1);
 		first = next;
 	}
-	*head = head_chain(first, count - 1);
+	*head = (*head & HEAD_FLAGS) | head_chain(first, count - 1);
 	if (count - 1 == 2)
 		make_inline(mmu, head);
 }
 
-static void clear_handles(struct umbra_mmu *mmu, const handle *spte, unsigned count)
+/*
+ * Take the W bit from every spte of a chain.
+ *
+ * => returns whether one had it: then vcpus must be flushed before the protection holds
+ * => O(n), O(1) if none was made writable since the last time
+ */
+bool rmap_write_protect(struct umbra_mmu *mmu, uint64_t *head)
 {
-	for (unsigned i = 0; i < count; i++)
-		__builtin_prefetch(handle_spte(mmu, spte[i]), 1);
-	for (unsigned i = 0; i < count; i++)
-		spte_clear(handle_spte(mmu, spte[i]));
+	struct rmap_cursor cursor;
+	bool changed = false;
+
+	if (!(*head & HEAD_WRITABLE))
+		return false;
+	rmap_for_each(mmu, *head, &cursor, h)
+	{
+		uint64_t *spte = handle_spte(mmu, h);
+		uint64_t value = spte_read(spte);
+
+		if (!(value & PTE_W))
+			continue;
+		spte_write(spte, value & ~PTE_W);
+		changed = true;
+	}
+	*head &= ~HEAD_WRITABLE;
+	return changed;
 }
 
 /*
- * Clear every spte of a chain and free the chain whole, in one pass.
+ * Whether the hardware used one of the first @limit sptes of a chain since it was last asked;
+ * asking clears their A bits.
  *
- * => TLBs may still hold the translations: the caller gathers the flush
- * => O(n); allocates nothing, cannot fail
- * => returns the sptes cleared
+ * => TLBs and walk caches are not flushed for this: what they keep using may look idle
  */
-uint64_t rmap_drop(struct umbra_mmu *mmu, uint64_t *head)
+bool rmap_age(struct umbra_mmu *mmu, uint64_t *head, unsigned limit)
 {
-	uint64_t count = rmap_count(*head);
-	uint32_t first = head_desc(*head);
-	unsigned fill = fill_of(count);
-	struct desc *desc = NULL;
+	struct rmap_cursor cursor;
+	bool used = false;
 
-	if (!(*head & HEAD_CHAIN)) {
-		for (; rmap_count(*head); *head = head_inline(head_second(*head), 0))
-			spte_clear(handle_spte(mmu, head_first(*head)));
-		return count;
+	rmap_for_each(mmu, *head, &cursor, h)
+	{
+		_Atomic uint64_t *spte = (_Atomic uint64_t *)handle_spte(mmu, h);
+
+		if (!limit--)
+			break;
+		*head |= HEAD_VOLATILE;
+		used |= !!(atomic_fetch_and(spte, ~PTE_A) & PTE_A);
 	}
-	for (uint32_t id = first; id; id = desc->next) {
-		desc = desc_of(mmu, id);
-		__builtin_prefetch(desc_of(mmu, desc->next));
-		clear_handles(mmu, desc->spte, fill);
-		fill = TUNING_DESC_HANDLES;
-	}
-	desc_give(mmu, first, desc, (count + TUNING_DESC_HANDLES - 1) / TUNING_DESC_HANDLES);
-	*head = 0;
-	return count;
+	return used;
 }
 
 /* Free a chain and leave its sptes as they are: their tables are going as a whole. */
@@ -259,8 +217,7 @@ void rmap_forget(struct umbra_mmu *mmu, uint64_t *head)
 
 		while (desc->next)
 			desc = desc_of(mmu, desc->next);
-		desc_give(mmu, head_desc(*head), desc,
-			  (count + TUNING_DESC_HANDLES - 1) / TUNING_DESC_HANDLES);
+		desc_give(mmu, head_desc(*head), desc, descs_of(count));
 	}
 	*head = 0;
 }
@@ -291,26 +248,17 @@ handle rmap_next(struct umbra_mmu *mmu, struct rmap_cursor *cursor)
 	return cursor->desc ? cursor->desc->spte[cursor->left] : cursor->inline_spte[cursor->left];
 }
 
-/*
- * For audits: what is wrong with the chain of @ref, or NULL; *@descs grows by its descriptors.
- */
-const char *rmap_check(struct umbra_mmu *mmu, head_ref ref, uint64_t *descs)
+/* Whether a head tells what it must of an spte with that value in its chain. */
+bool rmap_covers(uint64_t head, uint64_t spte)
 {
-	uint64_t head = *rmap_head_of(mmu, ref), left = rmap_count(head);
-	handle both[2] = {head_first(head), head_second(head)};
-	unsigned fill;
+	return !(head_flags(spte) & ~head);
+}
 
-	if (!(head & HEAD_CHAIN)) {
-		if (head & HEAD_LOCK || (!both[0] && both[1]))
-			return "a head has bits that mean nothing";
-		for (unsigned i = 0; i < left; i++)
-			if (*handle_place(mmu, both[i]) != ref)
-				return "an inline spte's place is not its head";
-		return NULL;
-	}
-	if (left < 3)
-		return "a chain of two or less has a descriptor";
-	fill = fill_of(left);
+static const char *descs_check(struct umbra_mmu *mmu, head_ref ref, uint64_t head, uint64_t *descs)
+{
+	uint64_t left = head_count(head);
+	unsigned fill = fill_of(left);
+
 	for (uint32_t id = head_desc(head); id; id = desc_of(mmu, id)->next) {
 		struct desc *desc = desc_of(mmu, id);
 
@@ -326,4 +274,25 @@ const char *rmap_check(struct umbra_mmu *mmu, head_ref ref, uint64_t *descs)
 		++*descs;
 	}
 	return left ? "a chain is shorter than its count" : NULL;
+}
+
+/*
+ * For audits: what is wrong with the chain of @ref, or NULL; *@descs grows by its descriptors.
+ */
+const char *rmap_check(struct umbra_mmu *mmu, head_ref ref, uint64_t *descs)
+{
+	uint64_t head = *rmap_head_of(mmu, ref);
+	handle both[2] = {head_first(head), head_second(head)};
+
+	if (head & HEAD_CHAIN) {
+		if (head_count(head) < 3)
+			return "a chain of two or less has a descriptor";
+		return descs_check(mmu, ref, head, descs);
+	}
+	if (head & HEAD_LOCK || (!both[0] && head))
+		return "a head has bits that mean nothing";
+	for (unsigned i = 0; i < head_count(head); i++)
+		if (*handle_place(mmu, both[i]) != ref)
+			return "an inline spte's place is not its head";
+	return NULL;
 }

@@ -70,6 +70,14 @@ static struct shadow *take_free(struct umbra_mmu *mmu)
 	return shadow;
 }
 
+/* Whether there ever was a table around @gfn. */
+static bool *tables_in(struct umbra_mmu *mmu, umbra_gfn gfn)
+{
+	struct slot *slot = slot_find(mmu, gfn);
+
+	return slot ? &slot->tables : &mmu->tables_outside;
+}
+
 /*
  * The page of that key; a new one if there is none, with the guest's table write-protected.
  *
@@ -96,7 +104,10 @@ struct shadow *shadow_get(struct umbra_mmu *mmu, umbra_gfn gfn, union role role,
 	shadow->state = SHADOW_USED;
 	shadow->hash_next = *first;
 	*first = shadow->id;
-	if (!role.direct && track_write_protect(mmu, gfn))
+	if (role.direct)
+		return shadow;
+	*tables_in(mmu, gfn) = true;
+	if (track_write_protect(mmu, gfn))
 		flush_all(mmu, flush);
 	return shadow;
 }
@@ -119,9 +130,11 @@ struct shadow *shadow_child(struct umbra_mmu *mmu, struct shadow *shadow, unsign
 /* => the entry is not present; takes at most one descriptor */
 void shadow_link(struct umbra_mmu *mmu, struct shadow *parent, unsigned index, struct shadow *child)
 {
-	rmap_add(mmu, HEAD_PARENTS | child->id, handle_of(parent, index));
+	uint64_t value = spte_table(child->hpa);
+
+	rmap_add(mmu, HEAD_PARENTS | child->id, handle_of(parent, index), value);
 	/* Hardware that follows the link must see the table as it was cleared. */
-	atomic_store_explicit((_Atomic uint64_t *)&parent->table[index], spte_table(child->hpa),
+	atomic_store_explicit((_Atomic uint64_t *)&parent->table[index], value,
 			      memory_order_release);
 }
 
@@ -163,7 +176,7 @@ static void retire(struct umbra_mmu *mmu, struct shadow *shadow)
 
 static void zap(struct umbra_mmu *mmu, struct shadow *shadow, bool orphans, struct flush *flush)
 {
-	rmap_drop(mmu, &shadow->parents);
+	sweep_chain(mmu, &shadow->parents, &SWEEP_ALL);
 	for (unsigned i = 0; i < PTE_ENTRIES; i++) {
 		if (!(spte_read(&shadow->table[i]) & PTE_P))
 			continue;
@@ -207,12 +220,14 @@ void shadow_zap_orphan(struct umbra_mmu *mmu, struct shadow *shadow, struct flus
 static void forget_region(struct umbra_mmu *mmu, struct region *region, uint64_t first,
 			  uint64_t end, void *arg)
 {
+	uint64_t *heads = heads_of(mmu, region->id);
+
 	(void)first;
 	(void)end;
 	(void)arg;
 	for (unsigned i = 0; i < 512; i++)
-		if (region->head[i])
-			rmap_forget(mmu, &region->head[i]);
+		if (heads[i])
+			rmap_forget(mmu, &heads[i]);
 }
 
 /* Take everything down without looking at a single spte: chains are freed, tables retired. */
@@ -252,27 +267,15 @@ void shadow_release_pending(struct umbra_mmu *mmu)
 #define CLOCK_PARENTS 8 /* entries looked at for A bits: enough to tell, bounded */
 
 /*
- * Whether the page was walked since the clock last asked; asking makes it no.
- *
- * => TLBs and walk caches are not flushed for this: a page that they keep using may look idle
- *    for a round, and is then only rebuilt
+ * Whether the page was walked since the clock last asked; asking makes it no. A page that TLBs and
+ * walk caches keep using may look idle for a round, and is then only rebuilt.
  */
 static bool was_referenced(struct umbra_mmu *mmu, struct shadow *shadow)
 {
-	struct rmap_cursor cursor;
 	bool referenced = shadow->referenced;
-	unsigned looked = 0;
 
 	shadow->referenced = false;
-	rmap_for_each(mmu, shadow->parents, &cursor, h)
-	{
-		_Atomic uint64_t *spte = (_Atomic uint64_t *)handle_spte(mmu, h);
-
-		referenced |= !!(atomic_fetch_and(spte, ~PTE_A) & PTE_A);
-		if (++looked == CLOCK_PARENTS)
-			break;
-	}
-	return referenced;
+	return rmap_age(mmu, &shadow->parents, CLOCK_PARENTS) || referenced;
 }
 
 /*

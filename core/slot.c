@@ -43,7 +43,9 @@ struct slot *slot_find(struct umbra_mmu *mmu, umbra_gfn gfn)
 /* Number of the region of @gfn in its slot's directory. */
 static uint64_t region_index(const struct slot *slot, uint64_t gfn, unsigned level)
 {
-	return gfn / (level_pages(level) * 512) - slot->first / (level_pages(level) * 512);
+	unsigned shift = level_shift(level + 1);
+
+	return (gfn >> shift) - (slot->first >> shift);
 }
 
 static uint32_t dir_read(const struct slot *slot, unsigned level, uint64_t index)
@@ -57,7 +59,20 @@ uint64_t *slot_head_find(struct umbra_mmu *mmu, struct slot *slot, umbra_gfn gfn
 {
 	uint32_t id = dir_read(slot, level, region_index(slot, gfn.n, level));
 
-	return id ? &region_of(mmu, id - 1)->head[gfn.n / level_pages(level) % 512] : NULL;
+	return id ? &heads_of(mmu, id - 1)[gfn.n >> level_shift(level) & 511] : NULL;
+}
+
+/* Where the gfns from @gfn on end that no region of @level covers; @gfn: there is one here. */
+uint64_t slot_unused_end(const struct slot *slot, uint64_t gfn, unsigned level)
+{
+	uint64_t index = region_index(slot, gfn, level);
+	unsigned shift = level_shift(level + 1);
+
+	if (!slot->dir[level - 1].top[index / DIR_LEAF])
+		index |= DIR_LEAF - 1;
+	else if (dir_read(slot, level, index))
+		return gfn;
+	return ((slot->first >> shift) + index + 1) << shift;
 }
 
 static uint32_t region_make(struct umbra_mmu *mmu, uint64_t base, unsigned level)
@@ -68,7 +83,7 @@ static uint32_t region_make(struct umbra_mmu *mmu, uint64_t base, unsigned level
 	port_assert(mmu->region_free);
 	mmu->region_free = region->next_free;
 	mmu->region_free_count--;
-	region->head = pool_spare_take(mmu, &region->memory);
+	mmu->heads.block[id] = pool_spare_take(mmu, &region->memory);
 	region->id = id;
 	region->base = base;
 	region->level = level;
@@ -91,11 +106,11 @@ head_ref slot_head_make(struct umbra_mmu *mmu, struct slot *slot, umbra_gfn gfn,
 	}
 	id = &(*leaf)[index % DIR_LEAF];
 	if (!*id) {
-		uint64_t span = level_pages(level) * 512;
+		uint64_t base = gfn.n & ~(level_pages(level + 1) - 1);
 
-		*id = region_make(mmu, gfn.n / span * span, level) + 1;
+		*id = region_make(mmu, base, level) + 1;
 	}
-	return (*id - 1) << 9 | (gfn.n / level_pages(level) % 512);
+	return (*id - 1) << 9 | (gfn.n >> level_shift(level) & 511);
 }
 
 void slot_regions(struct umbra_mmu *mmu, struct slot *slot, uint64_t first, uint64_t end,
@@ -220,7 +235,8 @@ int umbra_slot_add(struct umbra_mmu *mmu, const struct umbra_slot *wanted)
 		for (uint32_t i = mmu->slots++; i > (uint32_t)at; i--)
 			mmu->slot[i] = mmu->slot[i - 1];
 		mmu->slot[at] = slot;
-		drop_tables(mmu, slot.first, slot.first + slot.pages, &flush);
+		if (mmu->tables_outside)
+			drop_tables(mmu, slot.first, slot.first + slot.pages, &flush);
 		flush_commit(mmu, &flush);
 	}
 	port_unlock(&mmu->lock);
@@ -240,7 +256,7 @@ static void region_release(struct umbra_mmu *mmu, struct region *region, uint64_
 	(void)end;
 	memcpy(memory.va, list, sizeof(*list));
 	*list = memory;
-	region->head = NULL;
+	mmu->heads.block[region->id] = NULL;
 	region->next_free = mmu->region_free;
 	mmu->region_free = region->id + 1;
 	mmu->region_free_count++;
@@ -277,22 +293,38 @@ void slot_destroy(struct umbra_mmu *mmu)
 	}
 }
 
+/* Index of the slot in the table; mmu->slots: there is none of that name. */
+static uint32_t slot_named(const struct umbra_mmu *mmu, uint32_t id)
+{
+	uint32_t at = 0;
+
+	while (at < mmu->slots && mmu->slot[at].id != id)
+		at++;
+	return at;
+}
+
 int umbra_slot_delete(struct umbra_mmu *mmu, uint32_t id)
 {
+	struct sweep sweep = {0};
 	struct flush flush = {0};
+	struct held held;
 	struct slot slot;
+	uint32_t at;
 
 	port_lock(&mmu->lock);
-	for (uint32_t at = 0; at < mmu->slots; at++) {
-		if (mmu->slot[at].id != id)
-			continue;
-		slot = mmu->slot[at];
-		drop_range(mmu, slot.first, slot.first + slot.pages, &flush);
-		drop_tables(mmu, slot.first, slot.first + slot.pages, &flush);
-		flush_commit(mmu, &flush);
-		forget(mmu, at, &slot);
-		return 0;
+	at = slot_named(mmu, id);
+	if (at == mmu->slots || mmu->slot[at].going) {
+		port_unlock(&mmu->lock);
+		return UMBRA_ENOENT;
 	}
-	port_unlock(&mmu->lock);
-	return UMBRA_ENOENT;
+	mmu->slot[at].going = true;
+	held = (struct held){mmu->slot[at].first, mmu->slot[at].first + mmu->slot[at].pages, NULL};
+	drop_hold(mmu, &held, &sweep, &flush);
+	at = slot_named(mmu, id); /* others may have come and gone meanwhile */
+	if (mmu->slot[at].tables)
+		drop_tables(mmu, held.first, held.end, &flush);
+	flush_commit(mmu, &flush);
+	drop_release(mmu, &held);
+	forget(mmu, at, &slot);
+	return 0;
 }

@@ -48,10 +48,13 @@ static inline uint64_t spte_leaf(uint64_t pfn, unsigned access)
 	       (access & ACCESS_U ? PTE_U : 0) | (access & ACCESS_X ? 0 : PTE_NX);
 }
 
-/* Rights are the leaf's business: entries to tables grant all of them. */
+/*
+ * Rights are the leaf's business: entries to tables grant all of them. The hardware ignores D
+ * there (APM vol. 2 §5.4.1); it is set so that one rule tells what is volatile.
+ */
 static inline uint64_t spte_table(uint64_t hpa)
 {
-	return hpa | PTE_P | PTE_W | PTE_U | PTE_A;
+	return hpa | PTE_P | PTE_W | PTE_U | PTE_A | PTE_D;
 }
 
 static inline uint64_t spte_read(const uint64_t *spte)

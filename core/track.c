@@ -25,24 +25,13 @@
 bool track_write_protect(struct umbra_mmu *mmu, umbra_gfn gfn)
 {
 	struct slot *slot = slot_find(mmu, gfn);
-	struct rmap_cursor cursor;
 	bool changed = mmu->tlb_stale != 0;
 
 	for (unsigned level = 1; slot && level <= LEVELS; level++) {
 		uint64_t *head = slot_head_find(mmu, slot, gfn, level);
 
-		if (!head)
-			continue;
-		rmap_for_each(mmu, *head, &cursor, h)
-		{
-			uint64_t *spte = handle_spte(mmu, h);
-			uint64_t value = spte_read(spte);
-
-			if (!(value & PTE_W))
-				continue;
-			spte_write(spte, value & ~PTE_W);
-			changed = true;
-		}
+		if (head)
+			changed |= rmap_write_protect(mmu, head);
 	}
 	return changed;
 }

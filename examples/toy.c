@@ -119,7 +119,8 @@ int main(void)
 	    .cr0 = 0x80010001, .cr3 = 0x1000, .cr4 = 0x20, .efer = 0xd00};
 	struct umbra_mmu *mmu;
 	struct umbra_vcpu *vcpu;
-	uint64_t value = 42, sptes = 0;
+	struct umbra_dropped dropped = {0};
+	uint64_t value = 42;
 	for (uint64_t gfn = 0; gfn < GUEST; gfn++)
 		frames[gfn] = 1 + gfn * 7 % GUEST;
 	/* The guest's own page tables: 1 -> 2 -> 3 -> 4, and two names for gfn 8. */
@@ -139,12 +140,14 @@ int main(void)
 	    run(vcpu, DEVICE, false, &value) != UMBRA_MMIO)
 		return 1;
 	printf("move gfn 8\n");
-	if (umbra_remap(mmu, (umbra_gfn){8}, (umbra_pfn){GUEST + 8}, &sptes) || sptes != 2)
+	if (umbra_remap(mmu, (umbra_gfn){8}, (umbra_pfn){GUEST + 8}, &dropped) ||
+	    dropped.sptes != 2)
 		return 1;
 	value = 0;
 	if (run(vcpu, ALIAS_RO, false, &value) || value != 42)
 		return 1;
-	printf("moved, %llu mappings dropped, the guest saw nothing\n", (unsigned long long)sptes);
+	printf("moved, %llu mappings dropped, the guest saw nothing\n",
+	       (unsigned long long)dropped.sptes);
 	umbra_mmu_destroy(mmu);
 	return 0;
 }

@@ -198,6 +198,7 @@ bool memory_random(struct vm *vm, uint64_t *gfn)
 int memory_migrate(struct vm *vm, uint64_t gfn, uint64_t *sptes, uint64_t *ticks)
 {
 	uint32_t *old = entry(vm, gfn);
+	struct umbra_dropped dropped;
 	uint64_t frame, begun;
 	int error;
 
@@ -206,11 +207,12 @@ int memory_migrate(struct vm *vm, uint64_t gfn, uint64_t *sptes, uint64_t *ticks
 	if (!frame_take(vm->frames, &frame))
 		return UMBRA_ENOMEM;
 	begun = rdtsc();
-	error = umbra_remap(vm->mmu, (umbra_gfn){gfn}, (umbra_pfn){frame}, sptes);
+	error = umbra_remap(vm->mmu, (umbra_gfn){gfn}, (umbra_pfn){frame}, &dropped);
 	if (error) {
 		frame_give(vm->frames, frame);
 		return error;
 	}
+	*sptes = dropped.sptes;
 	*ticks = vm->move_begun - begun;
 	return 0;
 }

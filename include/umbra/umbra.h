@@ -34,6 +34,8 @@
  *   function                                           the MMU's lock
  *   -------------------------------------------------  ----------------------------------
  *   umbra_mmu_create, umbra_mmu_destroy                not taken: no other call may run
+ *   umbra_drop, umbra_remap, umbra_slot_delete         taken; given up and taken again after
+ *                                                      every 1024 mappings or so
  *   every other umbra_* function                       taken and released; may be called
  *                                                      from any thread; a vcpu's functions
  *                                                      by one thread at a time
@@ -156,7 +158,7 @@ struct umbra_host {
 
 #define UMBRA_VCPUS_MAX 64u
 #define UMBRA_QUOTA_MIN 16u
-#define UMBRA_QUOTA_MAX (1u << 22)
+#define UMBRA_QUOTA_MAX (1u << 21)
 
 struct umbra_config {
 	uint32_t shadow_quota; /* shadow pages (4 KiB each, + 2 KiB of back-references) in use
@@ -269,7 +271,8 @@ enum umbra_verdict {
 			  at .gpa (or, with CR0.WP = 0 and CR4.SMAP = 1, to a read-only user
 			  page): emulate the instruction, then umbra_guest_write(); or, for a
 			  table, umbra_unprotect() and enter again */
-	UMBRA_RETRY,   /* the host said UMBRA_EAGAIN: enter again later */
+	UMBRA_RETRY,   /* the host said UMBRA_EAGAIN, or is taking the page away at this moment:
+			  enter again later */
 	UMBRA_NOMEM,   /* memory is short: free some, then enter again */
 };
 
@@ -315,20 +318,46 @@ void umbra_invlpg(struct umbra_vcpu *vcpu, uint64_t gva);
 
 /* ------------------------------------------------------------------ host operations */
 
+/* What was taken away. */
+struct umbra_dropped {
+	uint64_t sptes; /* mappings */
+	bool accessed;  /* some of them may have been used */
+	bool dirty;     /* some of them may have been written through */
+};
+
 /*
  * Take away every mapping of @pages pages from @first on, then flush once. On return nothing
  * reaches their frames; the guest's next access faults and asks host.frame_get again. If their
  * contents will not come back as they were, say so with umbra_guest_write(): one of them may
- * be a guest table. gfns outside slots are skipped. @sptes (may be NULL): how many were dropped.
- * UMBRA_EINVAL: the range wraps around.
+ * be a guest table. gfns outside slots are skipped. The lock is given up now and then, however
+ * many mappings there are; faults on the range are UMBRA_RETRY until the function returns.
+ * @dropped may be NULL. UMBRA_EINVAL: the range wraps around.
  */
-int umbra_drop(struct umbra_mmu *mmu, umbra_gfn first, uint64_t pages, uint64_t *sptes);
+int umbra_drop(struct umbra_mmu *mmu, umbra_gfn first, uint64_t pages,
+	       struct umbra_dropped *dropped);
+
+/* gfns first..first+pages-1. */
+struct umbra_range {
+	umbra_gfn first;
+	uint64_t pages;
+};
+
+/*
+ * The same in pieces, for an embedder that has other things to do in between: take away about
+ * @budget mappings (at least one, at most 13 more than asked for), flush, and set *@range to
+ * what is left; .pages == 0: all done. What is left may still be mapped in part, and what is done
+ * may be mapped anew unless host.frame_get answers UMBRA_EAGAIN for it. @dropped (may be NULL)
+ * tells of this piece. UMBRA_EINVAL: @budget is 0 or the range wraps around.
+ */
+int umbra_drop_some(struct umbra_mmu *mmu, struct umbra_range *range, uint64_t budget,
+		    struct umbra_dropped *dropped);
 
 /*
  * Move a page: drop every mapping of @gfn in one pass, flush once, let host.frame_move copy
- * it to @pfn. UMBRA_ENOENT: @gfn is in no slot. UMBRA_EINVAL: no host.frame_move.
+ * it to @pfn. As with umbra_drop, faults on @gfn are UMBRA_RETRY meanwhile; @dropped may be NULL.
+ * UMBRA_ENOENT: @gfn is in no slot. UMBRA_EINVAL: no host.frame_move.
  */
-int umbra_remap(struct umbra_mmu *mmu, umbra_gfn gfn, umbra_pfn pfn, uint64_t *sptes);
+int umbra_remap(struct umbra_mmu *mmu, umbra_gfn gfn, umbra_pfn pfn, struct umbra_dropped *dropped);
 
 /* Zap every shadow page, flush once. Everything comes back by faults. */
 void umbra_zap_all(struct umbra_mmu *mmu);

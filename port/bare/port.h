@@ -10,7 +10,7 @@
 #include <stddef.h>
 
 struct port_lock {
-	atomic_flag held;
+	_Atomic unsigned next, owner; /* tickets */
 };
 
 void *memcpy(void *restrict to, const void *restrict from, size_t size);
@@ -26,13 +26,17 @@ static inline void port_pause(void)
 
 static inline void port_lock(struct port_lock *lock)
 {
-	while (atomic_flag_test_and_set_explicit(&lock->held, memory_order_acquire))
+	unsigned ticket = atomic_fetch_add_explicit(&lock->next, 1, memory_order_relaxed);
+
+	while (atomic_load_explicit(&lock->owner, memory_order_acquire) != ticket)
 		port_pause();
 }
 
 static inline void port_unlock(struct port_lock *lock)
 {
-	atomic_flag_clear_explicit(&lock->held, memory_order_release);
+	unsigned owner = atomic_load_explicit(&lock->owner, memory_order_relaxed);
+
+	atomic_store_explicit(&lock->owner, owner + 1, memory_order_release);
 }
 
 #define port_assert(condition) \

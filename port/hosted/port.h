@@ -4,7 +4,8 @@
  *
  * A port provides, under this name on the include path:
  *   struct port_lock        zero-initialised = unlocked
- *   port_lock, port_unlock  a mutual exclusion lock with acquire and release order
+ *   port_lock, port_unlock  a mutual exclusion lock with acquire and release order, fair: who
+ *                           waits gets it before who gave it up last
  *   port_pause              called in spin loops
  *   port_assert             an invariant of ours; never about what a guest does
  *   memcpy, memset          as in C17 §7.24
@@ -18,7 +19,7 @@
 #include <string.h>
 
 struct port_lock {
-	atomic_flag held;
+	_Atomic unsigned next, owner; /* tickets */
 };
 
 static inline void port_pause(void)
@@ -28,13 +29,17 @@ static inline void port_pause(void)
 
 static inline void port_lock(struct port_lock *lock)
 {
-	while (atomic_flag_test_and_set_explicit(&lock->held, memory_order_acquire))
+	unsigned ticket = atomic_fetch_add_explicit(&lock->next, 1, memory_order_relaxed);
+
+	while (atomic_load_explicit(&lock->owner, memory_order_acquire) != ticket)
 		port_pause();
 }
 
 static inline void port_unlock(struct port_lock *lock)
 {
-	atomic_flag_clear_explicit(&lock->held, memory_order_release);
+	unsigned owner = atomic_load_explicit(&lock->owner, memory_order_relaxed);
+
+	atomic_store_explicit(&lock->owner, owner + 1, memory_order_release);
 }
 
 #define port_assert(condition) assert(condition)

@@ -339,7 +339,8 @@ static void check_dropped(struct sim *sim, uint64_t first, uint64_t pages)
 
 void sim_drop(struct sim *sim, uint64_t first, uint64_t pages, enum sim_drop how)
 {
-	uint64_t before = 0, dropped = 0;
+	struct umbra_dropped dropped;
+	uint64_t before = 0;
 
 	sim_op(sim, "drop: first, pages, how", first, pages, how);
 	for (uint64_t gfn = first; gfn < first + pages; gfn++) {
@@ -348,8 +349,8 @@ void sim_drop(struct sim *sim, uint64_t first, uint64_t pages, enum sim_drop how
 		umbra_rmap_count(sim->mmu, (umbra_gfn){gfn}, &sptes);
 		before += sptes;
 	}
-	if (umbra_drop(sim->mmu, (umbra_gfn){first}, pages, &dropped) || dropped != before)
-		sim_fail(sim, "drop took %llu of %llu sptes", (unsigned long long)dropped,
+	if (umbra_drop(sim->mmu, (umbra_gfn){first}, pages, &dropped) || dropped.sptes != before)
+		sim_fail(sim, "drop took %llu of %llu sptes", (unsigned long long)dropped.sptes,
 			 (unsigned long long)before);
 	check_dropped(sim, first, pages);
 	for (uint64_t gfn = first; gfn < first + pages; gfn++) {
@@ -372,7 +373,8 @@ void sim_drop(struct sim *sim, uint64_t first, uint64_t pages, enum sim_drop how
 
 void sim_remap(struct sim *sim, uint64_t gfn)
 {
-	uint64_t before = 0, dropped = 0;
+	struct umbra_dropped dropped;
+	uint64_t before = 0;
 	umbra_pfn pfn, now;
 	int error;
 
@@ -387,10 +389,10 @@ void sim_remap(struct sim *sim, uint64_t gfn)
 		arena_frame_release(sim->arena, pfn);
 		return;
 	}
-	if (dropped != before || !arena_frame_of(sim->arena, (umbra_gfn){gfn}, &now) ||
+	if (dropped.sptes != before || !arena_frame_of(sim->arena, (umbra_gfn){gfn}, &now) ||
 	    now.n != pfn.n)
 		sim_fail(sim, "remap of gfn %#llx dropped %llu of %llu, or did not move it",
-			 (unsigned long long)gfn, (unsigned long long)dropped,
+			 (unsigned long long)gfn, (unsigned long long)dropped.sptes,
 			 (unsigned long long)before);
 	check_dropped(sim, gfn, 1);
 }

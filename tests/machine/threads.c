@@ -111,10 +111,12 @@ static void step(struct cpu *cpu)
 		umbra_unprotect(cpu->mmu, (umbra_gfn){base_of(cpu, 0) + (r >> 32) % 5});
 		break;
 	default:
-		if (umbra_vcpu_root(cpu->vcpu, &root))
-			fail("no root");
-		answer =
-		    umbra_fault(cpu->vcpu, gva, r & 1 << 20 ? UMBRA_PF_U | UMBRA_PF_W : UMBRA_PF_U);
+		do { /* while the host takes the page away */
+			if (umbra_vcpu_root(cpu->vcpu, &root))
+				fail("no root");
+			answer = umbra_fault(cpu->vcpu, gva,
+					     r & 1 << 20 ? UMBRA_PF_U | UMBRA_PF_W : UMBRA_PF_U);
+		} while (answer.verdict == UMBRA_RETRY);
 		if (answer.verdict != UMBRA_RESUME)
 			fail("a good access was not resumed");
 		cpu->resumed++;

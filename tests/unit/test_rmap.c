@@ -120,7 +120,7 @@ static void check(unsigned gfn)
 
 static void add(unsigned gfn, handle h)
 {
-	rmap_add(mmu, head_of(gfn), h);
+	rmap_add(mmu, head_of(gfn), h, spte_leaf(gfn, ACCESS_ALL));
 	spte_write(handle_spte(mmu, h), spte_leaf(gfn, ACCESS_ALL));
 	list[gfn][length[gfn]++] = h;
 }
@@ -140,8 +140,10 @@ static void drop(unsigned gfn)
 	uint64_t free_before = mmu->desc_free_count;
 	uint64_t descs =
 	    length[gfn] > 2 ? (length[gfn] + TUNING_DESC_HANDLES - 1) / TUNING_DESC_HANDLES : 0;
+	struct sweep sweep = SWEEP_ALL;
 
-	assert_int_equal(rmap_drop(mmu, rmap_head_of(mmu, head_of(gfn))), length[gfn]);
+	assert_true(sweep_chain(mmu, rmap_head_of(mmu, head_of(gfn)), &sweep));
+	assert_int_equal(sweep.sptes, length[gfn]);
 	for (unsigned i = 0; i < length[gfn]; i++)
 		assert_int_equal(spte_read(handle_spte(mmu, list[gfn][i])), 0);
 	assert_int_equal(mmu->desc_free_count, free_before + descs);
@@ -222,6 +224,7 @@ static void test_million(void **state)
 {
 	handle *all = test_malloc(MILLION * sizeof(*all));
 	uint64_t descs = 0, count = MILLION;
+	struct sweep sweep = SWEEP_ALL;
 	head_ref ref;
 
 	(void)state;
@@ -232,7 +235,7 @@ static void test_million(void **state)
 		shadow = table(i / 512);
 		for (unsigned index = 0; index < 512 && i + index < MILLION; index++) {
 			all[i + index] = handle_of(shadow, index);
-			rmap_add(mmu, head_of(5), all[i + index]);
+			rmap_add(mmu, head_of(5), all[i + index], PTE_P | PTE_A);
 			spte_write(handle_spte(mmu, all[i + index]), PTE_P | PTE_A);
 		}
 		port_unlock(&mmu->lock);
@@ -251,7 +254,8 @@ static void test_million(void **state)
 	descs = 0;
 	assert_null(rmap_check(mmu, ref, &descs));
 	assert_int_equal(rmap_count(*rmap_head_of(mmu, ref)), count);
-	assert_int_equal(rmap_drop(mmu, rmap_head_of(mmu, ref)), count);
+	assert_true(sweep_chain(mmu, rmap_head_of(mmu, ref), &sweep));
+	assert_int_equal(sweep.sptes, count);
 	for (unsigned i = 0; i < count; i++)
 		assert_int_equal(spte_read(handle_spte(mmu, all[i])), 0);
 	assert_int_equal(mmu->stats.descs, 0);

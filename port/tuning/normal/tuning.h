@@ -12,5 +12,6 @@
 #define TUNING_HASH_FACTOR  2    /* hash buckets a shadow page of the quota */
 #define TUNING_FLOOD_WRITES 16   /* writes to a table, unused in between, until it is zapped */
 #define TUNING_CLEAN_SYNCS  4    /* a table found unchanged so often is write-protected again */
+#define TUNING_BUDGET       1024 /* sptes cleared until others may have the lock */
 
 #endif

@@ -11,5 +11,6 @@
 #define TUNING_HASH_FACTOR  0 /* one bucket for all */
 #define TUNING_FLOOD_WRITES 3
 #define TUNING_CLEAN_SYNCS  1
+#define TUNING_BUDGET       4
 
 #endif

@@ -1,0 +1,338 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Sweeping chains: every spte of a chain cleared in one pass, the chain freed whole. What drop.c
+ * does to a gfn or a range, and shadow.c to the parents of a page that goes.
+ *
+ * All time goes into waiting for memory, so nothing here waits for one line alone. Along a
+ * chain, three things are under way at once:
+ *
+ *     desc       its sptes were asked for one step ago: cleared now
+ *     next       was asked for one step ago: its sptes are asked for now
+ *     next->next is asked for now
+ *
+ * Across chains, eight neighbours go in lockstep. Pages that lie side by side are mostly mapped
+ * side by side, in the same order by each address space; so the n-th sptes of gfns g .. g+7 stand
+ * in one cache line, which is then touched once and not eight times:
+ *
+ *     head g    -> [ a+0  b+0  c+0 ]            a b c: three tables
+ *     head g+1  -> [ a+1  b+1  c+1 ]   column by column: a+0 a+1 .. a+7, then b ..
+ *     head g+7  -> [ a+7  b+7  c+7 ]
+ *
+ * Chains are lined up from their oldest end, where they agree the longest. Where they do not, each
+ * spte is cleared by itself.
+ *
+ * Lock: the MMU's.
+ */
+#include "head.h"
+
+#define LANES 8u /* heads, and sptes, in a cache line */
+
+/* What a head tells of its sptes without a look at them. */
+static uint64_t known_bits(uint64_t head)
+{
+	return (head & HEAD_CHAIN || head_first(head) ? PTE_A : 0) |
+	       (head & HEAD_WRITABLE ? PTE_D : 0);
+}
+
+/* @is_volatile: its head says so. */
+static inline void clear_one(struct umbra_mmu *mmu, handle h, bool is_volatile, uint64_t *bits)
+{
+	uint64_t *spte = handle_spte(mmu, h);
+
+	if (is_volatile)
+		*bits |= spte_clear(spte);
+	else
+		spte_write(spte, 0);
+}
+
+static inline void clear_desc(struct umbra_mmu *mmu, const struct desc *desc, unsigned from,
+			      unsigned to, bool is_volatile, uint64_t *bits)
+{
+	for (unsigned i = from; i < to; i++)
+		clear_one(mmu, desc->spte[i], is_volatile, bits);
+}
+
+static void prefetch_sptes(struct umbra_mmu *mmu, const struct desc *desc, unsigned fill)
+{
+	for (unsigned i = 0; i < fill; i++)
+		__builtin_prefetch(handle_spte(mmu, desc->spte[i]), 1);
+}
+
+/* The descriptor after @desc, asked for; NULL: it was the last. */
+static struct desc *desc_after(struct umbra_mmu *mmu, const struct desc *desc)
+{
+	struct desc *next = desc->next ? desc_of(mmu, desc->next) : NULL;
+
+	if (next)
+		__builtin_prefetch(next, 1);
+	return next;
+}
+
+static void sweep_inline(struct umbra_mmu *mmu, uint64_t head, uint64_t *bits)
+{
+	bool is_volatile = head & HEAD_VOLATILE;
+
+	if (!is_volatile)
+		*bits |= known_bits(head);
+	if (head_first(head))
+		clear_one(mmu, head_first(head), is_volatile, bits);
+	if (head_second(head))
+		clear_one(mmu, head_second(head), is_volatile, bits);
+}
+
+static void charge(struct sweep *sweep, uint64_t sptes, uint64_t cost)
+{
+	sweep->sptes += sptes;
+	sweep->budget -= cost < sweep->budget ? cost : sweep->budget;
+}
+
+static uint64_t sweep_descs(struct umbra_mmu *mmu, uint64_t *head, uint64_t budget, uint64_t *bits)
+{
+	uint64_t count = head_count(*head), left = count, flags = *head & HEAD_FLAGS;
+	struct desc *desc = desc_of(mmu, head_desc(*head)), *last, *next;
+	bool is_volatile = *head & HEAD_VOLATILE;
+	unsigned fill = fill_of(count);
+	uint32_t id;
+
+	if (!is_volatile)
+		*bits |= known_bits(*head);
+	next = desc_after(mmu, desc);
+	do {
+		struct desc *after = next ? desc_after(mmu, next) : NULL;
+
+		clear_desc(mmu, desc, 0, fill, is_volatile, bits);
+		left -= fill;
+		fill = TUNING_DESC_HANDLES;
+		last = desc;
+		id = desc->next;
+		desc = next;
+		next = after;
+	} while (left && count - left < budget);
+	desc_give(mmu, head_desc(*head), last, descs_of(count) - (left ? descs_of(left) : 0));
+	*head = left ? flags | head_chain(id, left) : 0;
+	return count - left;
+}
+
+/*
+ * Clear every spte of a chain and free the chain, or its newer part if the budget ends first:
+ * whole descriptors, so up to TUNING_DESC_HANDLES - 1 sptes more than the budget.
+ *
+ * => TLBs may still hold the translations: the caller gathers the flush
+ * => O(min(n, budget)); allocates nothing, cannot fail
+ * => returns whether the chain is empty now
+ */
+bool sweep_chain(struct umbra_mmu *mmu, uint64_t *head, struct sweep *sweep)
+{
+	uint64_t swept;
+
+	if (!(*head & HEAD_CHAIN)) {
+		sweep_inline(mmu, *head, &sweep->bits);
+		charge(sweep, head_count(*head), head_count(*head));
+		*head = 0;
+		return true;
+	}
+	swept = sweep_descs(mmu, head, sweep->budget, &sweep->bits);
+	charge(sweep, swept, swept);
+	return !*head;
+}
+
+/* One of the chains that go in lockstep. */
+struct lane {
+	struct desc *desc; /* to be cleared next; */
+	struct desc *next; /*   the one after it, asked for */
+	uint64_t descs;    /* from .desc on */
+	unsigned fill;     /* of .desc */
+	uint32_t first;    /* id: where the chain begins, */
+	uint64_t all;      /*   and how many descriptors it had */
+	bool is_volatile;
+};
+
+static void lane_start(struct umbra_mmu *mmu, struct lane *lane, uint64_t head)
+{
+	lane->first = head_desc(head);
+	lane->desc = desc_of(mmu, lane->first);
+	lane->next = desc_after(mmu, lane->desc);
+	lane->all = lane->descs = descs_of(head_count(head));
+	lane->fill = fill_of(head_count(head));
+	lane->is_volatile = head & HEAD_VOLATILE;
+}
+
+/* Its descriptor was cleared: go on to the next. */
+static void lane_advance(struct umbra_mmu *mmu, struct lane *lane)
+{
+	if (!--lane->descs) {
+		desc_give(mmu, lane->first, lane->desc, lane->all);
+		return;
+	}
+	lane->desc = lane->next;
+	lane->next = desc_after(mmu, lane->next);
+	lane->fill = TUNING_DESC_HANDLES;
+}
+
+/* Whether handle @i of all lanes leads to eight neighbours in one table. */
+static bool is_line(struct lane *const lane[LANES], unsigned i)
+{
+	handle first = lane[0]->desc->spte[i], differ = 0;
+
+	for (unsigned j = 1; j < LANES; j++)
+		differ |= lane[j]->desc->spte[i] ^ (first + j);
+	return !differ && first % PTE_ENTRIES <= PTE_ENTRIES - LANES;
+}
+
+/*
+ * Clear what all lanes' descriptors name up to @common, column by column.
+ *
+ * => returns whether each column was a line of memory
+ */
+static bool clear_columns(struct umbra_mmu *mmu, struct lane *const lane[LANES], unsigned common,
+			  bool is_volatile, uint64_t *bits)
+{
+	bool lined_up = true;
+
+	for (unsigned i = 0; i < common; i++) {
+		if (!is_volatile && is_line(lane, i)) {
+			uint64_t *spte = handle_spte(mmu, lane[0]->desc->spte[i]);
+
+			for (unsigned j = 0; j < LANES; j++)
+				spte_write(&spte[j], 0);
+			continue;
+		}
+		lined_up = false;
+		for (unsigned j = 0; j < LANES; j++)
+			clear_one(mmu, lane[j]->desc->spte[i], is_volatile, bits);
+	}
+	return lined_up;
+}
+
+/* Clear what the lanes' descriptors name. => returns whether they were lined up */
+static bool clear_row(struct umbra_mmu *mmu, struct lane *const lane[LANES], unsigned lanes,
+		      uint64_t *bits)
+{
+	unsigned common = TUNING_DESC_HANDLES;
+	bool is_volatile = false, lined_up = false;
+
+	for (unsigned j = 0; j < lanes; j++) {
+		common = lane[j]->fill < common ? lane[j]->fill : common;
+		is_volatile |= lane[j]->is_volatile;
+	}
+	if (lanes == LANES)
+		lined_up = clear_columns(mmu, lane, common, is_volatile, bits);
+	else
+		common = 0;
+	for (unsigned j = 0; j < lanes; j++)
+		clear_desc(mmu, lane[j]->desc, common, lane[j]->fill, is_volatile, bits);
+	return lined_up;
+}
+
+/* Sweep chains of up to eight neighbouring heads. => returns whether they were lined up */
+static bool sweep_lanes(struct umbra_mmu *mmu, uint64_t *heads, unsigned count, bool lined_up,
+			struct sweep *sweep)
+{
+	struct lane all[LANES], *deepest[LANES];
+	uint64_t sptes = 0, depth = 0;
+	unsigned chains = 0;
+
+	for (unsigned i = 0; i < count; i++) {
+		uint64_t head = heads[i];
+
+		heads[i] = 0;
+		sptes += head_count(head);
+		if (!(head & HEAD_CHAIN)) {
+			sweep_inline(mmu, head, &sweep->bits);
+			continue;
+		}
+		if (!(head & HEAD_VOLATILE))
+			sweep->bits |= known_bits(head);
+		lane_start(mmu, &all[chains], head);
+		depth = all[chains].descs > depth ? all[chains].descs : depth;
+		chains++;
+	}
+	for (; depth; depth--) {
+		unsigned lanes = 0;
+
+		for (unsigned i = 0; i < chains; i++) {
+			struct lane *lane = &all[i];
+
+			if (lane->descs != depth)
+				continue;
+			deepest[lanes] = lane;
+			if (lane->next && (!lanes || !lined_up))
+				prefetch_sptes(mmu, lane->next, TUNING_DESC_HANDLES);
+			lanes++;
+		}
+		lined_up = clear_row(mmu, deepest, lanes, &sweep->bits);
+		for (unsigned i = 0; i < lanes; i++)
+			lane_advance(mmu, deepest[i]);
+	}
+	charge(sweep, sptes, sptes + 1);
+	return lined_up;
+}
+
+/* Ask for what heads lead to, that will be swept the turn after the next. */
+static void ahead_far(struct umbra_mmu *mmu, const uint64_t *heads)
+{
+	for (unsigned i = 0; i < LANES; i++) {
+		if (heads[i] & HEAD_CHAIN)
+			__builtin_prefetch(desc_of(mmu, head_desc(heads[i])), 1);
+		else if (heads[i])
+			__builtin_prefetch(handle_spte(mmu, head_first(heads[i])), 1);
+	}
+}
+
+/* Ask for the sptes of the first descriptors, that will be swept in the next turn. */
+static void ahead_near(struct umbra_mmu *mmu, const uint64_t *heads, bool lined_up)
+{
+	for (unsigned i = 0; i < LANES; i++) {
+		if (!(heads[i] & HEAD_CHAIN)) {
+			if (head_second(heads[i]))
+				__builtin_prefetch(handle_spte(mmu, head_second(heads[i])), 1);
+			continue;
+		}
+		prefetch_sptes(mmu, desc_of(mmu, head_desc(heads[i])),
+			       fill_of(head_count(heads[i])));
+		if (lined_up)
+			break;
+	}
+}
+
+static uint64_t count_all(const uint64_t *heads, unsigned count)
+{
+	uint64_t sptes = 0;
+
+	for (unsigned i = 0; i < count; i++)
+		sptes += head_count(heads[i]);
+	return sptes;
+}
+
+/*
+ * Sweep the chains of heads [@from, @to) of a region, until the budget ends.
+ *
+ * => @heads: all 512, on a page of their own
+ * => the budget pays for sptes, and one for each line of heads
+ * => returns the first head that is not swept, @to if all are
+ */
+unsigned sweep_heads(struct umbra_mmu *mmu, uint64_t *heads, unsigned from, unsigned to,
+		     struct sweep *sweep)
+{
+	bool lined_up = true;
+	unsigned at = from;
+
+	while (at < to && sweep->budget) {
+		unsigned line = at / LANES * LANES;
+		unsigned end = line + LANES < to ? line + LANES : to;
+
+		if (line + 3 * LANES <= to)
+			ahead_far(mmu, &heads[line + 2 * LANES]);
+		if (line + 2 * LANES <= to)
+			ahead_near(mmu, &heads[line + LANES], lined_up);
+		if (end - at > 1 && count_all(&heads[at], end - at) <= sweep->budget) {
+			lined_up = sweep_lanes(mmu, &heads[at], end - at, lined_up, sweep);
+			at = end;
+			continue;
+		}
+		for (; at < end && sweep->budget; at++)
+			if (!sweep_chain(mmu, &heads[at], sweep))
+				return at;
+	}
+	return at;
+}
