@@ -38,7 +38,7 @@ static struct entry {
 	handle h;
 	unsigned gfn;
 	uint64_t value;
-} *entry;
+} * entry;
 static unsigned entries;
 
 static int setup(void **state)
@@ -138,17 +138,16 @@ static void check_chains(void)
 	uint64_t live = 0, descs = 0;
 
 	for (unsigned gfn = 0; gfn < GFNS; gfn++) {
-		uint64_t *head = is_memory(gfn) ? slot_head_find(mmu, &mmu->slot[0],
-								 (umbra_gfn){gfn}, 1)
-						: NULL;
+		uint64_t *head =
+		    is_memory(gfn) ? slot_head_find(mmu, &mmu->slot[0], (umbra_gfn){gfn}, 1) : NULL;
 
 		if (!head)
 			continue;
 		live += rmap_count(*head);
 		rmap_for_each(mmu, *head, &cursor, h)
-			assert_true(rmap_covers(*head, spte_read(handle_spte(mmu, h))));
-		assert_null(rmap_check(
-		    mmu, slot_head_make(mmu, &mmu->slot[0], (umbra_gfn){gfn}, 1), &descs));
+		    assert_true(rmap_covers(*head, spte_read(handle_spte(mmu, h))));
+		assert_null(rmap_check(mmu, slot_head_make(mmu, &mmu->slot[0], (umbra_gfn){gfn}, 1),
+				       &descs));
 	}
 	assert_int_equal(live, mmu->stats.sptes);
 	assert_int_equal(descs, mmu->stats.descs);
@@ -351,8 +350,8 @@ static void *hardware(void *arg)
 		for (unsigned i = 0; i < RACE_SPTES; i++) {
 			uint64_t bit = 1ull << (RACE_BIT + i), value = atomic_load(&race.spte[i]);
 
-			while (value & PTE_P && !atomic_compare_exchange_weak(&race.spte[i], &value,
-									      value | bit))
+			while (value & PTE_P &&
+			       !atomic_compare_exchange_weak(&race.spte[i], &value, value | bit))
 				;
 			race.won |= value & PTE_P ? bit : 0;
 		}
@@ -386,8 +385,8 @@ static void test_hardware(void **state)
 		atomic_store(&race.round, round);
 		wait_for(&race.armed, round);
 		dawdle(dice(1024));
-		assert_true(sweep_chain(mmu, slot_head_find(mmu, &mmu->slot[0],
-							    (umbra_gfn){FIRST}, 1), &sweep));
+		assert_true(sweep_chain(
+		    mmu, slot_head_find(mmu, &mmu->slot[0], (umbra_gfn){FIRST}, 1), &sweep));
 		mmu->stats.sptes -= RACE_SPTES;
 		wait_for(&race.done, round);
 		assert_int_equal(sweep.bits >> RACE_BIT, race.won >> RACE_BIT);

@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Tests of core/drop.c through its callers' eyes: what a drop tells, what a host may rely on when it
+ * returns, and that nothing comes back while it has given up the lock. (Which sptes of which
+ * chains go is test_sweep.c's business.)
+ */
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "fixture.h"
+
+#define ALIASES 16u
+#define ROUNDS  400u
+
+static struct umbra_dropped dropped_of(uint64_t gfn, uint64_t pages)
+{
+	struct umbra_dropped dropped;
+
+	assert_int_equal(umbra_drop(fix.mmu, (umbra_gfn){gfn}, pages, &dropped), 0);
+	assert_sound();
+	return dropped;
+}
+
+/* Accessed by a read, dirty by a write, neither when nothing was mapped. */
+static void test_accessed_dirty(void **state)
+{
+	struct umbra_dropped dropped;
+
+	(void)state;
+	dropped = dropped_of(FIRST, 1);
+	assert_false(dropped.sptes || dropped.accessed || dropped.dirty);
+	*guest_entry(4, 0) |= PTE_A;
+	assert_int_equal(fault(DATA, UMBRA_PF_U), UMBRA_RESUME);
+	dropped = dropped_of(FIRST, 1);
+	assert_true(dropped.sptes == 1 && dropped.accessed && !dropped.dirty);
+	assert_int_equal(fault(DATA, UMBRA_PF_U | UMBRA_PF_W), UMBRA_RESUME);
+	dropped = dropped_of(FIRST, 1);
+	assert_int_equal(dropped.sptes, 1);
+	assert_true(dropped.accessed && dropped.dirty);
+}
+
+/* The right to write may come later than the spte, and go again. */
+static void test_upgraded(void **state)
+{
+	(void)state;
+	assert_int_equal(fault(DATA, UMBRA_PF_U), UMBRA_RESUME);
+	assert_int_equal(fault(DATA, UMBRA_PF_U | UMBRA_PF_W), UMBRA_RESUME);
+	assert_true(spte_at(DATA) & PTE_W);
+	assert_true(dropped_of(FIRST, 1).dirty);
+	assert_int_equal(spte_at(DATA), 0);
+}
+
+/* The flush comes once, after everything is gone, whatever the number of pieces. */
+static void test_one_flush(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < ALIASES; i++)
+		assert_int_equal(fault(DATA + i * 4096ull, UMBRA_PF_U), UMBRA_RESUME);
+	fix.flushes = 0;
+	assert_int_equal(dropped_of(FIRST, ALIASES).sptes, ALIASES);
+	assert_int_equal(fix.flushes, 1);
+	assert_int_equal(fix.flushed.pages, 0);
+	assert_int_equal(dropped_of(FIRST, ALIASES).sptes, 0);
+	assert_int_equal(fix.flushes, 1);
+}
+
+/* Gaps between slots, and slots behind them. */
+static void test_over_slots(void **state)
+{
+	const struct umbra_slot far = {.id = 7, .first = {1ull << 24}, .pages = 1ull << 20};
+
+	(void)state;
+	assert_int_equal(umbra_slot_add(fix.mmu, &far), 0);
+	assert_int_equal(fault(DATA, UMBRA_PF_U), UMBRA_RESUME);
+	assert_int_equal(dropped_of(0, 1ull << 40).sptes, 1);
+	assert_int_equal(umbra_slot_delete(fix.mmu, 7), 0);
+	assert_int_equal(umbra_slot_delete(fix.mmu, 7), UMBRA_ENOENT);
+	assert_sound();
+}
+
+static void test_some(void **state)
+{
+	struct umbra_range range = {{FIRST}, ALIASES};
+	struct umbra_dropped dropped;
+	uint64_t sptes = 0;
+
+	(void)state;
+	for (unsigned i = 0; i < ALIASES; i++)
+		assert_int_equal(fault(DATA + i * 4096ull, UMBRA_PF_U), UMBRA_RESUME);
+	while (range.pages) {
+		assert_int_equal(umbra_drop_some(fix.mmu, &range, 2, &dropped), 0);
+		assert_in_range(dropped.sptes, 0, 2);
+		sptes += dropped.sptes;
+		/* What it left is as it was, what it took is gone. */
+		for (unsigned i = 0; i < ALIASES; i++)
+			assert_int_equal(!spte_at(DATA + i * 4096ull), FIRST + i < range.first.n);
+		assert_sound();
+	}
+	assert_int_equal(sptes, ALIASES);
+}
+
+/* ---- a vcpu that keeps coming while the host moves the page ---- */
+
+static _Atomic bool done;
+
+static void *guest_main(void *arg)
+{
+	unsigned *resumed = arg;
+
+	for (unsigned i = 0; !atomic_load(&done); i++) {
+		struct umbra_answer answer;
+
+		answer = umbra_fault(fix.vcpu, DATA + i % ALIASES * 4096ull,
+				     i & 1 ? UMBRA_PF_U : UMBRA_PF_U | UMBRA_PF_W);
+		if (answer.verdict != UMBRA_RESUME && answer.verdict != UMBRA_RETRY)
+			return "a good access was refused";
+		*resumed += answer.verdict == UMBRA_RESUME;
+	}
+	return NULL;
+}
+
+/*
+ * One page with many aliases is moved again and again; the drop gives up the lock every few sptes,
+ * and a mapping that slipped in meanwhile would lead to the old frame (invariant 2).
+ */
+static void test_moved_under_a_guest(void **state)
+{
+	unsigned resumed = 0, sptes = 0;
+	pthread_t thread;
+	void *wrong;
+
+	(void)state;
+	for (unsigned i = 0; i < ALIASES; i++)
+		*guest_entry(4, i) = FIRST << 12 | RIGHTS;
+	atomic_store(&done, false);
+	assert_int_equal(pthread_create(&thread, NULL, guest_main, &resumed), 0);
+	for (unsigned i = 0; i < ROUNDS; i++) {
+		struct umbra_dropped dropped = {0};
+		uint64_t there = 0;
+		umbra_pfn pfn;
+
+		for (unsigned tries = 0; there < ALIASES && tries < 1000; tries++) {
+			port_pause();
+			umbra_rmap_count(fix.mmu, (umbra_gfn){FIRST}, &there);
+		}
+		assert_int_equal(arena_frame_reserve(fix.arena, &pfn), 0);
+		assert_int_equal(umbra_remap(fix.mmu, (umbra_gfn){FIRST}, pfn, &dropped), 0);
+		sptes += (unsigned)dropped.sptes;
+		assert_sound();
+	}
+	atomic_store(&done, true);
+	pthread_join(thread, &wrong);
+	assert_null(wrong);
+	assert_true(resumed >= sptes);
+	assert_sound();
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    FIXTURE_TEST(test_accessed_dirty), FIXTURE_TEST(test_upgraded),
+	    FIXTURE_TEST(test_one_flush),      FIXTURE_TEST(test_over_slots),
+	    FIXTURE_TEST(test_some),           FIXTURE_TEST(test_moved_under_a_guest),
+	};
+
+	return cmocka_run_group_tests_name("drop", tests, NULL, NULL);
+}
