@@ -27,16 +27,16 @@
 
 #include "mmu.h"
 
-#define HEAD_LOCK   (1ull << 63)
-#define HEAD_CHAIN  (1ull << 62)
+#define HEAD_LOCK     (1ull << 63)
+#define HEAD_CHAIN    (1ull << 62)
 #define HEAD_VOLATILE (1ull << 61)
 #define HEAD_WRITABLE (1ull << 60)
 #define HEAD_FLAGS    (HEAD_VOLATILE | HEAD_WRITABLE)
 #define HANDLE_BITS   30
-#define HANDLE_MASK ((1ull << HANDLE_BITS) - 1)
-#define DESC_MASK   ((1ull << 27) - 1)
-#define COUNT_SHIFT 27
-#define COUNT_MASK  ((1ull << 33) - 1)
+#define HANDLE_MASK   ((1ull << HANDLE_BITS) - 1)
+#define DESC_MASK     ((1ull << 27) - 1)
+#define COUNT_SHIFT   27
+#define COUNT_MASK    ((1ull << 33) - 1)
 
 /* What a head has to say of an spte of that value. */
 static inline uint64_t head_flags(uint64_t spte)
