@@ -331,7 +331,7 @@ void slot_regions(struct umbra_mmu *mmu, struct slot *slot, uint64_t first, uint
 uint64_t *rmap_head_of(struct umbra_mmu *mmu, head_ref ref);
 void rmap_add(struct umbra_mmu *mmu, head_ref ref, handle h, uint64_t spte);
 void rmap_note(struct umbra_mmu *mmu, handle h, uint64_t spte);
-bool rmap_write_protect(struct umbra_mmu *mmu, uint64_t *head);
+uint64_t rmap_write_protect(struct umbra_mmu *mmu, uint64_t *head);
 bool rmap_age(struct umbra_mmu *mmu, uint64_t *head, unsigned limit);
 void rmap_remove(struct umbra_mmu *mmu, handle h);
 head_ref rmap_owner(struct umbra_mmu *mmu, handle h);

@@ -160,16 +160,16 @@ void rmap_remove(struct umbra_mmu *mmu, handle h)
 /*
  * Take the W bit from every spte of a chain.
  *
- * => returns whether one had it: then vcpus must be flushed before the protection holds
+ * => returns how many had it: if any, vcpus must be flushed before the protection holds
  * => O(n), O(1) if none was made writable since the last time
  */
-bool rmap_write_protect(struct umbra_mmu *mmu, uint64_t *head)
+uint64_t rmap_write_protect(struct umbra_mmu *mmu, uint64_t *head)
 {
 	struct rmap_cursor cursor;
-	bool changed = false;
+	uint64_t changed = 0;
 
 	if (!(*head & HEAD_WRITABLE))
-		return false;
+		return 0;
 	rmap_for_each(mmu, *head, &cursor, h)
 	{
 		uint64_t *spte = handle_spte(mmu, h);
@@ -178,7 +178,7 @@ bool rmap_write_protect(struct umbra_mmu *mmu, uint64_t *head)
 		if (!(value & PTE_W))
 			continue;
 		spte_write(spte, value & ~PTE_W);
-		changed = true;
+		changed++;
 	}
 	*head &= ~HEAD_WRITABLE;
 	return changed;

@@ -31,9 +31,43 @@ bool track_write_protect(struct umbra_mmu *mmu, umbra_gfn gfn)
 		uint64_t *head = slot_head_find(mmu, slot, gfn, level);
 
 		if (head)
-			changed |= rmap_write_protect(mmu, head);
+			changed |= rmap_write_protect(mmu, head) != 0;
 	}
 	return changed;
+}
+
+/* Heads of the region whose pages overlap gfns [@first, @end). */
+static void region_protect(struct umbra_mmu *mmu, struct region *region, uint64_t first,
+			   uint64_t end, void *arg)
+{
+	uint64_t *changed = arg;
+	uint64_t pages = level_pages(region->level);
+	uint64_t last = region->base + 512 * pages;
+	uint64_t from = first > region->base ? (first - region->base) / pages : 0;
+	uint64_t to = end < last ? (end - region->base + pages - 1) / pages : 512;
+
+	for (uint64_t i = from; i < to; i++)
+		*changed += rmap_write_protect(mmu, &heads_of(mmu, region->id)[i]);
+}
+
+int umbra_write_protect(struct umbra_mmu *mmu, umbra_gfn first, uint64_t pages, uint64_t *sptes)
+{
+	struct flush flush = {0};
+	uint64_t changed = 0;
+
+	if (first.n + pages < pages)
+		return UMBRA_EINVAL;
+	port_lock(&mmu->lock);
+	for (uint32_t i = 0; i < mmu->slots; i++)
+		slot_regions(mmu, &mmu->slot[i], first.n, first.n + pages, region_protect,
+			     &changed);
+	if (changed || mmu->tlb_stale)
+		flush_all(mmu, &flush);
+	flush_commit(mmu, &flush);
+	port_unlock(&mmu->lock);
+	if (sptes)
+		*sptes = changed;
+	return 0;
 }
 
 /* Whether sptes of @gfn may be writable: no synced shadow page depends on its contents. */

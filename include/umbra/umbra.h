@@ -130,7 +130,8 @@ struct umbra_host {
 	 * The frame behind @gfn, which lies in a slot. Returns 0; UMBRA_ENOENT (peek: not
 	 * there now); UMBRA_ENOMEM (umbra_fault then says UMBRA_NOMEM); UMBRA_EAGAIN
 	 * (umbra_fault then says UMBRA_RETRY). The answer for a gfn may change only inside
-	 * frame_move, or after umbra_drop() of that gfn and before the next call for it.
+	 * frame_move, or after umbra_drop() of that gfn and before the next call for it; .writable
+	 * may become false after umbra_write_protect() of it, too.
 	 */
 	int (*frame_get)(void *ctx, umbra_gfn gfn, enum umbra_want want, struct umbra_frame *frame);
 
@@ -351,6 +352,15 @@ struct umbra_range {
  */
 int umbra_drop_some(struct umbra_mmu *mmu, struct umbra_range *range, uint64_t budget,
 		    struct umbra_dropped *dropped);
+
+/*
+ * Take the right to write from every mapping of @pages pages from @first on, then flush once. On
+ * return nothing writes to them unnoticed: the guest's next write faults, and host.frame_get is
+ * asked with UMBRA_WANT_WRITE. (For a log of dirty pages; or to share a frame, which host.frame_get
+ * may call not writable from now on.) gfns outside slots are skipped. @sptes (may be NULL): how
+ * many were writable. UMBRA_EINVAL: the range wraps around.
+ */
+int umbra_write_protect(struct umbra_mmu *mmu, umbra_gfn first, uint64_t pages, uint64_t *sptes);
 
 /*
  * Move a page: drop every mapping of @gfn in one pass, flush once, let host.frame_move copy

@@ -105,6 +105,30 @@ static void test_prefetch(void **state)
 	assert_sound();
 }
 
+/* A host that protects a range hears of the next write to it, and of no read. */
+static void test_write_protect(void **state)
+{
+	uint64_t sptes = 0, flushes;
+
+	(void)state;
+	assert_int_equal(fault(DATA, UMBRA_PF_U | UMBRA_PF_W), UMBRA_RESUME);
+	assert_int_equal(fault(DATA + 0x1000, UMBRA_PF_U), UMBRA_RESUME);
+	assert_int_equal(umbra_write_protect(fix.mmu, (umbra_gfn){2}, UINT64_MAX, NULL),
+			 UMBRA_EINVAL);
+	flushes = fix.flushes;
+	assert_int_equal(umbra_write_protect(fix.mmu, (umbra_gfn){FIRST}, 1 << 20, &sptes), 0);
+	assert_int_equal(sptes, 1);
+	assert_int_equal(fix.flushes, flushes + 1);
+	assert_int_equal(fix.flushed.pages, 0);
+	assert_int_equal(spte_at(DATA) & (PTE_P | PTE_W), PTE_P);
+	assert_int_equal(umbra_write_protect(fix.mmu, (umbra_gfn){FIRST}, 1, &sptes), 0);
+	assert_int_equal(sptes, 0);
+	assert_int_equal(fix.flushes, flushes + 1);
+	assert_int_equal(fault(DATA, UMBRA_PF_U | UMBRA_PF_W), UMBRA_RESUME);
+	assert_int_equal(spte_at(DATA) & PTE_W, PTE_W);
+	assert_sound();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -113,6 +137,7 @@ int main(void)
 	    FIXTURE_TEST(test_kernel_code_writes_itself),
 	    FIXTURE_TEST(test_write_waits_for_dirty),
 	    FIXTURE_TEST(test_shared_frame),
+	    FIXTURE_TEST(test_write_protect),
 	    FIXTURE_TEST(test_host_errors),
 	    FIXTURE_TEST(test_upper_table_is_tracked),
 	    FIXTURE_TEST(test_prefetch),
