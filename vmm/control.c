@@ -10,6 +10,8 @@
 #include "machine.h"
 #include "memory.h"
 #include "print.h"
+#include "range.h"
+#include "string.h"
 #include "vcpu.h"
 #include "vm.h"
 
@@ -102,6 +104,16 @@ static uint32_t longest(struct vm *vm)
 	return best > UINT32_MAX ? UINT32_MAX : (uint32_t)best;
 }
 
+static uint32_t peek(const struct umbra_machine *page, uint32_t offset)
+{
+	uint32_t word;
+
+	if (offset > sizeof(*page) - sizeof(word))
+		return UINT32_MAX;
+	memcpy(&word, (const char *)page + offset, sizeof(word));
+	return word;
+}
+
 /* One operation of enum umbra_ctl; returns its result. */
 static uint32_t operate(struct vm *vm, uint32_t operation)
 {
@@ -155,8 +167,10 @@ static uint32_t operate(struct vm *vm, uint32_t operation)
 		return longest(vm);
 	case UMBRA_CTL_STORM_COUNT:
 		return (uint32_t)page->migrations;
+	case UMBRA_CTL_PEEK:
+		return peek(page, argument);
 	default:
-		return UINT32_MAX;
+		return range_operate(vm, operation, argument);
 	}
 }
 

@@ -8,6 +8,7 @@
  *                  storm=N        migrations of random pages a second from the beginning (0)
  *                  prefetch=N     neighbours mapped along with a faulting page (8)
  *                  audit=N        audit the MMU every N exits (0: only when asked)
+ *                  spare=BYTES    more memory in a slot of its own at 512 GiB, told as reserved (0)
  *   module 0       a Linux bzImage; its string: "name kernel-command-line"
  *   module 1       the initrd (optional)
  *
@@ -163,7 +164,7 @@ void vmm_main(uint32_t magic, const struct multiboot *m)
 		      &vm->options);
 	if (!(m->flags & MULTIBOOT_HAS_MODULES) || m->module_count < 1 || m->module_count > 2)
 		machine_end(NULL, UMBRA_END_IMAGE, "module 0 must be a kernel, module 1 an initrd");
-	memory_take(m, vm->options.memory / 4096);
+	memory_take(m, (vm->options.memory + vm->options.spare) / 4096);
 	cpu_clock_init(&boot_cpu);
 	machine_page.tsc_hz = boot_cpu.tsc_hz;
 	machine_ready();

@@ -123,6 +123,13 @@ static void slot(struct vm *vm, uint64_t start, uint64_t end, bool reserved)
 	vm->slot_count++;
 }
 
+static int slot_tell(struct vm *vm, unsigned i)
+{
+	struct umbra_slot s = {.id = i, .first = {vm->slots[i].first}, .pages = vm->slots[i].pages};
+
+	return umbra_slot_add(vm->mmu, &s);
+}
+
 int memory_init(struct vm *vm)
 {
 	uint64_t memory = vm->options.memory;
@@ -138,16 +145,22 @@ int memory_init(struct vm *vm)
 	slot(vm, 0, 0xa0000, false);
 	slot(vm, 0xc0000, 0x100000, true);
 	slot(vm, 1ull << 32, (1ull << 32) + memory - low, false);
+	slot(vm, MEMORY_SPARE, MEMORY_SPARE + vm->options.spare, true);
 	vm->pfns = pool_alloc(vm->frames, vm->pages * sizeof(vm->pfns[0]));
 	if (!vm->pfns)
 		return UMBRA_ENOMEM;
 	error = umbra_mmu_create(&host, vm, &config, &vm->mmu);
-	for (unsigned i = 0; !error && i < vm->slot_count; i++) {
-		struct umbra_slot s = {
-		    .id = i, .first = {vm->slots[i].first}, .pages = vm->slots[i].pages};
-		error = umbra_slot_add(vm->mmu, &s);
-	}
+	for (unsigned i = 0; !error && i < vm->slot_count; i++)
+		error = slot_tell(vm, i);
 	return error;
+}
+
+int memory_slot_renew(struct vm *vm, uint64_t gfn)
+{
+	for (unsigned i = 0; i < vm->slot_count; i++)
+		if (gfn - vm->slots[i].first < vm->slots[i].pages)
+			return umbra_slot_delete(vm->mmu, i) || slot_tell(vm, i);
+	return UMBRA_ENOENT;
 }
 
 void *memory_page(struct vm *vm, uint64_t gfn)

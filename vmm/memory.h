@@ -12,6 +12,9 @@
 /* Guest RAM above this lies at 4 GiB and up, as on a PC. */
 #define MEMORY_LOW_MAX 0xc0000000ull
 
+/* Where the option spare= puts its memory. */
+#define MEMORY_SPARE (512ull << 30)
+
 /*
  * Lay vm->options.memory bytes out as slots, make the MMU. 0, or UMBRA_ENOMEM / UMBRA_EINVAL.
  */
@@ -34,5 +37,8 @@ bool memory_random(struct vm *vm, uint64_t *gfn);
  * that took (the copy not counted); UMBRA_ENOENT: no such page; UMBRA_ENOMEM: no frame free.
  */
 int memory_migrate(struct vm *vm, uint64_t gfn, uint64_t *sptes, uint64_t *ticks);
+
+/* Delete the slot that holds @gfn and add it again; frames and contents stay. 0 or UMBRA_E*. */
+int memory_slot_renew(struct vm *vm, uint64_t gfn);
 
 #endif

@@ -18,6 +18,7 @@ static const struct option table[] = {
     {"storm", offsetof(struct options, storm), 0, 0, 1000000},
     {"audit", offsetof(struct options, audit), 0, 0, UINT64_MAX},
     {"prefetch", offsetof(struct options, prefetch), 8, 0, 64},
+    {"spare", offsetof(struct options, spare), 0, 0, 1ull << 30},
 };
 
 #define OPTIONS (sizeof(table) / sizeof(table[0]))
@@ -87,4 +88,6 @@ void options_parse(const char *line, struct options *options)
 	if (!options->memory || options->memory % UMBRA_PAGE_SIZE)
 		machine_end(NULL, UMBRA_END_IMAGE,
 			    "memory= must be given, a multiple of 4096 from 16 MiB to 64 GiB");
+	if (options->spare % UMBRA_PAGE_SIZE)
+		machine_end(NULL, UMBRA_END_IMAGE, "spare= must be a multiple of 4096");
 }

@@ -12,6 +12,7 @@
 #include "frames.h"
 #include "pic.h"
 #include "pit.h"
+#include "range.h"
 #include "rtc.h"
 
 struct cpu;
@@ -24,9 +25,10 @@ struct options {
 	uint64_t storm;    /* migrations a second */
 	uint64_t audit;    /* exits between audits; 0: none but those asked for */
 	uint64_t prefetch; /* as in struct umbra_config */
+	uint64_t spare;    /* bytes of memory at MEMORY_SPARE, in a slot of their own */
 };
 
-#define VM_SLOTS 4
+#define VM_SLOTS 5
 
 /* A piece of guest RAM. Its frames: vm->pfns[index ...]; 0 means not there yet. */
 struct vm_slot {
@@ -52,6 +54,7 @@ struct vm {
 	struct pit pit;
 	struct rtc rtc;
 	struct control control;
+	struct range_job range;
 };
 
 #endif

@@ -126,6 +126,22 @@ enum umbra_ctl {
 	UMBRA_CTL_AUDIT = 11,       /* result: violations (at most 2^32 - 1) */
 	UMBRA_CTL_LONGEST = 12,     /* result: sptes of the region's most-mapped page now */
 	UMBRA_CTL_STORM_COUNT = 13, /* result: migrations so far, region and storm */
+	UMBRA_CTL_PEEK =
+	    14, /* argument: offset of a 32-bit word in struct umbra_machine; result: it */
+
+	/*
+	 * Host operations on a range of gfns, for benchmarks. Result: the time stamp counter's
+	 * ticks that the MMU's part took, at most 2^32 - 2; or 2^32 - 1: refused. Afterwards
+	 * UMBRA_CTL_RANGE_SPTES gives the sptes that were there before.
+	 */
+	UMBRA_CTL_RANGE_FIRST = 15,     /* argument: the first gfn */
+	UMBRA_CTL_RANGE_PAGES = 16,     /* argument: how many */
+	UMBRA_CTL_RANGE_DROP = 17,      /* drop them in one call; frames and contents stay */
+	UMBRA_CTL_RANGE_DROP_EACH = 18, /* drop them one page a call */
+	UMBRA_CTL_RANGE_PROTECT = 19,   /* write-protect them in one call */
+	UMBRA_CTL_RANGE_REMAP = 20,     /* migrate them, one page a call; the copying not counted */
+	UMBRA_CTL_RANGE_RENEW = 21,     /* delete the slot that holds the first one, add it again */
+	UMBRA_CTL_RANGE_SPTES = 22,
 };
 
 #endif
