@@ -4,6 +4,7 @@
 #   make run [ARGS="--memory 512M"]   boot Debian's kernel on umbra
 #   make test                         everything, in three builds
 #   make bench                        what bench/ registers
+#   make bench-kvm                    the whole system beside Linux KVM's shadow and nested paging
 #   make install [DESTDIR=] [PREFIX=/usr/local]
 #   make format / lint / clean
 
@@ -12,7 +13,7 @@ BUILD = build
 MESON_FLAGS =
 BATCH := $(shell [ -t 0 ] || echo --batch)
 
-.PHONY: all setup build run test bench install clean format lint
+.PHONY: all setup build run test bench bench-kvm install clean format lint
 
 all: build
 
@@ -32,6 +33,10 @@ test:
 bench:
 	@scripts/setup run
 	@scripts/bench
+
+bench-kvm:
+	@scripts/setup bench-kvm
+	@scripts/bench-kvm
 
 # Its own build directory: the prefix is compiled into umbra.pc.
 install:
