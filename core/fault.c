@@ -211,12 +211,14 @@ static void prefetch(struct umbra_mmu *mmu, struct shadow *shadow, unsigned inde
 			prefetch_one(mmu, shadow, i, entries, implied);
 }
 
-/* The walk succeeded: map it, unless .again says to walk first. */
-static struct umbra_answer map(struct fault *fault, uint64_t gpa)
+/*
+ * The walk succeeded: map it in @shadow, or NULL: where descend() leads, unless .again says to walk
+ * first.
+ */
+static struct umbra_answer map(struct fault *fault, struct shadow *shadow, uint64_t gpa)
 {
 	struct umbra_mmu *mmu = fault->vcpu->mmu;
 	enum umbra_verdict verdict;
-	struct shadow *shadow;
 	unsigned rights;
 	int error;
 
@@ -230,10 +232,12 @@ static struct umbra_answer map(struct fault *fault, uint64_t gpa)
 	    fault->error_code & UMBRA_PF_W ? UMBRA_WANT_WRITE : UMBRA_WANT_READ, &fault->frame);
 	if (error)
 		return answer(error == UMBRA_ENOMEM ? UMBRA_NOMEM : UMBRA_RETRY, 0);
-	shadow = descend(fault);
-	fault->again |= flush_commit(mmu, &fault->flush);
-	if (fault->again)
-		return answer(UMBRA_RESUME, gpa);
+	if (!shadow) {
+		shadow = descend(fault);
+		fault->again |= flush_commit(mmu, &fault->flush);
+		if (fault->again)
+			return answer(UMBRA_RESUME, gpa);
+	}
 	rights = leaf_rights(fault, &verdict);
 	if (verdict != UMBRA_RESUME)
 		return answer(verdict, gpa);
@@ -255,15 +259,19 @@ struct umbra_answer umbra_fault(struct umbra_vcpu *vcpu, uint64_t gva, uint32_t 
 	struct umbra_answer result = answer(UMBRA_RESUME, 0);
 
 	for (unsigned i = 0; i < RESTARTS; i++) {
+		struct shadow *shadow;
+
 		if (pool_lock(mmu, &need)) {
 			port_lock(&mmu->lock);
 			result = answer(UMBRA_NOMEM, 0);
 			break;
 		}
 		fault.again = false;
-		result = walk_guest(vcpu, gva, error_code, &fault.walk);
+		shadow = walk_shadowed(vcpu, gva, error_code, &fault.walk, &result);
+		if (!shadow)
+			result = walk_guest(vcpu, gva, error_code, &fault.walk);
 		if (result.verdict == UMBRA_RESUME)
-			result = map(&fault, result.gpa);
+			result = map(&fault, shadow, result.gpa);
 		flush_commit(mmu, &fault.flush);
 		if (!fault.again || i == RESTARTS - 1)
 			break;
@@ -282,7 +290,8 @@ struct umbra_answer umbra_translate(struct umbra_vcpu *vcpu, uint64_t gva, uint3
 	struct slot *slot;
 
 	port_lock(&vcpu->mmu->lock);
-	result = walk_guest(vcpu, gva, error_code, &walk);
+	if (!walk_shadowed(vcpu, gva, error_code, &walk, &result))
+		result = walk_guest(vcpu, gva, error_code, &walk);
 	slot = slot_find(vcpu->mmu, walk.gfn);
 	if (result.verdict == UMBRA_RESUME &&
 	    (!slot || (error_code & UMBRA_PF_W && slot->flags & UMBRA_SLOT_READONLY)))

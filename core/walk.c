@@ -252,6 +252,77 @@ static struct umbra_answer walk_once(struct umbra_vcpu *vcpu, uint64_t gva, uint
 	};
 }
 
+/* The last-level shadow page for @gva, or NULL: the tables do not reach down to one. */
+static struct shadow *shadow_last(struct umbra_vcpu *vcpu, uint64_t gva)
+{
+	struct shadow *shadow;
+
+	if (!vcpu->root || !is_paging(vcpu) || (int64_t)(gva << 16) >> 16 != (int64_t)gva)
+		return NULL;
+	shadow = shadow_of(vcpu->mmu, vcpu->root);
+	for (unsigned level = LEVEL_ROOT; level > 1; level--) {
+		unsigned index = gva_index(gva, level);
+
+		shadow->referenced = true;
+		shadow->writes = 0;
+		if (!(spte_read(&shadow->table[index]) & PTE_P))
+			return NULL;
+		shadow = shadow_child(vcpu->mmu, shadow, index);
+	}
+	shadow->referenced = true;
+	shadow->writes = 0;
+	return shadow;
+}
+
+/*
+ * The same as walk_guest() where shadow tables reach down to the last level: links stand for what
+ * the guest's upper entries say, A bits included (a write that changes one cuts its link), so only
+ * the leaf has to be read. NULL: not to be told this way, @answer and @walk mean nothing; else
+ * the last-level shadow page. walk->pte is not filled in.
+ */
+struct shadow *walk_shadowed(struct umbra_vcpu *vcpu, uint64_t gva, uint32_t error_code,
+			     struct walk *walk, struct umbra_answer *answer)
+{
+	struct shadow *shadow = shadow_last(vcpu, gva);
+	unsigned access;
+
+	if (!shadow)
+		return NULL;
+	if (shadow->role.direct) { /* a large page; W is missing while its D is clear */
+		walk->gfn.n = shadow->gfn.n + gva_index(gva, 1);
+		access = walk->rights = shadow->role.access;
+		if (!is_allowed(vcpu, access, error_code) ||
+		    (error_code & UMBRA_PF_W && !(access & ACCESS_W)))
+			return NULL;
+	} else {
+		uint64_t implied, pte;
+		int error;
+		uint64_t *entries =
+		    walk_table(vcpu->mmu, shadow->gfn, UMBRA_WANT_PEEK, &implied, &error);
+
+		if (!entries)
+			return NULL;
+		pte = spte_read(&entries[gva_index(gva, 1)]) | implied;
+		if (!(pte & PTE_P)) {
+			*answer = inject(vcpu, error_code, 0);
+			return shadow;
+		}
+		if (!walk_leaf_decode(vcpu->mmu, shadow->role, pte, &walk->gfn, &walk->rights) ||
+		    (error_code & UMBRA_PF_W && !(pte & PTE_D)))
+			return NULL;
+		access = shadow->role.access & pte_access(pte);
+		if (!is_allowed(vcpu, access, error_code)) {
+			*answer = inject(vcpu, error_code, UMBRA_PF_P);
+			return shadow;
+		}
+	}
+	*answer = (struct umbra_answer){
+	    .verdict = UMBRA_RESUME,
+	    .gpa = walk->gfn.n << UMBRA_PAGE_SHIFT | (gva & (UMBRA_PAGE_SIZE - 1)),
+	};
+	return shadow;
+}
+
 /*
  * Translate @gva for the access @error_code. UMBRA_RESUME: @walk is filled in, and .gpa may or
  * may not be memory. UMBRA_INJECT; UMBRA_MMIO: a table on the way was not memory; or

@@ -253,13 +253,47 @@ static uint64_t linear_rip(const struct vcpu *vcpu)
 	return vcpu_is_64(vcpu) ? vmcb->rip : (uint32_t)(vmcb->rip + vmcb->cs.base);
 }
 
+#define ENTRY_PRESENT 1u
+#define ENTRY_ADDRESS 0xffffffffff000ull
+
+/*
+ * The page that the processor executed at linear address @at: it found it in the tables that it ran
+ * on, and so can we, in a few loads where a walk of the guest's own tables takes hundreds of
+ * instructions. NULL: it is mapped no more.
+ */
+static const uint8_t *executed_page(const struct vcpu *vcpu, uint64_t at)
+{
+	unsigned level = vcpu->root.long_mode ? 4 : 3;
+	uint64_t table = vcpu->root.hpa;
+
+	if (level == 3 && at >> 32)
+		return NULL;
+	for (;; level--) {
+		uint64_t entry = ((const uint64_t *)table)[at >> (3 + 9 * level) & 511];
+
+		if (!(entry & ENTRY_PRESENT))
+			return NULL;
+		table = entry & ENTRY_ADDRESS;
+		if (level == 1)
+			return (const uint8_t *)table;
+		if (level < 4 && entry & 1u << 7) /* PS */
+			return (const uint8_t *)((table & ~((1ull << (3 + 9 * level)) - 1)) |
+						 (at & ((1ull << (3 + 9 * level)) - 1) & ~0xfffull));
+	}
+}
+
 size_t fetch(struct vcpu *vcpu, uint8_t *bytes)
 {
 	const struct vmcb *vmcb = vcpu->vmcb;
 	uint64_t rip = linear_rip(vcpu);
 	uint32_t access = UMBRA_PF_I | (vmcb->cpl == 3 ? UMBRA_PF_U : 0);
+	const uint8_t *executed = executed_page(vcpu, rip);
 	size_t count = 0;
 
+	if (executed && (rip & (UMBRA_PAGE_SIZE - 1)) <= UMBRA_PAGE_SIZE - INSN_MAX) {
+		__builtin_memcpy(bytes, executed + (rip & (UMBRA_PAGE_SIZE - 1)), INSN_MAX);
+		return INSN_MAX;
+	}
 	while (count < INSN_MAX) {
 		uint64_t at = rip + count, offset;
 		struct umbra_answer answer = umbra_translate(vcpu->umbra, at, access);

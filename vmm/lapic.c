@@ -69,8 +69,11 @@ static void request(struct lapic *l, unsigned vector)
 
 int lapic_pending(const struct lapic *l)
 {
-	int vector = highest(l->irr);
+	int vector;
 
+	if (!(l->irr[0] | l->irr[1] | l->irr[2] | l->irr[3]))
+		return -1;
+	vector = highest(l->irr);
 	if (vector < 0 || (uint32_t)vector >> 4 <= processor_priority(l) >> 4)
 		return -1;
 	return vector;

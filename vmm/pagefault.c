@@ -53,6 +53,7 @@ static void unmapped(struct vcpu *vcpu, uint64_t gva, uint64_t gpa, uint32_t acc
 
 	bool device = lapic_is_at(&vcpu->lapic, gpa);
 
+	vcpu->poll_due = 0;
 	if ((device || !(access & UMBRA_PF_W)) && !(access & UMBRA_PF_I) &&
 	    !(vcpu->event & SVM_EVENT_VALID)) {
 		if (emulate(vcpu, gva) != EMULATED_UNKNOWN)

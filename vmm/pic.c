@@ -20,6 +20,8 @@ void pic_init(struct pic *pic)
 /* The best request that is not masked and beats what is in service; -1: none. */
 static int best(const struct pic_chip *c)
 {
+	if (!(c->irr & ~c->imr))
+		return -1;
 	for (unsigned i = 1; i <= 8; i++) {
 		unsigned input = (c->lowest + i) & 7;
 		uint8_t bit = (uint8_t)(1u << input);

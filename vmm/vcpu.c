@@ -185,12 +185,17 @@ static void inject(struct vcpu *vcpu)
 	vmcb_window(vmcb, waits);
 }
 
-/* Bring devices up to date, do a piece of the jobs, have the outer timer wake us for the next. */
+/*
+ * Bring devices up to date, do a piece of the jobs, have the outer timer wake us for the next. Most
+ * exits change nothing of that (is_quiet): then there is nothing to do until the timer fires.
+ */
 static void poll_devices(struct vcpu *vcpu)
 {
 	struct vm *vm = vcpu->vm;
 	uint64_t now = rdtsc(), next;
 
+	if (now < vcpu->poll_due && !vm->cpu->uart_edge)
+		return;
 	lapic_poll(vcpu, now);
 	pit_poll(vm, now);
 	uart_poll(vm);
@@ -201,6 +206,14 @@ static void poll_devices(struct vcpu *vcpu)
 	if (vm->pit.next < next)
 		next = vm->pit.next;
 	cpu_timer_arm(vm->cpu, next);
+	vcpu->poll_due = control_busy(&vm->control) || vm->options.audit ? 0 : next;
+}
+
+/* Exits after which no device's state can have changed; pagefault.c sees to emulated ones. */
+static bool is_quiet(uint64_t code)
+{
+	return code == SVM_EXIT_PF || code == SVM_EXIT_CPUID || code == SVM_EXIT_INVLPG ||
+	       code < SVM_EXIT_DR_READ;
 }
 
 /* ------------------------------------------------------------------ exits */
@@ -245,6 +258,8 @@ static void handle(struct vcpu *vcpu)
 	struct umbra_machine *page = vcpu->vm->machine;
 	uint64_t code = vcpu->vmcb->exit_code;
 
+	if (!is_quiet(code))
+		vcpu->poll_due = 0;
 	switch (code) {
 	case SVM_EXIT_PF:
 		pagefault_exit(vcpu);
@@ -368,6 +383,7 @@ void vcpu_run(struct vcpu *vcpu)
 		poll_devices(vcpu);
 		if (vcpu->halted) {
 			if (!has_interrupt(vcpu)) {
+				vcpu->poll_due = 0;
 				if (!control_busy(&vcpu->vm->control))
 					interrupt_wait();
 				else

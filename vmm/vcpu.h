@@ -46,6 +46,7 @@ struct vcpu {
 	bool repaging;      /* cr0, cr4 or efer changed: the VMCB must follow */
 	struct umbra_root root;
 	bool halted;
+	uint64_t poll_due; /* TSC at which devices want to be looked at; 0: after this exit */
 
 	uint64_t event; /* EVENTINJ of the next entry; 0: none */
 	uint64_t error; /* its error code */
