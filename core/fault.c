@@ -131,7 +131,7 @@ static bool is_narrower(uint64_t old, uint64_t new)
 	return pte_access(old) & ~pte_access(new);
 }
 
-/* Make the leaf say @value; true: it was not present before. */
+/* Make the leaf say @value; true: it was not present before, or could not be written. */
 static bool leaf_set(struct fault *fault, struct shadow *shadow, uint64_t value)
 {
 	struct umbra_mmu *mmu = fault->vcpu->mmu;
@@ -150,7 +150,7 @@ static bool leaf_set(struct fault *fault, struct shadow *shadow, uint64_t value)
 		if (same) {
 			rmap_note(mmu, handle_of(shadow, index), value);
 			spte_write(spte, value);
-			return false;
+			return value & ~old & PTE_W;
 		}
 		shadow_clear_leaf(mmu, shadow, index);
 	}
@@ -170,45 +170,65 @@ static bool neighbour(struct umbra_mmu *mmu, const struct shadow *shadow, unsign
 	return true;
 }
 
-static void prefetch_one(struct umbra_mmu *mmu, struct shadow *shadow, unsigned index,
+/*
+ * Map entry @index, or let it be written where the guest has come to allow that. false: nothing to
+ * do there, so that there is likely nothing to do behind it.
+ */
+static bool prefetch_one(struct umbra_mmu *mmu, struct shadow *shadow, unsigned index,
 			 const uint64_t *entries, uint64_t implied)
 {
+	uint64_t old = spte_read(&shadow->table[index]), value;
 	struct umbra_frame frame;
 	struct slot *slot;
 	unsigned rights;
 	umbra_gfn gfn;
 
-	if (!neighbour(mmu, shadow, index, entries, implied, &gfn, &rights))
-		return;
+	if (old & PTE_W || !neighbour(mmu, shadow, index, entries, implied, &gfn, &rights) ||
+	    (old && !(rights & ACCESS_W)))
+		return false;
 	slot = slot_find(mmu, gfn);
 	if (!slot || !slot_head_find(mmu, slot, gfn, 1) || drop_is_held(mmu, gfn) ||
 	    mmu->host.frame_get(mmu->ctx, gfn, UMBRA_WANT_PEEK, &frame))
-		return;
+		return false;
 	if (!frame.writable || slot->flags & UMBRA_SLOT_READONLY || !track_is_writable(mmu, gfn))
 		rights &= ~ACCESS_W;
-	leaf_add(mmu, shadow, index, slot_head_make(mmu, slot, gfn, 1),
-		 spte_leaf(frame.pfn.n, rights));
+	value = spte_leaf(frame.pfn.n, rights);
+	if (old) {
+		if (rmap_gfn(mmu, handle_of(shadow, index)).n != gfn.n ||
+		    (old ^ value) & PTE_ADDRESS || is_narrower(old, value) || !(value & PTE_W))
+			return false;
+		rmap_note(mmu, handle_of(shadow, index), value);
+		spte_write(&shadow->table[index], value);
+	} else {
+		leaf_add(mmu, shadow, index, slot_head_make(mmu, slot, gfn, 1), value);
+	}
 	mmu->stats.prefetched++;
+	return true;
 }
 
-/* Map what lies around entry @index, where the guest has it accessed and the host has frames. */
+/*
+ * Map what lies around entry @index, where the guest has it accessed and the host has frames: the
+ * run of such entries above it, then the one below.
+ */
 static void prefetch(struct umbra_mmu *mmu, struct shadow *shadow, unsigned index)
 {
-	unsigned count = mmu->config.prefetch + 1;
-	unsigned first = index / count * count;
+	unsigned left = mmu->config.prefetch;
 	uint64_t *entries = NULL, implied = 0;
 	int error;
 
-	if (count == 1)
+	if (!left)
 		return;
 	if (!shadow->role.direct) {
 		entries = walk_table(mmu, shadow->gfn, UMBRA_WANT_PEEK, &implied, &error);
 		if (!entries)
 			return;
 	}
-	for (unsigned i = first; i < first + count && i < PTE_ENTRIES; i++)
-		if (!(spte_read(&shadow->table[i]) & PTE_P))
-			prefetch_one(mmu, shadow, i, entries, implied);
+	for (unsigned i = index + 1; left && i < PTE_ENTRIES; i++, left--)
+		if (!prefetch_one(mmu, shadow, i, entries, implied))
+			break;
+	for (unsigned i = index; left && i-- > 0; left--)
+		if (!prefetch_one(mmu, shadow, i, entries, implied))
+			break;
 }
 
 /*

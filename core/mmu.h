@@ -130,6 +130,8 @@ struct shadow {
 	uint32_t id;
 	uint32_t hash_next; /* id */
 	uint32_t next;      /* id: in the free or pending list */
+	uint32_t top;       /* the one root that leads here, as of .top_epoch; 0: not known */
+	uint32_t top_epoch;
 	struct link unsync_link;
 	uint16_t roots; /* vcpus that have it as their root */
 	uint8_t state;
@@ -137,6 +139,8 @@ struct shadow {
 	uint8_t clean;   /* times it was synchronised without a finding */
 	bool unsync;     /* the guest may be writing its table now */
 	bool referenced; /* walked since the clock came by */
+	bool fresh;      /* nothing was linked here yet: nothing is below it */
+	bool used_up;    /* zapped without clearing its table: cleared before its next use */
 };
 
 /*
@@ -218,6 +222,7 @@ struct umbra_mmu {
 	uint32_t shadow_free_count, shadow_pending_count;
 	uint32_t clock;
 	uint32_t unsync; /* list */
+	uint32_t link_epoch; /* changes when a link may give a table below it another root */
 
 	/* rmap.c, pool.c */
 	struct store descs;

@@ -66,7 +66,9 @@ static struct shadow *take_free(struct umbra_mmu *mmu)
 	if (++mmu->stats.shadow_pages > mmu->stats.shadow_pages_peak)
 		mmu->stats.shadow_pages_peak = mmu->stats.shadow_pages;
 	mmu->stats.shadow_created++;
-	memset(shadow->table, 0, UMBRA_PAGE_SIZE);
+	if (shadow->used_up)
+		memset(shadow->table, 0, UMBRA_PAGE_SIZE);
+	shadow->used_up = false;
 	return shadow;
 }
 
@@ -101,6 +103,8 @@ struct shadow *shadow_get(struct umbra_mmu *mmu, umbra_gfn gfn, union role role,
 	shadow->clean = 0;
 	shadow->unsync = false;
 	shadow->referenced = true;
+	shadow->fresh = true;
+	shadow->top = 0;
 	shadow->state = SHADOW_USED;
 	shadow->hash_next = *first;
 	*first = shadow->id;
@@ -132,6 +136,10 @@ void shadow_link(struct umbra_mmu *mmu, struct shadow *parent, unsigned index, s
 {
 	uint64_t value = spte_table(child->hpa);
 
+	/* What has two parents or more already had no root of its own, nor anything below it. */
+	if (rmap_count(child->parents) == 1 || (!rmap_count(child->parents) && !child->fresh))
+		mmu->link_epoch++;
+	child->fresh = parent->fresh = false;
 	rmap_add(mmu, HEAD_PARENTS | child->id, handle_of(parent, index), value);
 	/* Hardware that follows the link must see the table as it was cleared. */
 	atomic_store_explicit((_Atomic uint64_t *)&parent->table[index], value,
@@ -177,9 +185,8 @@ static void retire(struct umbra_mmu *mmu, struct shadow *shadow)
 static void zap(struct umbra_mmu *mmu, struct shadow *shadow, bool orphans, struct flush *flush)
 {
 	sweep_chain(mmu, &shadow->parents, &SWEEP_ALL);
-	for (unsigned i = 0; i < PTE_ENTRIES; i++) {
-		if (!(spte_read(&shadow->table[i]) & PTE_P))
-			continue;
+	for (unsigned i = spte_next(shadow->table, 0); i < PTE_ENTRIES;
+	     i = spte_next(shadow->table, i + 1)) {
 		if (shadow->role.level == 1) {
 			shadow_clear_leaf(mmu, shadow, i);
 		} else {
@@ -241,6 +248,7 @@ void shadow_zap_all(struct umbra_mmu *mmu, struct flush *flush)
 		if (shadow->state != SHADOW_USED)
 			continue;
 		rmap_forget(mmu, &shadow->parents);
+		shadow->used_up = true;
 		retire(mmu, shadow);
 	}
 	memset(mmu->hash, 0, (mmu->hash_mask + 1ull) * sizeof(*mmu->hash));

@@ -159,10 +159,9 @@ static bool sync_table(struct umbra_mmu *mmu, struct shadow *shadow)
 	bool changed = false;
 
 	mmu->stats.syncs++;
-	for (unsigned i = 0; i < PTE_ENTRIES; i++)
-		if (spte_read(&shadow->table[i]))
-			changed |=
-			    track_sync_entry(mmu, shadow, i, guest_entry(entries, implied, i));
+	for (unsigned i = spte_next(shadow->table, 0); i < PTE_ENTRIES;
+	     i = spte_next(shadow->table, i + 1))
+		changed |= track_sync_entry(mmu, shadow, i, guest_entry(entries, implied, i));
 	return changed;
 }
 
@@ -187,6 +186,34 @@ static bool is_below(struct umbra_mmu *mmu, struct shadow *shadow, const struct 
 	return false;
 }
 
+/* The root that alone leads to @shadow, by one entry a level; 0: there is no such. */
+static uint32_t sole_root(struct umbra_mmu *mmu, struct shadow *shadow)
+{
+	struct rmap_cursor cursor;
+
+	while (shadow->role.level < LEVEL_ROOT) {
+		if (rmap_count(shadow->parents) != 1)
+			return 0;
+		shadow = handle_shadow(mmu, rmap_first(mmu, shadow->parents, &cursor));
+	}
+	return shadow->id;
+}
+
+/*
+ * The same for the roots that are loaded all the time: who found the way up once remembers it
+ * until a link somewhere may have opened another one. (One that was cut since is no harm.)
+ */
+static bool is_under(struct umbra_mmu *mmu, struct shadow *shadow, const struct shadow *top)
+{
+	if (top->role.level < LEVEL_ROOT)
+		return is_below(mmu, shadow, top);
+	if (!shadow->top || shadow->top_epoch != mmu->link_epoch) {
+		shadow->top = sole_root(mmu, shadow);
+		shadow->top_epoch = mmu->link_epoch;
+	}
+	return shadow->top ? shadow->top == top->id : is_below(mmu, shadow, top);
+}
+
 static struct shadow *unsync_at(struct umbra_mmu *mmu, uint32_t id)
 {
 	return id ? shadow_of(mmu, id) : NULL;
@@ -203,9 +230,11 @@ void track_sync_below(struct umbra_mmu *mmu, struct shadow *top, struct flush *f
 	struct shadow *shadow, *next;
 	bool protect = false;
 
+	if (top->fresh || (top->role.level == 1 && !top->unsync))
+		return;
 	for (shadow = unsync_at(mmu, mmu->unsync); shadow;
 	     shadow = unsync_at(mmu, shadow->unsync_link.next))
-		if (shadow->clean >= TUNING_CLEAN_SYNCS && is_below(mmu, shadow, top))
+		if (shadow->clean >= TUNING_CLEAN_SYNCS && is_under(mmu, shadow, top))
 			protect |= track_write_protect(mmu, shadow->gfn);
 	if (protect) {
 		flush_all(mmu, flush);
@@ -214,7 +243,7 @@ void track_sync_below(struct umbra_mmu *mmu, struct shadow *top, struct flush *f
 	}
 	for (shadow = unsync_at(mmu, mmu->unsync); shadow; shadow = next) {
 		next = unsync_at(mmu, shadow->unsync_link.next);
-		if (!is_below(mmu, shadow, top))
+		if (!is_under(mmu, shadow, top))
 			continue;
 		if (sync_table(mmu, shadow))
 			shadow->clean = 0;

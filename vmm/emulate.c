@@ -321,13 +321,20 @@ static void string_run(struct work *w, const struct place *source, uint64_t valu
 {
 	const uint8_t *from = source ? source->piece[0].va : NULL;
 	uint8_t *to = w->place.piece[0].va;
+	uint64_t size = count * w->size;
 
-	for (uint64_t i = 0; i < count; i++, to += w->size) {
-		if (source)
-			memcpy(&value, from + i * w->size, w->size);
-		memcpy(to, &value, w->size);
+	if (!source && value == 0) { /* a freed table that is cleared for another use */
+		memset(to, 0, size);
+	} else if (source && (uintptr_t)to - (uintptr_t)from >= size) {
+		memcpy(to, from, size); /* forwards, as here: only an overlap from below differs */
+	} else {
+		for (uint64_t i = 0; i < count; i++, to += w->size) {
+			if (source)
+				memcpy(&value, from + i * w->size, w->size);
+			memcpy(to, &value, w->size);
+		}
 	}
-	umbra_guest_write(w->vcpu->vm->mmu, w->place.piece[0].gpa, count * w->size);
+	umbra_guest_write(w->vcpu->vm->mmu, w->place.piece[0].gpa, size);
 }
 
 /*

@@ -38,6 +38,9 @@ void *memset(void *to, int byte, size_t size)
 	uint8_t *d = to;
 	uint64_t pattern = 0x0101010101010101ull * (uint8_t)byte;
 
+	for (; size >= 64; size -= 64, d += 64)
+		for (int i = 0; i < 8; i++)
+			((word *)d)[i] = pattern;
 	for (; size >= 8; size -= 8, d += 8)
 		*(word *)d = pattern;
 	for (; size; size--)
