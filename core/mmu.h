@@ -221,7 +221,7 @@ struct umbra_mmu {
 	uint32_t shadow_free, shadow_pending; /* lists */
 	uint32_t shadow_free_count, shadow_pending_count;
 	uint32_t clock;
-	uint32_t unsync; /* list */
+	uint32_t unsync;     /* list */
 	uint32_t link_epoch; /* changes when a link may give a table below it another root */
 
 	/* rmap.c, pool.c */

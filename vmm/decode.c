@@ -277,8 +277,9 @@ static const uint8_t *executed_page(const struct vcpu *vcpu, uint64_t at)
 		if (level == 1)
 			return (const uint8_t *)table;
 		if (level < 4 && entry & 1u << 7) /* PS */
-			return (const uint8_t *)((table & ~((1ull << (3 + 9 * level)) - 1)) |
-						 (at & ((1ull << (3 + 9 * level)) - 1) & ~0xfffull));
+			return (
+			    const uint8_t *)((table & ~((1ull << (3 + 9 * level)) - 1)) |
+					     (at & ((1ull << (3 + 9 * level)) - 1) & ~0xfffull));
 	}
 }
 
