@@ -3,7 +3,8 @@
 #
 #   make run [ARGS="--memory 512M"]   boot Debian's kernel on umbra
 #   make test                         everything, in three builds
-#   make bench                        what bench/ registers
+#   make bench                        every benchmark of bench/
+#   make bench-rmap                   the reverse map beside KVM's, about 6 minutes
 #   make bench-kvm                    the whole system beside Linux KVM's shadow and nested paging
 #   make install [DESTDIR=] [PREFIX=/usr/local]
 #   make format / lint / clean
@@ -13,7 +14,7 @@ BUILD = build
 MESON_FLAGS =
 BATCH := $(shell [ -t 0 ] || echo --batch)
 
-.PHONY: all setup build run test bench bench-kvm install clean format lint
+.PHONY: all setup build run test bench bench-rmap bench-kvm install clean format lint
 
 all: build
 
@@ -31,12 +32,17 @@ test:
 	@scripts/test
 
 bench:
-	@scripts/setup run
+	@scripts/setup bench
 	@scripts/bench
 
 bench-kvm:
 	@scripts/setup bench-kvm
 	@scripts/bench-kvm
+
+bench-rmap:
+	@scripts/setup bench
+	@scripts/bench rmap
+	@scripts/plot-rmap
 
 # Its own build directory: the prefix is compiled into umbra.pc.
 install:
