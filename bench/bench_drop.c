@@ -19,7 +19,7 @@
 #include <time.h>
 
 #include "arena.h"
-#include "mmu.h"
+#include "head.h"
 
 #define GFNS   512u
 #define ROUNDS 7u
@@ -105,7 +105,7 @@ static void build(struct bench *bench, unsigned chain)
 	}
 }
 
-static uint64_t *head_at(struct bench *bench, unsigned gfn)
+static uint64_t *bench_head(struct bench *bench, unsigned gfn)
 {
 	return slot_head_find(bench->mmu, &bench->mmu->slot[0], (umbra_gfn){gfn}, 1);
 }
@@ -121,7 +121,7 @@ static void capture(struct bench *bench)
 	if (!bench->value || !bench->h || !bench->spte)
 		die("out of memory");
 	for (unsigned gfn = 0; gfn < GFNS; gfn++) {
-		rmap_for_each(bench->mmu, *head_at(bench, gfn), &cursor, h)
+		rmap_for_each(bench->mmu, *bench_head(bench, gfn), &cursor, h)
 		{
 			bench->h[at] = h;
 			bench->spte[at] = handle_spte(bench->mmu, h);
@@ -136,7 +136,7 @@ static void capture(struct bench *bench)
 static void restore(struct bench *bench)
 {
 	for (unsigned gfn = 0; gfn < GFNS; gfn++) {
-		uint64_t *head = head_at(bench, gfn);
+		uint64_t *head = bench_head(bench, gfn);
 		head_ref ref =
 		    slot_head_make(bench->mmu, &bench->mmu->slot[0], (umbra_gfn){gfn}, 1);
 
@@ -152,12 +152,12 @@ static void restore(struct bench *bench)
 
 static void drop_umbra(struct bench *bench, unsigned gfn)
 {
-	sweep_chain(bench->mmu, head_at(bench, gfn), &SWEEP_ALL);
+	sweep_chain(bench->mmu, bench_head(bench, gfn), &SWEEP_ALL);
 }
 
 static void drop_onebyone(struct bench *bench, unsigned gfn)
 {
-	uint64_t *head = head_at(bench, gfn);
+	uint64_t *head = bench_head(bench, gfn);
 	struct rmap_cursor cursor;
 	handle h;
 

@@ -16,7 +16,7 @@
  *
  * Lock: the MMU's, taken in the umbra_* functions.
  */
-#include "mmu.h"
+#include "head.h"
 
 #define AREA 512u /* gfns: what a region of 4K heads covers */
 

@@ -14,7 +14,7 @@
  *
  * Lock: the MMU's, taken in umbra_fault and umbra_translate.
  */
-#include "mmu.h"
+#include "head.h"
 
 #define CR4_SMEP (1ull << 20)
 #define CR4_SMAP (1ull << 21)

@@ -310,17 +310,65 @@ static inline place *handle_place(struct umbra_mmu *mmu, handle h)
 	return &places[h & (CHUNK_PAGES * PTE_ENTRIES - 1)];
 }
 
+/* log2 of the gfns that one entry of a table of @level covers. */
+static inline unsigned level_shift(unsigned level)
+{
+	return 9 * (level - 1);
+}
+
+/* gfns that one entry of a table of @level covers. */
+static inline uint64_t level_pages(unsigned level)
+{
+	return 1ull << level_shift(level);
+}
+
 /* ---- slot.c ---- */
 
 struct slot *slot_find(struct umbra_mmu *mmu, umbra_gfn gfn);
 
+/* Number of the region of @gfn in its slot's directory. */
+static inline uint64_t slot_region_index(const struct slot *slot, uint64_t gfn, unsigned level)
+{
+	unsigned shift = level_shift(level + 1);
+
+	return (gfn >> shift) - (slot->first >> shift);
+}
+
+/* Id + 1 of region number @index; 0: it was never used. */
+static inline uint32_t slot_region_id(const struct slot *slot, unsigned level, uint64_t index)
+{
+	uint32_t *leaf = slot->dir[level - 1].top[index / DIR_LEAF];
+
+	return leaf ? leaf[index % DIR_LEAF] : 0;
+}
+
+/* The head of @gfn's chain of @level (1..3); NULL while its region was never used. */
+static inline uint64_t *slot_head_find(struct umbra_mmu *mmu, struct slot *slot, umbra_gfn gfn,
+				       unsigned level)
+{
+	uint32_t id = slot_region_id(slot, level, slot_region_index(slot, gfn.n, level));
+
+	return id ? &heads_of(mmu, id - 1)[gfn.n >> level_shift(level) & 511] : NULL;
+}
+
+void slot_region_make(struct umbra_mmu *mmu, struct slot *slot, umbra_gfn gfn, unsigned level);
+
 /*
- * The head of @gfn's chain of @level (1..3). slot_head_find: NULL while its region was never
- * used. slot_head_make: makes the region; needs a spare page and region id in stock (two
+ * The same, by name, and the region is made: needs a spare page and region id in stock (two
  * spares when the directory's leaf is missing too).
  */
-uint64_t *slot_head_find(struct umbra_mmu *mmu, struct slot *slot, umbra_gfn gfn, unsigned level);
-head_ref slot_head_make(struct umbra_mmu *mmu, struct slot *slot, umbra_gfn gfn, unsigned level);
+static inline head_ref slot_head_make(struct umbra_mmu *mmu, struct slot *slot, umbra_gfn gfn,
+				      unsigned level)
+{
+	uint64_t index = slot_region_index(slot, gfn.n, level);
+	uint32_t id = slot_region_id(slot, level, index);
+
+	if (!id) {
+		slot_region_make(mmu, slot, gfn, level);
+		id = slot_region_id(slot, level, index);
+	}
+	return (id - 1) << 9 | (gfn.n >> level_shift(level) & 511);
+}
 
 uint64_t slot_unused_end(const struct slot *slot, uint64_t gfn, unsigned level);
 void slot_destroy(struct umbra_mmu *mmu);
@@ -331,14 +379,12 @@ void slot_regions(struct umbra_mmu *mmu, struct slot *slot, uint64_t first, uint
 				uint64_t end, void *arg),
 		  void *arg);
 
-/* ---- rmap.c ---- */
+/* ---- rmap.c; rmap_add() and rmap_remove() are in head.h ---- */
 
 uint64_t *rmap_head_of(struct umbra_mmu *mmu, head_ref ref);
-void rmap_add(struct umbra_mmu *mmu, head_ref ref, handle h, uint64_t spte);
 void rmap_note(struct umbra_mmu *mmu, handle h, uint64_t spte);
 uint64_t rmap_write_protect(struct umbra_mmu *mmu, uint64_t *head);
 bool rmap_age(struct umbra_mmu *mmu, uint64_t *head, unsigned limit);
-void rmap_remove(struct umbra_mmu *mmu, handle h);
 head_ref rmap_owner(struct umbra_mmu *mmu, handle h);
 umbra_gfn rmap_gfn(struct umbra_mmu *mmu, handle h);
 uint64_t rmap_count(uint64_t head);
@@ -359,7 +405,7 @@ handle rmap_next(struct umbra_mmu *mmu, struct rmap_cursor *cursor);
 #define rmap_for_each(mmu, head, cursor, h) \
 	for (handle h = rmap_first(mmu, head, cursor); h; h = rmap_next(mmu, cursor))
 
-/* ---- sweep.c ---- */
+/* ---- sweep.c; sweep_chain() is in head.h ---- */
 
 struct sweep {
 	uint64_t budget; /* sptes that may still go */
@@ -368,7 +414,6 @@ struct sweep {
 };
 #define SWEEP_ALL ((struct sweep){.budget = UINT64_MAX})
 
-bool sweep_chain(struct umbra_mmu *mmu, uint64_t *head, struct sweep *sweep);
 unsigned sweep_heads(struct umbra_mmu *mmu, uint64_t *heads, unsigned from, unsigned to,
 		     struct sweep *sweep);
 
@@ -410,18 +455,6 @@ bool walk_child_key(const struct umbra_mmu *mmu, const struct shadow *shadow, un
 static inline unsigned gva_index(uint64_t gva, unsigned level)
 {
 	return gva >> (12 + 9 * (level - 1)) & 511;
-}
-
-/* log2 of the gfns that one entry of a table of @level covers. */
-static inline unsigned level_shift(unsigned level)
-{
-	return 9 * (level - 1);
-}
-
-/* gfns that one entry of a table of @level covers. */
-static inline uint64_t level_pages(unsigned level)
-{
-	return 1ull << level_shift(level);
 }
 
 static inline bool is_paging(const struct umbra_vcpu *vcpu)

@@ -15,8 +15,6 @@
  */
 #include "head.h"
 
-#define SLOT_BITS 4 /* of a place: which handle of its descriptor */
-
 /* => O(1) */
 uint64_t rmap_count(uint64_t head)
 {
@@ -25,9 +23,7 @@ uint64_t rmap_count(uint64_t head)
 
 uint64_t *rmap_head_of(struct umbra_mmu *mmu, head_ref ref)
 {
-	if (ref & HEAD_PARENTS)
-		return &shadow_of(mmu, ref & ~HEAD_PARENTS)->parents;
-	return &heads_of(mmu, ref >> 9)[ref & 511];
+	return head_at(mmu, ref);
 }
 
 /* Whose chain a present spte stands in. */
@@ -62,40 +58,45 @@ static uint32_t desc_take(struct umbra_mmu *mmu, head_ref owner, uint32_t next)
 	return id;
 }
 
-static void desc_put(struct umbra_mmu *mmu, uint32_t id, unsigned slot, handle h)
+/* Write down that @h stands in @slot of descriptor @id of the chain @head. */
+static void settle(struct umbra_mmu *mmu, uint64_t head, uint32_t id, unsigned slot, handle h)
 {
-	desc_of(mmu, id)->spte[slot] = h;
-	*handle_place(mmu, h) = PLACE_DESC | id << SLOT_BITS | slot;
+	struct desc *desc = desc_of(mmu, id);
+
+	desc->spte[slot] = h;
+	*handle_place(mmu, h) = head & HEAD_LAZY && slot < 2 ? desc->head : place_in(id, slot);
 }
 
-/*
- * Note that spte @h, whose value is to be @spte, maps what @ref is the chain of.
- *
- * => O(1), at any length; takes at most one descriptor, which must be in stock
- * => @h is in no chain
- */
-void rmap_add(struct umbra_mmu *mmu, head_ref ref, handle h, uint64_t spte)
+/* A third one comes: out of the head, into a descriptor. */
+static uint64_t make_chain(struct umbra_mmu *mmu, head_ref ref, uint64_t head)
 {
-	uint64_t *head = rmap_head_of(mmu, ref);
-	uint64_t count = rmap_count(*head), flags = (*head & HEAD_FLAGS) | head_flags(spte);
-	uint32_t id;
+	uint32_t id = desc_take(mmu, ref, 0);
+	struct desc *desc = desc_of(mmu, id);
 
-	if (count < 2) {
-		*head = flags | (count ? head_inline(head_first(*head), h) : head_inline(h, 0));
-		*handle_place(mmu, h) = ref;
-		return;
-	}
-	if (count == 2) {
-		id = desc_take(mmu, ref, 0);
-		desc_put(mmu, id, 0, head_first(*head));
-		desc_put(mmu, id, 1, head_second(*head));
-	} else {
-		id = head_desc(*head);
-		if (fill_of(count) == TUNING_DESC_HANDLES)
-			id = desc_take(mmu, ref, id);
-	}
-	desc_put(mmu, id, fill_of(count + 1) - 1, h);
-	*head = flags | head_chain(id, count + 1);
+	desc->spte[0] = head_first(head);
+	desc->spte[1] = head_second(head);
+	return HEAD_LAZY | head_chain(id, 1, 2);
+}
+
+/* The first descriptor is full: another before it. */
+static uint64_t lengthen(struct umbra_mmu *mmu, head_ref ref, uint64_t head)
+{
+	uint32_t id = head_desc(head);
+
+	for (unsigned i = 0; head & HEAD_LAZY && i < 2; i++)
+		settle(mmu, 0, id, i, desc_of(mmu, id)->spte[i]);
+	return head_chain(desc_take(mmu, ref, id), head_length(head) + 1, 0);
+}
+
+/* rmap_add() where a descriptor has to be taken. */
+void rmap_add_long(struct umbra_mmu *mmu, head_ref ref, handle h, uint64_t flags)
+{
+	uint64_t *at = head_at(mmu, ref), head = *at;
+
+	flags |= head & HEAD_FLAGS;
+	head = head & HEAD_CHAIN ? lengthen(mmu, ref, head) : make_chain(mmu, ref, head);
+	settle(mmu, head, head_desc(head), head_fill(head), h);
+	*at = flags | (head + FILL_ONE);
 }
 
 /* Spte @h, which stands in a chain, is to be given the value @spte. */
@@ -104,57 +105,51 @@ void rmap_note(struct umbra_mmu *mmu, handle h, uint64_t spte)
 	*rmap_head_of(mmu, rmap_owner(mmu, h)) |= head_flags(spte);
 }
 
-static void remove_inline(uint64_t *head, handle h)
+/* Two are left, both in the only descriptor: back to the head. => returns it */
+static uint64_t make_inline(struct umbra_mmu *mmu, uint64_t head)
 {
-	handle other = head_first(*head) == h ? head_second(*head) : head_first(*head);
-
-	port_assert(head_first(*head) == h || head_second(*head) == h);
-	*head = other ? (*head & HEAD_FLAGS) | head_inline(other, 0) : 0;
-}
-
-/* Two are left, both in the first descriptor: back to the head. */
-static void make_inline(struct umbra_mmu *mmu, uint64_t *head)
-{
-	uint32_t id = head_desc(*head);
+	uint32_t id = head_desc(head);
 	struct desc *desc = desc_of(mmu, id);
+	handle first = desc->spte[0], second = desc->spte[1];
 
-	*handle_place(mmu, desc->spte[0]) = desc->head;
-	*handle_place(mmu, desc->spte[1]) = desc->head;
-	*head = (*head & HEAD_FLAGS) | head_inline(desc->spte[0], desc->spte[1]);
+	for (unsigned i = 0; !(head & HEAD_LAZY) && i < 2; i++)
+		*handle_place(mmu, desc->spte[i]) = desc->head;
 	desc_give(mmu, id, desc, 1);
+	return head_inline(first, second);
 }
 
-/*
- * Forget spte @h, which stands in a chain.
- *
- * => O(1), at any length: the last one in moves to its place
- */
-void rmap_remove(struct umbra_mmu *mmu, handle h)
+/* The first descriptor is empty. => returns the head of what is left */
+static uint64_t next_chain(struct umbra_mmu *mmu, uint64_t head)
 {
-	place at = *handle_place(mmu, h);
-	uint64_t *head = rmap_head_of(mmu, rmap_owner(mmu, h));
-	uint64_t count = rmap_count(*head);
-	uint32_t first;
-	unsigned last;
+	uint32_t id = head_desc(head);
+	struct desc *desc = desc_of(mmu, id);
+	uint32_t next = desc->next;
 
-	if (!(at & PLACE_DESC)) {
-		remove_inline(head, h);
-		return;
-	}
-	first = head_desc(*head);
-	last = fill_of(count) - 1;
-	desc_put(mmu, (at & ~PLACE_DESC) >> SLOT_BITS, at & ((1u << SLOT_BITS) - 1),
-		 desc_of(mmu, first)->spte[last]);
-	if (!last) {
-		struct desc *empty = desc_of(mmu, first);
-		uint32_t next = empty->next;
+	desc_give(mmu, id, desc, 1);
+	return head_chain(next, head_length(head) - 1, TUNING_DESC_HANDLES);
+}
 
-		desc_give(mmu, first, empty, 1);
-		first = next;
+/* rmap_remove() of @h, whose place is @from, out of a chain with descriptors. */
+void rmap_remove_long(struct umbra_mmu *mmu, uint64_t *at, handle h, place from)
+{
+	uint64_t head = *at, flags = head & HEAD_FLAGS;
+	unsigned last = head_fill(head) - 1, slot = from & ((1u << SLOT_BITS) - 1);
+	uint32_t id = (from & ~PLACE_DESC) >> SLOT_BITS;
+
+	if (!(from & PLACE_DESC)) {
+		id = head_desc(head);
+		slot = desc_of(mmu, id)->spte[0] != h;
 	}
-	*head = (*head & HEAD_FLAGS) | head_chain(first, count - 1);
-	if (count - 1 == 2)
-		make_inline(mmu, head);
+	port_assert(desc_of(mmu, id)->spte[slot] == h);
+	if (id != head_desc(head) || slot != last)
+		settle(mmu, head, id, slot, desc_of(mmu, head_desc(head))->spte[last]);
+	if (!last)
+		head = next_chain(mmu, head);
+	else if (last == 2 && head_length(head) == 1)
+		head = make_inline(mmu, head);
+	else
+		head -= FILL_ONE;
+	*at = head | flags;
 }
 
 /*
@@ -210,14 +205,12 @@ bool rmap_age(struct umbra_mmu *mmu, uint64_t *head, unsigned limit)
 /* Free a chain and leave its sptes as they are: their tables are going as a whole. */
 void rmap_forget(struct umbra_mmu *mmu, uint64_t *head)
 {
-	uint64_t count = rmap_count(*head);
-
 	if (*head & HEAD_CHAIN) {
 		struct desc *desc = desc_of(mmu, head_desc(*head));
 
 		while (desc->next)
 			desc = desc_of(mmu, desc->next);
-		desc_give(mmu, head_desc(*head), desc, descs_of(count));
+		desc_give(mmu, head_desc(*head), desc, head_length(*head));
 	}
 	*head = 0;
 }
@@ -226,7 +219,7 @@ handle rmap_first(struct umbra_mmu *mmu, uint64_t head, struct rmap_cursor *curs
 {
 	if (head & HEAD_CHAIN) {
 		cursor->desc = desc_of(mmu, head_desc(head));
-		cursor->left = fill_of(rmap_count(head));
+		cursor->left = head_fill(head);
 	} else {
 		cursor->desc = NULL;
 		cursor->left = (uint32_t)rmap_count(head);
@@ -256,9 +249,13 @@ bool rmap_covers(uint64_t head, uint64_t spte)
 
 static const char *descs_check(struct umbra_mmu *mmu, head_ref ref, uint64_t head, uint64_t *descs)
 {
+	unsigned fill = head_fill(head);
 	uint64_t left = head_count(head);
-	unsigned fill = fill_of(left);
 
+	if (head & HEAD_LAZY && head_length(head) != 1)
+		return "the places of a long chain's first two are not known";
+	if (!fill || fill > TUNING_DESC_HANDLES)
+		return "a head's descriptor is filled with none or too many";
 	for (uint32_t id = head_desc(head); id; id = desc_of(mmu, id)->next) {
 		struct desc *desc = desc_of(mmu, id);
 
@@ -267,7 +264,8 @@ static const char *descs_check(struct umbra_mmu *mmu, head_ref ref, uint64_t hea
 		if (left < fill)
 			return "a chain is longer than its count";
 		for (unsigned i = 0; i < fill; i++)
-			if (*handle_place(mmu, desc->spte[i]) != (PLACE_DESC | id << SLOT_BITS | i))
+			if (*handle_place(mmu, desc->spte[i]) !=
+			    (head & HEAD_LAZY && i < 2 ? ref : place_in(id, i)))
 				return "an spte's place is not where its handle stands";
 		left -= fill;
 		fill = TUNING_DESC_HANDLES;

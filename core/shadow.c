@@ -15,7 +15,7 @@
  *
  * Lock: the MMU's.
  */
-#include "mmu.h"
+#include "head.h"
 
 static uint32_t *bucket(struct umbra_mmu *mmu, umbra_gfn gfn, bool direct)
 {

@@ -40,37 +40,15 @@ struct slot *slot_find(struct umbra_mmu *mmu, umbra_gfn gfn)
 	return NULL;
 }
 
-/* Number of the region of @gfn in its slot's directory. */
-static uint64_t region_index(const struct slot *slot, uint64_t gfn, unsigned level)
-{
-	unsigned shift = level_shift(level + 1);
-
-	return (gfn >> shift) - (slot->first >> shift);
-}
-
-static uint32_t dir_read(const struct slot *slot, unsigned level, uint64_t index)
-{
-	uint32_t *leaf = slot->dir[level - 1].top[index / DIR_LEAF];
-
-	return leaf ? leaf[index % DIR_LEAF] : 0;
-}
-
-uint64_t *slot_head_find(struct umbra_mmu *mmu, struct slot *slot, umbra_gfn gfn, unsigned level)
-{
-	uint32_t id = dir_read(slot, level, region_index(slot, gfn.n, level));
-
-	return id ? &heads_of(mmu, id - 1)[gfn.n >> level_shift(level) & 511] : NULL;
-}
-
 /* Where the gfns from @gfn on end that no region of @level covers; @gfn: there is one here. */
 uint64_t slot_unused_end(const struct slot *slot, uint64_t gfn, unsigned level)
 {
-	uint64_t index = region_index(slot, gfn, level);
+	uint64_t index = slot_region_index(slot, gfn, level);
 	unsigned shift = level_shift(level + 1);
 
 	if (!slot->dir[level - 1].top[index / DIR_LEAF])
 		index |= DIR_LEAF - 1;
-	else if (dir_read(slot, level, index))
+	else if (slot_region_id(slot, level, index))
 		return gfn;
 	return ((slot->first >> shift) + index + 1) << shift;
 }
@@ -90,9 +68,10 @@ static uint32_t region_make(struct umbra_mmu *mmu, uint64_t base, unsigned level
 	return id;
 }
 
-head_ref slot_head_make(struct umbra_mmu *mmu, struct slot *slot, umbra_gfn gfn, unsigned level)
+/* The region of @gfn's head is there when this returns. */
+void slot_region_make(struct umbra_mmu *mmu, struct slot *slot, umbra_gfn gfn, unsigned level)
 {
-	uint64_t index = region_index(slot, gfn.n, level);
+	uint64_t index = slot_region_index(slot, gfn.n, level);
 	uint32_t **leaf = &slot->dir[level - 1].top[index / DIR_LEAF];
 	uint32_t *id;
 
@@ -110,7 +89,6 @@ head_ref slot_head_make(struct umbra_mmu *mmu, struct slot *slot, umbra_gfn gfn,
 
 		*id = region_make(mmu, base, level) + 1;
 	}
-	return (*id - 1) << 9 | (gfn.n >> level_shift(level) & 511);
 }
 
 void slot_regions(struct umbra_mmu *mmu, struct slot *slot, uint64_t first, uint64_t end,
@@ -125,16 +103,16 @@ void slot_regions(struct umbra_mmu *mmu, struct slot *slot, uint64_t first, uint
 	if (first >= end)
 		return;
 	for (unsigned level = 1; level <= LEVELS; level++) {
-		uint64_t last = region_index(slot, end - 1, level);
+		uint64_t last = slot_region_index(slot, end - 1, level);
 
-		for (uint64_t i = region_index(slot, first, level); i <= last; i++) {
+		for (uint64_t i = slot_region_index(slot, first, level); i <= last; i++) {
 			uint32_t id;
 
 			if (!slot->dir[level - 1].top[i / DIR_LEAF]) {
 				i |= DIR_LEAF - 1;
 				continue;
 			}
-			id = dir_read(slot, level, i);
+			id = slot_region_id(slot, level, i);
 			if (id)
 				visit(mmu, region_of(mmu, id - 1), first, end, arg);
 		}
@@ -171,7 +149,8 @@ static void dirs_free(struct umbra_mmu *mmu, struct slot *slot)
 static int dirs_alloc(struct umbra_mmu *mmu, struct slot *slot)
 {
 	for (unsigned level = 1; level <= LEVELS; level++) {
-		uint64_t regions = region_index(slot, slot->first + slot->pages - 1, level) + 1;
+		uint64_t regions =
+		    slot_region_index(slot, slot->first + slot->pages - 1, level) + 1;
 		int error;
 
 		slot->dir[level - 1].count = (regions + DIR_LEAF - 1) / DIR_LEAF;

@@ -27,24 +27,6 @@
 
 #define LANES 8u /* heads, and sptes, in a cache line */
 
-/* What a head tells of its sptes without a look at them. */
-static uint64_t known_bits(uint64_t head)
-{
-	return (head & HEAD_CHAIN || head_first(head) ? PTE_A : 0) |
-	       (head & HEAD_WRITABLE ? PTE_D : 0);
-}
-
-/* @is_volatile: its head says so. */
-static inline void clear_one(struct umbra_mmu *mmu, handle h, bool is_volatile, uint64_t *bits)
-{
-	uint64_t *spte = handle_spte(mmu, h);
-
-	if (is_volatile)
-		*bits |= spte_clear(spte);
-	else
-		spte_write(spte, 0);
-}
-
 static inline void clear_desc(struct umbra_mmu *mmu, const struct desc *desc, unsigned from,
 			      unsigned to, bool is_volatile, uint64_t *bits)
 {
@@ -68,72 +50,31 @@ static struct desc *desc_after(struct umbra_mmu *mmu, const struct desc *desc)
 	return next;
 }
 
-static void sweep_inline(struct umbra_mmu *mmu, uint64_t head, uint64_t *bits)
+/* sweep_chain() of a chain with descriptors. */
+void sweep_long(struct umbra_mmu *mmu, uint64_t *at, struct sweep *sweep)
 {
+	uint64_t head = *at, descs = 0, swept = 0, bits = 0;
+	uint32_t id = head_desc(head);
+	struct desc *desc = desc_of(mmu, id), *next = desc_after(mmu, desc), *last;
 	bool is_volatile = head & HEAD_VOLATILE;
+	unsigned fill = head_fill(head);
 
-	if (!is_volatile)
-		*bits |= known_bits(head);
-	if (head_first(head))
-		clear_one(mmu, head_first(head), is_volatile, bits);
-	if (head_second(head))
-		clear_one(mmu, head_second(head), is_volatile, bits);
-}
-
-static void charge(struct sweep *sweep, uint64_t sptes, uint64_t cost)
-{
-	sweep->sptes += sptes;
-	sweep->budget -= cost < sweep->budget ? cost : sweep->budget;
-}
-
-static uint64_t sweep_descs(struct umbra_mmu *mmu, uint64_t *head, uint64_t budget, uint64_t *bits)
-{
-	uint64_t count = head_count(*head), left = count, flags = *head & HEAD_FLAGS;
-	struct desc *desc = desc_of(mmu, head_desc(*head)), *last, *next;
-	bool is_volatile = *head & HEAD_VOLATILE;
-	unsigned fill = fill_of(count);
-	uint32_t id;
-
-	if (!is_volatile)
-		*bits |= known_bits(*head);
-	next = desc_after(mmu, desc);
 	do {
 		struct desc *after = next ? desc_after(mmu, next) : NULL;
 
-		clear_desc(mmu, desc, 0, fill, is_volatile, bits);
-		left -= fill;
+		clear_desc(mmu, desc, 0, fill, is_volatile, &bits);
+		swept += fill;
 		fill = TUNING_DESC_HANDLES;
+		descs++;
 		last = desc;
 		id = desc->next;
 		desc = next;
 		next = after;
-	} while (left && count - left < budget);
-	desc_give(mmu, head_desc(*head), last, descs_of(count) - (left ? descs_of(left) : 0));
-	*head = left ? flags | head_chain(id, left) : 0;
-	return count - left;
-}
-
-/*
- * Clear every spte of a chain and free the chain, or its newer part if the budget ends first:
- * whole descriptors, so up to TUNING_DESC_HANDLES - 1 sptes more than the budget.
- *
- * => TLBs may still hold the translations: the caller gathers the flush
- * => O(min(n, budget)); allocates nothing, cannot fail
- * => returns whether the chain is empty now
- */
-bool sweep_chain(struct umbra_mmu *mmu, uint64_t *head, struct sweep *sweep)
-{
-	uint64_t swept;
-
-	if (!(*head & HEAD_CHAIN)) {
-		sweep_inline(mmu, *head, &sweep->bits);
-		charge(sweep, head_count(*head), head_count(*head));
-		*head = 0;
-		return true;
-	}
-	swept = sweep_descs(mmu, head, sweep->budget, &sweep->bits);
-	charge(sweep, swept, swept);
-	return !*head;
+	} while (desc && swept < sweep->budget);
+	desc_give(mmu, head_desc(head), last, descs);
+	*at = desc ? (head & HEAD_FLAGS) | head_chain(id, head_length(head) - descs, fill) : 0;
+	sweep->bits |= is_volatile ? bits : known_bits(head);
+	sweep_charge(sweep, swept, swept);
 }
 
 /* One of the chains that go in lockstep. */
@@ -152,8 +93,8 @@ static void lane_start(struct umbra_mmu *mmu, struct lane *lane, uint64_t head)
 	lane->first = head_desc(head);
 	lane->desc = desc_of(mmu, lane->first);
 	lane->next = desc_after(mmu, lane->desc);
-	lane->all = lane->descs = descs_of(head_count(head));
-	lane->fill = fill_of(head_count(head));
+	lane->all = lane->descs = head_length(head);
+	lane->fill = head_fill(head);
 	lane->is_volatile = head & HEAD_VOLATILE;
 }
 
@@ -236,11 +177,11 @@ static bool sweep_lanes(struct umbra_mmu *mmu, uint64_t *heads, unsigned count, 
 		uint64_t head = heads[i];
 
 		heads[i] = 0;
-		sptes += head_count(head);
 		if (!(head & HEAD_CHAIN)) {
-			sweep_inline(mmu, head, &sweep->bits);
+			sptes += sweep_inline(mmu, head, &sweep->bits);
 			continue;
 		}
+		sptes += head_count(head);
 		if (!(head & HEAD_VOLATILE))
 			sweep->bits |= known_bits(head);
 		lane_start(mmu, &all[chains], head);
@@ -264,7 +205,7 @@ static bool sweep_lanes(struct umbra_mmu *mmu, uint64_t *heads, unsigned count, 
 		for (unsigned i = 0; i < lanes; i++)
 			lane_advance(mmu, deepest[i]);
 	}
-	charge(sweep, sptes, sptes + 1);
+	sweep_charge(sweep, sptes, sptes + 1);
 	return lined_up;
 }
 
@@ -288,8 +229,7 @@ static void ahead_near(struct umbra_mmu *mmu, const uint64_t *heads, bool lined_
 				__builtin_prefetch(handle_spte(mmu, head_second(heads[i])), 1);
 			continue;
 		}
-		prefetch_sptes(mmu, desc_of(mmu, head_desc(heads[i])),
-			       fill_of(head_count(heads[i])));
+		prefetch_sptes(mmu, desc_of(mmu, head_desc(heads[i])), head_fill(heads[i]));
 		if (lined_up)
 			break;
 	}

@@ -15,7 +15,7 @@
 #include <cmocka.h>
 
 #include "arena.h"
-#include "mmu.h"
+#include "head.h"
 
 #define GFNS    8u
 #define MILLION 1000000u

@@ -22,7 +22,7 @@
 #include <cmocka.h>
 
 #include "arena.h"
-#include "mmu.h"
+#include "head.h"
 
 #define GFNS   1536u /* three regions, the first and last in part */
 #define FIRST  100u
