@@ -281,7 +281,7 @@ static bool entry_written(struct umbra_mmu *mmu, struct shadow *shadow, unsigned
 static bool is_flooded(const struct shadow *shadow)
 {
 	return (!shadow->roots && !rmap_count(shadow->parents)) ||
-	       shadow->writes > TUNING_FLOOD_WRITES;
+	       shadow->writes >= TUNING_FLOOD_WRITES;
 }
 
 /* Let the shadow pages of @gfn follow a write; true: pages were zapped, look again. */
