@@ -88,6 +88,15 @@ enum umbra_verdict fault(uint64_t gva, uint32_t code)
 	return umbra_fault(fix.vcpu, gva, code).verdict;
 }
 
+uint64_t drop(uint64_t gfn, uint64_t pages)
+{
+	struct umbra_dropped dropped;
+
+	assert_int_equal(umbra_drop(fix.mmu, (umbra_gfn){gfn}, pages, &dropped), 0);
+	assert_sound();
+	return dropped.sptes;
+}
+
 struct shadow *shadow_at_level(uint64_t gva, unsigned level)
 {
 	struct shadow *shadow = fix.vcpu->root ? shadow_of(fix.mmu, fix.vcpu->root) : NULL;

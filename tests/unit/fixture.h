@@ -50,6 +50,9 @@ void guest_write(uint64_t gfn, unsigned index, uint64_t value);
 
 enum umbra_verdict fault(uint64_t gva, uint32_t code);
 
+/* umbra_drop(); how many sptes went. */
+uint64_t drop(uint64_t gfn, uint64_t pages);
+
 /* The shadow page of @level on the way to @gva, and the spte there; NULL and 0: none. */
 struct shadow *shadow_at_level(uint64_t gva, unsigned level);
 uint64_t spte_at(uint64_t gva);
