@@ -108,12 +108,24 @@ static void timer_start(struct vcpu *vcpu)
 
 	l->deadline = UINT64_MAX;
 	if (TIMER_MODE(l->lvt_timer) == TIMER_DEADLINE) {
-		if (l->guest_deadline)
-			l->deadline = l->guest_deadline - vcpu->tsc_offset;
+		uint64_t now = rdtsc(), guest_now = now + vcpu->tsc_offset;
+
+		if (!l->guest_deadline)
+			return;
+		if (l->guest_deadline <= guest_now)
+			l->deadline = now;
+		else if (l->guest_deadline - guest_now < UINT64_MAX - now)
+			l->deadline = now + (l->guest_deadline - guest_now);
 	} else if (l->timer_initial) {
 		l->timer_started = rdtsc();
 		l->deadline = l->timer_started + to_tsc(vcpu, l->timer_initial);
 	}
+}
+
+void lapic_tsc_written(struct vcpu *vcpu)
+{
+	if (TIMER_MODE(vcpu->lapic.lvt_timer) == TIMER_DEADLINE)
+		timer_start(vcpu);
 }
 
 void lapic_poll(struct vcpu *vcpu, uint64_t now)
@@ -158,6 +170,18 @@ static bool is_x2apic(const struct lapic *l)
 	return l->base & BASE_EXTD;
 }
 
+/* An IPI to this processor. */
+static void send(struct lapic *l, unsigned vector)
+{
+	if (vector >= 16) {
+		request(l, vector);
+		return;
+	}
+	l->errors |= ESR_ILLEGAL_VECTOR_SENT;
+	if (!(l->lvt_error & LVT_MASKED))
+		request(l, l->lvt_error & 0xff);
+}
+
 /* Does an IPI without shorthand reach this processor (number 0)? */
 static bool is_destination(const struct lapic *l, uint32_t destination, bool logical)
 {
@@ -182,21 +206,8 @@ static void command(struct lapic *l, uint64_t value)
 	l->icr_high = (uint32_t)(value >> 32);
 	if (shorthand == 0)
 		self = is_destination(l, l->icr_high, value & 1u << 11);
-	if (!self || mode > 1)
-		return;
-	if ((value & 0xff) < 16)
-		l->esr |= ESR_ILLEGAL_VECTOR_SENT;
-	else
-		request(l, value & 0xff);
-}
-
-/* False: reserved bits are set (#GP in x2APIC mode; the register page ignores the write). */
-static bool lvt_write(uint32_t *lvt, uint64_t value, uint32_t bits)
-{
-	if (value & ~(uint64_t)(bits | 1u << 12))
-		return false;
-	*lvt = (uint32_t)value & bits;
-	return true;
+	if (self && mode <= 1)
+		send(l, value & 0xff);
 }
 
 static uint64_t bits_read(const uint64_t *bits, uint32_t index)
@@ -271,15 +282,17 @@ static bool register_read(struct vcpu *vcpu, uint32_t msr, uint64_t *value)
 	return true;
 }
 
-static bool timer_lvt_write(struct vcpu *vcpu, uint64_t value)
+/* False: there is no such mode. */
+static bool timer_lvt_write(struct vcpu *vcpu, uint32_t value)
 {
 	struct lapic *l = &vcpu->lapic;
 	uint32_t before = TIMER_MODE(l->lvt_timer);
 
-	if (!lvt_write(&l->lvt_timer, value, 0x700ff) || TIMER_MODE(l->lvt_timer) == 3)
+	if (TIMER_MODE(value) == 3)
 		return false;
-	if (TIMER_MODE(l->lvt_timer) != before) { /* a change of mode disarms */
-		if (before == TIMER_DEADLINE || TIMER_MODE(l->lvt_timer) == TIMER_DEADLINE)
+	l->lvt_timer = value;
+	if (TIMER_MODE(value) != before) { /* a change of mode disarms */
+		if (before == TIMER_DEADLINE || TIMER_MODE(value) == TIMER_DEADLINE)
 			l->deadline = UINT64_MAX, l->guest_deadline = 0, l->timer_initial = 0;
 	}
 	return true;
@@ -293,53 +306,104 @@ static void end_of_interrupt(struct lapic *l)
 		l->isr[vector / 64] &= ~(1ull << vector % 64);
 }
 
+/* The registers that can be written, and what may be set in them; 0: only the write counts. */
+static const struct writable {
+	uint32_t msr;
+	uint64_t bits;
+} writable[] = {
+    {0x808, 0xff},
+    {0x80b, 0},
+    {0x80f, 0x3ff},
+    {0x828, 0},
+    {0x830, 0xffffffff000ccfff},
+    {0x832, 0x700ff},
+    {0x833, 0x107ff},
+    {0x834, 0x107ff},
+    {0x835, 0x1a7ff},
+    {0x836, 0x1a7ff},
+    {0x837, 0x100ff},
+    {0x838, 0xffffffff},
+    {0x83e, 0xb},
+    {0x83f, 0xff},
+};
+
+static bool register_bits(uint32_t msr, uint64_t *bits)
+{
+	for (unsigned i = 0; i < sizeof(writable) / sizeof(writable[0]); i++) {
+		if (writable[i].msr == msr) {
+			*bits = writable[i].bits;
+			return true;
+		}
+	}
+	return false;
+}
+
+/* @value has no bits but those of register_bits(). False: it is refused all the same. */
 static bool register_write(struct vcpu *vcpu, uint32_t msr, uint64_t value)
 {
 	struct lapic *l = &vcpu->lapic;
 
 	switch (msr) {
 	case 0x808:
-		l->tpr = value & 0xff;
-		return value <= 0xff;
+		l->tpr = (uint32_t)value;
+		break;
 	case 0x80b:
 		end_of_interrupt(l);
-		return value == 0;
+		break;
 	case 0x80f:
-		l->svr = value & 0x3ff;
-		return true;
-	case 0x828:
-		l->esr = 0;
-		return value == 0;
+		l->svr = (uint32_t)value;
+		break;
+	case 0x828: /* shows what went wrong since the last write */
+		l->esr = l->errors;
+		l->errors = 0;
+		break;
 	case 0x830:
 		command(l, value);
-		return true;
+		break;
 	case 0x832:
-		return timer_lvt_write(vcpu, value);
+		return timer_lvt_write(vcpu, (uint32_t)value);
 	case 0x833:
-		return lvt_write(&l->lvt_thermal, value, 0x107ff);
+		l->lvt_thermal = (uint32_t)value;
+		break;
 	case 0x834:
-		return lvt_write(&l->lvt_perf, value, 0x107ff);
+		l->lvt_perf = (uint32_t)value;
+		break;
 	case 0x835:
-		return lvt_write(&l->lvt_lint0, value, 0x1a7ff);
+		l->lvt_lint0 = (uint32_t)value;
+		break;
 	case 0x836:
-		return lvt_write(&l->lvt_lint1, value, 0x1a7ff);
+		l->lvt_lint1 = (uint32_t)value;
+		break;
 	case 0x837:
-		return lvt_write(&l->lvt_error, value, 0x100ff);
+		l->lvt_error = (uint32_t)value;
+		break;
 	case 0x838:
 		if (TIMER_MODE(l->lvt_timer) != TIMER_DEADLINE) {
 			l->timer_initial = (uint32_t)value;
 			timer_start(vcpu);
 		}
-		return value <= 0xffffffff;
+		break;
 	case 0x83e:
-		l->timer_divide = value & 0xb;
-		return value <= 0xb;
+		l->timer_divide = (uint32_t)value;
+		break;
 	case 0x83f:
-		request(l, value & 0xff);
-		return value <= 0xff;
-	default:
-		return false;
+		send(l, (unsigned)value);
+		break;
 	}
+	return true;
+}
+
+/*
+ * x2APIC mode: reserved bits raise #GP, and nothing has changed then. Bits 12 and 14 of LVT entries
+ * are the APIC's own to set: a guest that writes back what it reads may have them.
+ */
+static bool x2apic_write(struct vcpu *vcpu, uint32_t msr, uint64_t value)
+{
+	uint64_t bits;
+
+	if (msr >= 0x832 && msr <= 0x837)
+		value &= ~(uint64_t)(1u << 12 | 1u << 14);
+	return register_bits(msr, &bits) && !(value & ~bits) && register_write(vcpu, msr, value);
 }
 
 static bool base_write(struct lapic *l, uint64_t value)
@@ -376,7 +440,7 @@ bool lapic_msr_write(struct vcpu *vcpu, uint32_t msr, uint64_t value)
 		}
 		return true;
 	default:
-		return is_x2apic(&vcpu->lapic) && register_write(vcpu, msr, value);
+		return is_x2apic(&vcpu->lapic) && x2apic_write(vcpu, msr, value);
 	}
 }
 
@@ -410,19 +474,15 @@ uint32_t lapic_mmio_read(struct vcpu *vcpu, uint32_t offset)
 void lapic_mmio_write(struct vcpu *vcpu, uint32_t offset, uint32_t value)
 {
 	struct lapic *l = &vcpu->lapic;
+	uint32_t msr = 0x800 + (offset >> 4);
+	uint64_t bits;
 
 	switch (offset) {
-	case 0x0b0: /* any value ends the interrupt */
-		end_of_interrupt(l);
-		break;
 	case 0x0d0:
 		l->ldr = value & 0xff000000;
 		break;
 	case 0x0e0:
 		l->dfr = value | 0x0fffffff;
-		break;
-	case 0x280:
-		l->esr = 0;
 		break;
 	case 0x300:
 		command(l, (uint64_t)l->icr_high << 32 | value);
@@ -430,7 +490,10 @@ void lapic_mmio_write(struct vcpu *vcpu, uint32_t offset, uint32_t value)
 	case 0x310:
 		l->icr_high = value;
 		break;
-	default:
-		register_write(vcpu, 0x800 + (offset >> 4), value);
+	case 0x3f0: /* SELF IPI is x2APIC's alone */
+		break;
+	default: /* reserved bits are ignored */
+		if (register_bits(msr, &bits))
+			register_write(vcpu, msr, value & bits);
 	}
 }

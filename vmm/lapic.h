@@ -16,13 +16,17 @@ struct lapic {
 	uint64_t guest_deadline; /* MSR TSC_DEADLINE */
 	uint32_t timer_initial, timer_divide;
 	uint32_t ldr, dfr; /* xAPIC mode: logical destination, as the guest wrote them */
-	uint32_t tpr, svr, esr, icr_high, icr_low;
+	uint32_t tpr, svr, icr_high, icr_low;
+	uint32_t esr, errors; /* as last shown; since then */
 	uint32_t lvt_timer, lvt_thermal, lvt_perf, lvt_lint0, lvt_lint1, lvt_error;
 };
 
 #define MSR_TSC_DEADLINE 0x6e0
 
 void lapic_init(struct vcpu *vcpu);
+
+/* The guest set its TSC: a deadline is one of that. */
+void lapic_tsc_written(struct vcpu *vcpu);
 
 /* Raise the timer's interrupt if it is due at TSC @now. */
 void lapic_poll(struct vcpu *vcpu, uint64_t now);

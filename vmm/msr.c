@@ -112,6 +112,7 @@ static bool msr_write(struct vcpu *vcpu, uint32_t msr, uint64_t value)
 	case 0x10:
 		vcpu->tsc_offset = value - rdtsc();
 		vcpu->vmcb->tsc_offset = vcpu->tsc_offset;
+		lapic_tsc_written(vcpu);
 		return true;
 	case 0x8b: /* these take writes and keep nothing */
 	case 0x79:

@@ -367,7 +367,8 @@ static void enter(struct vcpu *vcpu)
 	vcpu->gpr[GPR_RAX] = vmcb->rax;
 	vcpu->gpr[GPR_RSP] = vmcb->rsp;
 	vcpu->vm->machine->exits++;
-	vcpu->lapic.tpr = (vcpu->lapic.tpr & 0xf) | (uint32_t)(vmcb->interrupt & 0xf) << 4;
+	if (vcpu->lapic.tpr >> 4 != (vmcb->interrupt & 0xf)) /* MOV CR8 clears what is below */
+		vcpu->lapic.tpr = (uint32_t)(vmcb->interrupt & 0xf) << 4;
 	*record = (struct exit_record){rdtsc(), vmcb->exit_code, vmcb->exit_info1, vmcb->exit_info2,
 				       vmcb->rip};
 }
