@@ -67,17 +67,51 @@ void umbra_mmu_destroy(struct umbra_mmu *mmu)
 	host.free(ctx, sizeof(*mmu), memory);
 }
 
+/*
+ * Take the lock with a hash of @size buckets or more in place; *@old: one to be freed, if .va.
+ * A hash that is larger than the quota needs does no harm, and stays.
+ *
+ * => no lock on entry; UMBRA_ENOMEM: nor on return
+ */
+static int hash_lock(struct umbra_mmu *mmu, uint32_t size, struct umbra_memory *old,
+		     uint32_t *old_size)
+{
+	struct umbra_memory bigger;
+
+	port_lock(&mmu->lock);
+	if (mmu->hash_mask + 1 >= size)
+		return 0;
+	port_unlock(&mmu->lock);
+	if (mmu->host.alloc(mmu->ctx, size * sizeof(uint32_t), false, &bigger))
+		return UMBRA_ENOMEM;
+	port_lock(&mmu->lock);
+	*old = bigger;
+	*old_size = size;
+	if (mmu->hash_mask + 1 < size) { /* still so */
+		*old = mmu->hash_memory;
+		*old_size = mmu->hash_mask + 1;
+		mmu->hash_memory = bigger;
+		shadow_rehash(mmu, bigger.va, size - 1);
+	}
+	return 0;
+}
+
 int umbra_quota_set(struct umbra_mmu *mmu, uint32_t pages)
 {
+	struct umbra_memory old = {0};
 	struct flush flush = {0};
+	uint32_t old_size = 0;
 
 	if (pages < UMBRA_QUOTA_MIN || pages > UMBRA_QUOTA_MAX)
 		return UMBRA_EINVAL;
-	port_lock(&mmu->lock);
+	if (hash_lock(mmu, hash_size(pages), &old, &old_size))
+		return UMBRA_ENOMEM;
 	mmu->config.shadow_quota = pages;
 	shadow_reclaim(mmu, pages, &flush);
 	flush_commit(mmu, &flush);
 	port_unlock(&mmu->lock);
+	if (old.va)
+		mmu->host.free(mmu->ctx, old_size * sizeof(uint32_t), old);
 	return 0;
 }
 

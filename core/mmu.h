@@ -467,6 +467,7 @@ static inline bool is_paging(const struct umbra_vcpu *vcpu)
 struct shadow *shadow_find(struct umbra_mmu *mmu, umbra_gfn gfn, union role role);
 struct shadow *shadow_get(struct umbra_mmu *mmu, umbra_gfn gfn, union role role,
 			  struct flush *flush);
+void shadow_rehash(struct umbra_mmu *mmu, uint32_t *hash, uint32_t mask);
 void shadow_zap(struct umbra_mmu *mmu, struct shadow *shadow, struct flush *flush);
 void shadow_zap_tree(struct umbra_mmu *mmu, struct shadow *shadow, struct flush *flush);
 void shadow_zap_orphan(struct umbra_mmu *mmu, struct shadow *shadow, struct flush *flush);

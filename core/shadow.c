@@ -125,6 +125,26 @@ static void unhash(struct umbra_mmu *mmu, struct shadow *shadow)
 	*at = shadow->hash_next;
 }
 
+/* Put every page in use into the empty buckets @hash[0..@mask] instead. */
+void shadow_rehash(struct umbra_mmu *mmu, uint32_t *hash, uint32_t mask)
+{
+	const uint32_t *old = mmu->hash;
+	uint64_t buckets = mmu->hash_mask + 1ull;
+
+	mmu->hash = hash;
+	mmu->hash_mask = mask;
+	for (uint64_t i = 0; i < buckets; i++) {
+		for (uint32_t id = old[i], next; id; id = next) {
+			struct shadow *shadow = shadow_of(mmu, id);
+			uint32_t *first = bucket(mmu, shadow->gfn, shadow->role.direct);
+
+			next = shadow->hash_next;
+			shadow->hash_next = *first;
+			*first = id;
+		}
+	}
+}
+
 /* The shadow page that a present entry to a table leads to. */
 struct shadow *shadow_child(struct umbra_mmu *mmu, struct shadow *shadow, unsigned index)
 {

@@ -181,7 +181,7 @@ void umbra_mmu_destroy(struct umbra_mmu *mmu);
 /*
  * Change the quota to @pages (range as in struct umbra_config). Shadow pages beyond it are
  * reclaimed, least recently used first, before the function returns; pages that a vcpu's
- * root needs stay. UMBRA_EINVAL.
+ * root needs stay. UMBRA_EINVAL. UMBRA_ENOMEM: only where @pages is more than ever before.
  */
 int umbra_quota_set(struct umbra_mmu *mmu, uint32_t pages);
 

@@ -127,6 +127,35 @@ static void test_quota_lowered(void **state)
 	assert_int_equal(fault(DATA, USER_WRITE), UMBRA_RESUME);
 }
 
+/* A higher quota comes with a hash to match, without which nothing changes. */
+static void test_quota_raised(void **state)
+{
+	const uint32_t raised = 6400;
+	uint64_t spte;
+
+	(void)state;
+	fill(30);
+	spte = spte_at(DATA);
+	if (TUNING_HASH_FACTOR) {
+		failing_rule_set(&fix.failing.alloc, 1, 0, UMBRA_ENOMEM);
+		assert_int_equal(umbra_quota_set(fix.mmu, raised), UMBRA_ENOMEM);
+		assert_int_equal(fix.mmu->config.shadow_quota, 64);
+		assert_sound();
+	}
+	assert_int_equal(umbra_quota_set(fix.mmu, raised), 0);
+	assert_sound();
+	assert_int_equal(spte_at(DATA), spte);
+	assert_true(fix.mmu->hash_mask + 1ull >= raised * TUNING_HASH_FACTOR);
+	fill(44);
+	failing_rule_set(&fix.failing.alloc, 0, 1, UMBRA_ENOMEM); /* needed no more */
+	assert_int_equal(umbra_quota_set(fix.mmu, UMBRA_QUOTA_MIN), 0);
+	assert_int_equal(umbra_quota_set(fix.mmu, raised), 0);
+	assert_sound();
+	failing_rule_set(&fix.failing.alloc, 0, 0, 0);
+	assert_int_equal(umbra_quota_set(fix.mmu, 2 * raised), 0);
+	assert_sound();
+}
+
 static uint64_t count(uint64_t gfn)
 {
 	uint64_t sptes = 99;
@@ -202,8 +231,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    FIXTURE_TEST(test_config),        FIXTURE_TEST(test_host),
 	    FIXTURE_TEST(test_no_memory),     FIXTURE_TEST(test_quota_range),
-	    FIXTURE_TEST(test_quota_lowered), FIXTURE_TEST(test_rmap_count),
-	    FIXTURE_TEST(test_stats),         FIXTURE_TEST(test_audit),
+	    FIXTURE_TEST(test_quota_lowered), FIXTURE_TEST(test_quota_raised),
+	    FIXTURE_TEST(test_rmap_count),    FIXTURE_TEST(test_stats),
+	    FIXTURE_TEST(test_audit),
 	};
 
 	return cmocka_run_group_tests_name("mmu", tests, NULL, NULL);
