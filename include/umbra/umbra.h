@@ -158,8 +158,17 @@ struct umbra_host {
 /* ------------------------------------------------------------------ the MMU */
 
 #define UMBRA_VCPUS_MAX 64u
-#define UMBRA_QUOTA_MIN 16u
 #define UMBRA_QUOTA_MAX (1u << 21)
+
+/*
+ * With so many shadow pages a vcpu gets on, whatever its guest executes: an instruction touches at
+ * most 12 pages (a far call through a gate: code, operand, gate, code segment descriptor, task
+ * state segment and new stack, each across a page's border), each by 3 tables of its own below
+ * one root, and a fault wants 4 shadow pages at hand. With less, those that the instruction's last
+ * page needs could push out those of its first, for ever. Several vcpus are sure to get on with
+ * so many for each; with less they may have to wait for one another.
+ */
+#define UMBRA_QUOTA_MIN 41u
 
 struct umbra_config {
 	uint32_t shadow_quota; /* shadow pages (4 KiB each, + 2 KiB of back-references) in use

@@ -226,6 +226,58 @@ static void test_descriptors(void **state)
 	}
 }
 
+#define PATHS 12u /* pages that one instruction may touch, see UMBRA_QUOTA_MIN */
+
+/* Tables of their own, of each level, for each page. */
+static void build_paths(void)
+{
+	for (unsigned i = 0; i < PATHS; i++) {
+		*guest_entry(1, i + 1) = (2 + i) << 12 | RIGHTS;
+		*guest_entry(2 + i, 0) = (2 + PATHS + i) << 12 | RIGHTS;
+		*guest_entry(2 + PATHS + i, 0) = (2 + 2 * PATHS + i) << 12 | RIGHTS;
+		*guest_entry(2 + 2 * PATHS + i, 0) = (2 + 3 * PATHS + i) << 12 | RIGHTS;
+	}
+}
+
+/* Run it from the start: true if it got through, else one fault was handled. */
+static bool instruction(void)
+{
+	for (unsigned i = 0; i < 2 * PATHS; i++) { /* reads all, then writes all */
+		uint64_t gva = (i % PATHS + 1ull) << 39, spte = spte_at(gva);
+
+		if (spte & PTE_P && (i < PATHS || spte & PTE_W))
+			continue;
+		assert_int_equal(fault(gva, i < PATHS ? 0 : UMBRA_PF_W), UMBRA_RESUME);
+		assert_sound();
+		return false;
+	}
+	return true;
+}
+
+/* The smallest quota lets the longest instruction through, whatever stood there before. */
+static void test_quota_suffices(void **state)
+{
+	struct umbra_root root;
+
+	(void)state;
+	build_paths();
+	for (unsigned i = 0; i < 10; i++)
+		*guest_entry(51 + i, 0) = *guest_entry(1, i + 1);
+	assert_int_equal(umbra_quota_set(fix.mmu, UMBRA_QUOTA_MIN), 0);
+	for (unsigned round = 0; round < 10; round++) {
+		struct umbra_paging paging = long_mode_on;
+		unsigned faults = 0;
+
+		paging.cr3 = (51 + round) << 12;
+		assert_int_equal(umbra_vcpu_set_paging(fix.vcpu, &paging), 0);
+		assert_int_equal(fault(0, 0), UMBRA_RESUME);
+		assert_int_equal(umbra_vcpu_set_paging(fix.vcpu, &long_mode_on), 0);
+		assert_int_equal(umbra_vcpu_root(fix.vcpu, &root), 0);
+		while (!instruction())
+			assert_true(++faults < 200);
+	}
+}
+
 /* One fault and its prefetch can make 64 chains outgrow their heads. */
 static void test_prefetch(void **state)
 {
@@ -294,6 +346,7 @@ int main(void)
 	    FIXTURE_TEST(test_reuse),
 	    FIXTURE_TEST(test_quota),
 	    FIXTURE_TEST(test_quota_after_plenty),
+	    FIXTURE_TEST(test_quota_suffices),
 	    FIXTURE_TEST(test_prefetch),
 	    FIXTURE_TEST(test_long_chain),
 	    FIXTURE_TEST(test_descriptors),
