@@ -203,7 +203,7 @@ int umbra_remap(struct umbra_mmu *mmu, umbra_gfn gfn, umbra_pfn pfn, struct umbr
 	struct sweep sweep = {0};
 	struct flush flush = {0};
 
-	if (!mmu->host.frame_move)
+	if (!mmu->host.frame_move || pfn.n >> (52 - UMBRA_PAGE_SHIFT))
 		return UMBRA_EINVAL;
 	port_lock(&mmu->lock);
 	if (!slot_find(mmu, gfn)) {

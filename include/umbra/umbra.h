@@ -94,7 +94,7 @@ struct umbra_memory {
 
 /* What backs a gfn. */
 struct umbra_frame {
-	umbra_pfn pfn;
+	umbra_pfn pfn; /* below 2^40: addresses have 52 bits */
 	bool writable; /* false: sptes of this frame never get the W bit; answered to
 			  UMBRA_WANT_WRITE, the access is UMBRA_MMIO (memory that stays so belongs
 			  into a UMBRA_SLOT_READONLY slot) */
@@ -374,7 +374,7 @@ int umbra_write_protect(struct umbra_mmu *mmu, umbra_gfn first, uint64_t pages, 
 /*
  * Move a page: drop every mapping of @gfn in one pass, flush once, let host.frame_move copy
  * it to @pfn. As with umbra_drop, faults on @gfn are UMBRA_RETRY meanwhile; @dropped may be NULL.
- * UMBRA_ENOENT: @gfn is in no slot. UMBRA_EINVAL: no host.frame_move.
+ * UMBRA_ENOENT: @gfn is in no slot. UMBRA_EINVAL: no host.frame_move, or @pfn is not below 2^40.
  */
 int umbra_remap(struct umbra_mmu *mmu, umbra_gfn gfn, umbra_pfn pfn, struct umbra_dropped *dropped);
 

@@ -211,6 +211,29 @@ static void test_stats(void **state)
 	assert_int_equal(stats.rmap_histogram[2], 1);
 }
 
+/* A frame has to be one that an entry can name: 52 bits of address. */
+static void test_remap_arguments(void **state)
+{
+	const umbra_pfn beyond = {1ull << 40};
+	umbra_pfn pfn, before;
+
+	(void)state;
+	assert_int_equal(fault(DATA, USER_WRITE), UMBRA_RESUME);
+	assert_true(arena_frame_of(fix.arena, (umbra_gfn){FIRST}, &before));
+	assert_int_equal(umbra_remap(fix.mmu, (umbra_gfn){FIRST}, beyond, NULL), UMBRA_EINVAL);
+	assert_int_equal(umbra_remap(fix.mmu, (umbra_gfn){FIRST}, (umbra_pfn){UINT64_MAX}, NULL),
+			 UMBRA_EINVAL);
+	assert_int_equal(fix.failing.moves, 0);
+	assert_int_equal(spte_at(DATA) & PTE_P, PTE_P);
+	assert_int_equal(arena_frame_reserve(fix.arena, &pfn), 0);
+	assert_int_equal(umbra_remap(fix.mmu, (umbra_gfn){GFNS}, pfn, NULL), UMBRA_ENOENT);
+	assert_int_equal(umbra_remap(fix.mmu, (umbra_gfn){FIRST}, pfn, NULL), 0);
+	assert_sound();
+	assert_int_equal(spte_at(DATA), 0);
+	assert_int_equal(fault(DATA, USER_WRITE), UMBRA_RESUME);
+	assert_int_equal((spte_at(DATA) & PTE_ADDRESS) >> 12, pfn.n);
+}
+
 static void test_audit(void **state)
 {
 	struct umbra_audit report;
@@ -229,11 +252,11 @@ static void test_audit(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    FIXTURE_TEST(test_config),        FIXTURE_TEST(test_host),
-	    FIXTURE_TEST(test_no_memory),     FIXTURE_TEST(test_quota_range),
-	    FIXTURE_TEST(test_quota_lowered), FIXTURE_TEST(test_quota_raised),
-	    FIXTURE_TEST(test_rmap_count),    FIXTURE_TEST(test_stats),
-	    FIXTURE_TEST(test_audit),
+	    FIXTURE_TEST(test_config),          FIXTURE_TEST(test_host),
+	    FIXTURE_TEST(test_no_memory),       FIXTURE_TEST(test_quota_range),
+	    FIXTURE_TEST(test_quota_lowered),   FIXTURE_TEST(test_quota_raised),
+	    FIXTURE_TEST(test_rmap_count),      FIXTURE_TEST(test_stats),
+	    FIXTURE_TEST(test_remap_arguments), FIXTURE_TEST(test_audit),
 	};
 
 	return cmocka_run_group_tests_name("mmu", tests, NULL, NULL);
