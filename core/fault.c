@@ -231,6 +231,20 @@ static void prefetch(struct umbra_mmu *mmu, struct shadow *shadow, unsigned inde
 			break;
 }
 
+/* Whether the gva is translated through the page it leads to, as a table above the last level. */
+static bool is_own_table(const struct fault *fault)
+{
+	struct umbra_mmu *mmu = fault->vcpu->mmu;
+	struct shadow *shadow = shadow_of(mmu, fault->vcpu->root);
+
+	while (shadow->role.level > 1) {
+		if (!shadow->role.direct && shadow->gfn.n == fault->walk.gfn.n)
+			return true;
+		shadow = shadow_child(mmu, shadow, gva_index(fault->gva, shadow->role.level));
+	}
+	return false;
+}
+
 /*
  * The walk succeeded: map it in @shadow, or NULL: where descend() leads, unless .again says to walk
  * first.
@@ -260,7 +274,11 @@ static struct umbra_answer map(struct fault *fault, struct shadow *shadow, uint6
 	}
 	rights = leaf_rights(fault, &verdict);
 	if (verdict != UMBRA_RESUME)
-		return answer(verdict, gpa);
+		return (struct umbra_answer){
+		    .verdict = verdict,
+		    .gpa = gpa,
+		    .own_table = verdict == UMBRA_EMULATE && is_own_table(fault),
+		};
 	if (leaf_set(fault, shadow, spte_leaf(fault->frame.pfn.n, rights)))
 		prefetch(mmu, shadow, gva_index(fault->gva, 1));
 	return answer(UMBRA_RESUME, gpa);

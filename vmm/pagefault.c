@@ -69,9 +69,10 @@ static void unmapped(struct vcpu *vcpu, uint64_t gva, uint64_t gpa, uint32_t acc
 }
 
 /* A write to a tracked table. The delivery of an event is no instruction to emulate. */
-static void tracked(struct vcpu *vcpu, uint64_t gva, uint64_t gpa)
+static void tracked(struct vcpu *vcpu, uint64_t gva, const struct umbra_answer *answer)
 {
 	struct umbra_machine *page = vcpu->vm->machine;
+	char bytes[48];
 	enum emulated e = EMULATED_UNKNOWN;
 
 	if (!(vcpu->event & SVM_EVENT_VALID))
@@ -79,9 +80,14 @@ static void tracked(struct vcpu *vcpu, uint64_t gva, uint64_t gpa)
 	if (e == EMULATED_DONE) {
 		page->emulated++;
 		vcpu->stuck = 0;
+	} else if (e == EMULATED_UNKNOWN && answer->own_table) {
+		machine_end(vcpu->vm, UMBRA_END_EMULATE,
+			    "write to the page table at %lx through itself, at rip %lx: not "
+			    "emulated (%s)",
+			    answer->gpa, vcpu->vmcb->rip, vcpu_bytes(vcpu, bytes, sizeof(bytes)));
 	} else if (e == EMULATED_UNKNOWN) {
 		page->unprotected++;
-		umbra_unprotect(vcpu->vm->mmu, (umbra_gfn){gpa >> UMBRA_PAGE_SHIFT});
+		umbra_unprotect(vcpu->vm->mmu, (umbra_gfn){answer->gpa >> UMBRA_PAGE_SHIFT});
 	}
 }
 
@@ -110,7 +116,7 @@ void pagefault_exit(struct vcpu *vcpu)
 		unmapped(vcpu, gva, answer.gpa, access);
 		break;
 	case UMBRA_EMULATE:
-		tracked(vcpu, gva, answer.gpa);
+		tracked(vcpu, gva, &answer);
 		break;
 	case UMBRA_NOMEM:
 		machine_end(vcpu->vm, UMBRA_END_NOMEM,

@@ -33,7 +33,9 @@
  *
  *   function                                           the MMU's lock
  *   -------------------------------------------------  ----------------------------------
- *   umbra_mmu_create, umbra_mmu_destroy                not taken: no other call may run
+ *   umbra_mmu_create                                   not taken
+ *   umbra_mmu_destroy                                  taken and released; no other call may
+ *                                                      run or come
  *   umbra_drop, umbra_remap, umbra_slot_delete         taken; given up and taken again after
  *                                                      every 1024 mappings or so
  *   every other umbra_* function                       taken and released; may be called
@@ -290,6 +292,8 @@ struct umbra_answer {
 	enum umbra_verdict verdict;
 	uint32_t error_code; /* UMBRA_INJECT */
 	uint64_t gpa;        /* UMBRA_MMIO, UMBRA_EMULATE; umbra_translate: also on UMBRA_RESUME */
+	bool own_table;      /* UMBRA_EMULATE: the write goes through the table that it writes to,
+				so it would be back after umbra_unprotect() */
 };
 
 /*
@@ -319,7 +323,11 @@ int umbra_guest_write(struct umbra_mmu *mmu, uint64_t gpa, size_t len);
 /*
  * Stop shadowing the guest table at @gfn, so that the guest may write it directly: the way
  * out when an instruction cannot be emulated. Returns the number of shadow pages zapped; 0
- * means that writes to @gfn are not tracked (and entering again will not help).
+ * means that writes to @gfn are not tracked (and entering again will not help). Nor will it, though
+ * pages are zapped each time, where the instruction itself needs the table: an upper table on the
+ * way to the address it writes (umbra_answer.own_table says so: tables that map themselves, and any
+ * write to the root in use), to its code, its stack or another operand. Such an instruction must be
+ * emulated, or the guest given up; the same UMBRA_EMULATE at the same instruction tells it.
  */
 size_t umbra_unprotect(struct umbra_mmu *mmu, umbra_gfn gfn);
 

@@ -7,7 +7,7 @@ set -u
 umbra=$1 dir=$2
 shift 2
 cases=${*:-poweroff halt triple_fault hang reboot unmapped paging_off task_switch debug_registers
-	prefixes crossing x2apic}
+	prefixes crossing x2apic own_table}
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -73,6 +73,7 @@ for case in $cases; do
 	prefixes) tiny prefixes 0 poweroff "guest: decoded" ;;
 	crossing) tiny crossing 15 emulation "guest: stores across" ;;
 	x2apic) tiny x2apic 0 poweroff "guest: x2APIC obeys" ;;
+	own_table) tiny own_table 15 emulation "guest: writes its root" ;;
 	workload) workload ;;
 	*) echo "Bail out! no case $case"; exit 1 ;;
 	esac

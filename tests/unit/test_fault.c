@@ -91,6 +91,39 @@ static void test_upper_table_is_tracked(void **state)
 	assert_int_equal(spte_at(DATA + 0x1000) & PTE_W, 0);
 }
 
+/* Where unprotecting a table helps, the write goes through then; where not, the answer says so. */
+static void test_own_table(void **state)
+{
+	static const struct {
+		uint64_t gva;
+		unsigned gfn;
+		bool own;
+	} writes[] = {
+	    {DATA + 0x1000, 3, true},      /* a PD on the way to that gva, */
+	    {DATA + 0x2000, 1, true},      /* the root, */
+	    {DATA + 0x3000, 5, false},     /* a PD of another gva */
+	    {0xfffffffffffff000, 1, true}, /* the root maps itself, on every level */
+	};
+
+	(void)state;
+	*guest_entry(1, 511) = 0x1000 | RIGHTS;
+	for (unsigned i = 0; i < 3; i++)
+		*guest_entry(4, i + 1) = writes[i].gfn << 12 | RIGHTS;
+	for (unsigned i = 0; i < sizeof(writes) / sizeof(writes[0]); i++) {
+		struct umbra_answer answer;
+
+		assert_int_equal(fault(OTHER, 0), UMBRA_RESUME);
+		answer = umbra_fault(fix.vcpu, writes[i].gva, UMBRA_PF_W);
+		assert_int_equal(answer.verdict, UMBRA_EMULATE);
+		assert_int_equal(answer.gpa >> 12, writes[i].gfn);
+		assert_int_equal(answer.own_table, writes[i].own);
+		assert_true(umbra_unprotect(fix.mmu, (umbra_gfn){writes[i].gfn}) > 0);
+		assert_int_equal(fault(writes[i].gva, UMBRA_PF_W),
+				 writes[i].own ? UMBRA_EMULATE : UMBRA_RESUME);
+		assert_sound();
+	}
+}
+
 static void test_prefetch(void **state)
 {
 	(void)state;
@@ -140,6 +173,7 @@ int main(void)
 	    FIXTURE_TEST(test_write_protect),
 	    FIXTURE_TEST(test_host_errors),
 	    FIXTURE_TEST(test_upper_table_is_tracked),
+	    FIXTURE_TEST(test_own_table),
 	    FIXTURE_TEST(test_prefetch),
 	};
 
