@@ -130,11 +130,15 @@ static void test_quota_lowered(void **state)
 /* A higher quota comes with a hash to match, without which nothing changes. */
 static void test_quota_raised(void **state)
 {
+	struct umbra_paging wp_off = long_mode_on;
 	const uint32_t raised = 6400;
 	uint64_t spte;
 
 	(void)state;
-	fill(30);
+	fill(40);
+	wp_off.cr0 &= ~(1ull << 16); /* the same tables in another role, in the same buckets */
+	assert_int_equal(umbra_vcpu_set_paging(fix.vcpu, &wp_off), 0);
+	assert_int_equal(fault(DATA, UMBRA_PF_U), UMBRA_RESUME);
 	spte = spte_at(DATA);
 	if (TUNING_HASH_FACTOR) {
 		failing_rule_set(&fix.failing.alloc, 1, 0, UMBRA_ENOMEM);
