@@ -116,8 +116,7 @@ void drop_hold(struct umbra_mmu *mmu, struct held *held, struct sweep *total, st
 		/* TLBs hold what the reverse map forgot, until our flush. */
 		flush_later(mmu);
 		port_unlock(&mmu->lock);
-		port_pause();
-		port_lock(&mmu->lock);
+		port_lock(&mmu->lock); /* behind who waited for it */
 	}
 }
 

@@ -110,29 +110,23 @@ static void lane_advance(struct umbra_mmu *mmu, struct lane *lane)
 	lane->fill = TUNING_DESC_HANDLES;
 }
 
-/* Whether handle @i of all lanes leads to eight neighbours in one table. */
-static bool is_line(struct lane *const lane[LANES], unsigned i)
-{
-	handle first = lane[0]->desc->spte[i], differ = 0;
-
-	for (unsigned j = 1; j < LANES; j++)
-		differ |= lane[j]->desc->spte[i] ^ (first + j);
-	return !differ && first % PTE_ENTRIES <= PTE_ENTRIES - LANES;
-}
-
 /*
- * Clear what all lanes' descriptors name up to @common, column by column.
+ * Clear what handles [0, @common) of eight lanes name, column by column.
  *
- * => returns whether each column was a line of memory
+ * => returns whether each column was eight neighbours in one table
  */
-static bool clear_columns(struct umbra_mmu *mmu, struct lane *const lane[LANES], unsigned common,
+static bool clear_columns(struct umbra_mmu *mmu, const handle *const lane[LANES], unsigned common,
 			  bool is_volatile, uint64_t *bits)
 {
 	bool lined_up = true;
 
 	for (unsigned i = 0; i < common; i++) {
-		if (!is_volatile && is_line(lane, i)) {
-			uint64_t *spte = handle_spte(mmu, lane[0]->desc->spte[i]);
+		handle first = lane[0][i], differ = 0;
+
+		for (unsigned j = 1; j < LANES; j++)
+			differ |= lane[j][i] ^ (first + j);
+		if (!differ && !is_volatile && first % PTE_ENTRIES <= PTE_ENTRIES - LANES) {
+			uint64_t *spte = handle_spte(mmu, first);
 
 			for (unsigned j = 0; j < LANES; j++)
 				spte_write(&spte[j], 0);
@@ -140,7 +134,7 @@ static bool clear_columns(struct umbra_mmu *mmu, struct lane *const lane[LANES],
 		}
 		lined_up = false;
 		for (unsigned j = 0; j < LANES; j++)
-			clear_one(mmu, lane[j]->desc->spte[i], is_volatile, bits);
+			clear_one(mmu, lane[j][i], is_volatile, bits);
 	}
 	return lined_up;
 }
@@ -151,13 +145,15 @@ static bool clear_row(struct umbra_mmu *mmu, struct lane *const lane[LANES], uns
 {
 	unsigned common = TUNING_DESC_HANDLES;
 	bool is_volatile = false, lined_up = false;
+	const handle *row[LANES];
 
 	for (unsigned j = 0; j < lanes; j++) {
 		common = lane[j]->fill < common ? lane[j]->fill : common;
 		is_volatile |= lane[j]->is_volatile;
+		row[j] = lane[j]->desc->spte;
 	}
 	if (lanes == LANES)
-		lined_up = clear_columns(mmu, lane, common, is_volatile, bits);
+		lined_up = clear_columns(mmu, row, common, is_volatile, bits);
 	else
 		common = 0;
 	for (unsigned j = 0; j < lanes; j++)
@@ -235,13 +231,14 @@ static void ahead_near(struct umbra_mmu *mmu, const uint64_t *heads, bool lined_
 	}
 }
 
-static uint64_t count_all(const uint64_t *heads, unsigned count)
+/* Whether the budget surely pays for all sptes of these heads. */
+static bool is_paid(const uint64_t *heads, unsigned count, uint64_t budget)
 {
 	uint64_t sptes = 0;
 
-	for (unsigned i = 0; i < count; i++)
-		sptes += head_count(heads[i]);
-	return sptes;
+	for (unsigned i = 0; i < count && sptes <= budget; i++)
+		sptes += heads[i] & HEAD_CHAIN ? head_length(heads[i]) * TUNING_DESC_HANDLES : 2;
+	return sptes <= budget;
 }
 
 /*
@@ -265,7 +262,7 @@ unsigned sweep_heads(struct umbra_mmu *mmu, uint64_t *heads, unsigned from, unsi
 			ahead_far(mmu, &heads[line + 2 * LANES]);
 		if (line + 2 * LANES <= to)
 			ahead_near(mmu, &heads[line + LANES], lined_up);
-		if (end - at > 1 && count_all(&heads[at], end - at) <= sweep->budget) {
+		if (end - at > 1 && is_paid(&heads[at], end - at, sweep->budget)) {
 			lined_up = sweep_lanes(mmu, &heads[at], end - at, lined_up, sweep);
 			at = end;
 			continue;
