@@ -215,7 +215,7 @@ static void test_large(void **state)
 /* A slot that begins in the middle of everything. */
 static void test_unaligned(void **state)
 {
-	const uint64_t first = (1 << 19) - 3, pages = (1 << 19) + 5;
+	const uint64_t first = (1 << 19) - 3, pages = (1 << 19) + 4;
 	const uint64_t gfn[] = {first, first + 2, first + 3, first + pages - 1};
 
 	(void)state;
