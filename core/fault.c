@@ -190,7 +190,8 @@ static bool prefetch_one(struct umbra_mmu *mmu, struct shadow *shadow, unsigned 
 	if (!slot || !slot_head_find(mmu, slot, gfn, 1) || drop_is_held(mmu, gfn) ||
 	    mmu->host.frame_get(mmu->ctx, gfn, UMBRA_WANT_PEEK, &frame))
 		return false;
-	if (!frame.writable || slot->flags & UMBRA_SLOT_READONLY || !track_is_writable(mmu, gfn))
+	if (rights & ACCESS_W &&
+	    (!frame.writable || slot->flags & UMBRA_SLOT_READONLY || !track_is_writable(mmu, gfn)))
 		rights &= ~ACCESS_W;
 	value = spte_leaf(frame.pfn.n, rights);
 	if (old) {

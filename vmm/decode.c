@@ -259,14 +259,15 @@ static uint64_t linear_rip(const struct vcpu *vcpu)
 /*
  * The page that the processor executed at linear address @at: it found it in the tables that it ran
  * on, and so can we, in a few loads where a walk of the guest's own tables takes hundreds of
- * instructions. NULL: it is mapped no more.
+ * instructions. NULL: it is mapped no more, or tables were zapped since the exit (for which the
+ * MMU asks for a flush), so that the root may be one no more.
  */
 static const uint8_t *executed_page(const struct vcpu *vcpu, uint64_t at)
 {
 	unsigned level = vcpu->root.long_mode ? 4 : 3;
 	uint64_t table = vcpu->root.hpa;
 
-	if (level == 3 && at >> 32)
+	if (vcpu->flush || (level == 3 && at >> 32))
 		return NULL;
 	for (;; level--) {
 		uint64_t entry = ((const uint64_t *)table)[at >> (3 + 9 * level) & 511];
