@@ -7,6 +7,8 @@
  * guest tables that do not exist, without parents. Stocks are filled when a set is opened, as
  * pool_lock() does before any operation; nothing here needs the lock.
  */
+#include <stdlib.h>
+
 #include "bench_rmap.h"
 #include "head.h"
 
@@ -17,9 +19,10 @@
 static struct {
 	struct umbra_mmu *mmu;
 	const struct set *set;
-	struct shadow **shadow; /* by table */
-	uint32_t *order;        /* descriptors, shuffled */
-	uint64_t value;         /* of sptes to be added, but for the pfn */
+	struct shadow **shadow;      /* by table */
+	uint32_t *names[DESC_KINDS]; /* of descriptors */
+	uint32_t *order[DESC_KINDS];
+	uint64_t value; /* of sptes to be added, but for the pfn */
 } side;
 
 /* ---- the host: memory of the benchmark, given back with the set ---- */
@@ -135,31 +138,53 @@ static void regions_make(void)
 	}
 }
 
-static void open(const struct set *set)
+static int by_number(const void *a, const void *b)
 {
-	uint64_t chain = set->shape.chain;
-	uint64_t pieces = chain < 3 ? 0 : (chain - 1) / TUNING_DESC_HANDLES + 1;
+	uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
 
-	regions_make();
-	stock((struct need){.descs = (uint32_t)(set->shape.gfns * pieces)});
-	side.order = order_take(side.mmu->desc_count);
+	return (x > y) - (x < y);
 }
 
-/* => no descriptor is in use: the stock is put on the free list anew */
+/* The names of the free descriptors of a kind, by address and shuffled. */
+static void names_take(enum desc_kind kind)
+{
+	uint32_t count = (uint32_t)side.mmu->desc_free_count[kind], at = 0;
+
+	side.names[kind] = memory_take(count * sizeof(uint32_t));
+	side.order[kind] = order_take(count);
+	for (uint32_t id = side.mmu->desc_free[kind]; id; id = desc_of(side.mmu, id)->next)
+		side.names[kind][at++] = id;
+	qsort(side.names[kind], count, sizeof(uint32_t), by_number);
+}
+
+static void open(const struct set *set)
+{
+	uint64_t chain = set->shape.chain, small = chain < 3 ? 0 : 1;
+	uint64_t large =
+	    chain <= SMALL_HANDLES ? 0 : (chain - SMALL_HANDLES - 1) / LARGE_HANDLES + 1;
+
+	regions_make();
+	stock((struct need){.descs = (uint32_t)(set->shape.gfns * (large ? large : small))});
+	for (enum desc_kind kind = 0; kind < DESC_KINDS; kind++)
+		names_take(kind);
+}
+
+/* => no descriptor is in use: the stock is put on the free lists anew */
 static void age(bool shuffled, enum state state)
 {
 	struct umbra_mmu *mmu = side.mmu;
-	if (mmu->stats.descs || mmu->desc_free_count != mmu->desc_count)
+
+	if (mmu->stats.descs)
 		die("umbra: descriptors in use");
 	side.value = spte_value(0, state);
-	mmu->desc_free = 0;
-	for (uint64_t i = mmu->desc_count; i-- > 0;) {
-		/* The first descriptor of a block is none. */
-		uint32_t n = shuffled ? side.order[i] : (uint32_t)i;
-		uint32_t id = n / (DESC_BLOCK - 1) * DESC_BLOCK + 1 + n % (DESC_BLOCK - 1);
+	for (enum desc_kind kind = 0; kind < DESC_KINDS; kind++) {
+		mmu->desc_free[kind] = 0;
+		for (uint64_t i = mmu->desc_free_count[kind]; i-- > 0;) {
+			uint32_t id = side.names[kind][shuffled ? side.order[kind][i] : i];
 
-		desc_of(mmu, id)->next = mmu->desc_free;
-		mmu->desc_free = id;
+			desc_of(mmu, id)->next = mmu->desc_free[kind];
+			mmu->desc_free[kind] = id;
+		}
 	}
 }
 
@@ -281,7 +306,7 @@ static size_t hold(uint64_t budget, double *ns, size_t max)
 
 static uint64_t desc_bytes(void)
 {
-	return side.mmu->stats.descs * sizeof(struct desc);
+	return side.mmu->stats.descs * DESC_UNIT;
 }
 
 /* Pages of heads, and of the directory that finds them. */

@@ -220,21 +220,20 @@ static uint64_t list_length(struct umbra_mmu *mmu, uint32_t first, uint64_t limi
 	return length;
 }
 
-static uint64_t free_descs(struct umbra_mmu *mmu)
+static uint64_t free_descs(struct umbra_mmu *mmu, enum desc_kind kind)
 {
 	uint64_t length = 0;
 
-	for (uint32_t id = mmu->desc_free; id && length <= mmu->desc_count;
+	for (uint32_t id = mmu->desc_free[kind]; id && length <= mmu->desc_count;
 	     id = desc_of(mmu, id)->next)
 		length++;
 	return length;
 }
 
-/* Invariant 6, and the hash of 5. */
 static void check_counters(struct audit *audit, uint64_t used, uint64_t unsync)
 {
 	struct umbra_mmu *mmu = audit->mmu;
-	uint64_t hashed = 0;
+	uint64_t hashed = 0, units = audit->descs;
 
 	audit->gfn = 0;
 	audit->spte = 0;
@@ -257,10 +256,12 @@ static void check_counters(struct audit *audit, uint64_t used, uint64_t unsync)
 	check(audit, audit->leaves == audit->chained, 1, "leaves and chains differ in number");
 	check(audit, audit->tables == audit->linked, 5, "links and parent chains differ in number");
 	check(audit, audit->descs == mmu->stats.descs, 6, "the count of descriptors is wrong");
-	check(audit, free_descs(mmu) == mmu->desc_free_count, 6,
-	      "the count of free descriptors is wrong");
-	check(audit, audit->descs + mmu->desc_free_count == mmu->desc_count, 6,
-	      "free and used descriptors are not all");
+	for (enum desc_kind kind = 0; kind < DESC_KINDS; kind++) {
+		check(audit, free_descs(mmu, kind) == mmu->desc_free_count[kind], 6,
+		      "the count of free descriptors is wrong");
+		units += mmu->desc_free_count[kind] * (kind == DESC_LARGE ? 2 : 1);
+	}
+	check(audit, units == mmu->desc_count, 6, "free and used descriptors are not all");
 }
 
 uint64_t umbra_audit(struct umbra_mmu *mmu, struct umbra_audit *report)

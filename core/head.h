@@ -8,7 +8,7 @@
  *      63   62  61  60   59..30    29..0
  *     lock   0   V   W   handle    handle      none, one or two sptes, no descriptor
  *
- *      63   62  61  60  59  58..31  30..27  26..0
+ *      63   62  61  60  59  58..31  30..26  25..0
  *     lock   1   V   W   L  length  fill    descriptor      three and more
  *
  * V (volatile): the hardware may still set A or D in one of its sptes, so clearing them takes an
@@ -22,8 +22,8 @@
  *
  * A chain grows and shrinks at its first descriptor only, so all others are full:
  *
- *     head -> [c b a . .] -> [h g f e d] -> [m l k j i] -> 0      length 3, fill 3
- *                  ^ the last one in: fill - 1
+ *     head -> [c b a . . . . . . . . .] -> [o n m l k j i h g f e d] -> [t s r q p] -> 0
+ *                  ^ the last one in: fill - 1            large            small
  *
  * The heads' lock bit is reserved for one lock per chain and is clear today.
  */
@@ -40,9 +40,9 @@
 #define HEAD_FLAGS    (HEAD_VOLATILE | HEAD_WRITABLE)
 #define HANDLE_BITS   30
 #define HANDLE_MASK   ((1ull << HANDLE_BITS) - 1)
-#define DESC_MASK     ((1ull << 27) - 1)
-#define FILL_SHIFT    27
-#define FILL_MASK     15u
+#define DESC_MASK     ((1ull << 26) - 1)
+#define FILL_SHIFT    26
+#define FILL_MASK     31u
 #define FILL_ONE      (1ull << FILL_SHIFT)
 #define LENGTH_SHIFT  31
 #define LENGTH_MASK   ((1ull << 28) - 1)
@@ -91,11 +91,20 @@ static inline uint64_t head_length(uint64_t head)
 	return head >> LENGTH_SHIFT & LENGTH_MASK;
 }
 
+/* Handles that the first descriptor of a chain of @length has room for. */
+static inline unsigned first_room(uint64_t length)
+{
+	return length == 1 ? SMALL_HANDLES : LARGE_HANDLES;
+}
+
 /* Sptes of the chain; O(1). */
 static inline uint64_t head_count(uint64_t head)
 {
+	uint64_t length = head_length(head);
+
 	if (head & HEAD_CHAIN)
-		return (head_length(head) - 1) * TUNING_DESC_HANDLES + head_fill(head);
+		return head_fill(head) +
+		       (length == 1 ? 0 : (length - 2) * LARGE_HANDLES + SMALL_HANDLES);
 	return !!head_first(head) + !!head_second(head);
 }
 
@@ -107,17 +116,25 @@ static inline uint64_t *head_at(struct umbra_mmu *mmu, head_ref ref)
 	return &heads_of(mmu, ref >> 9)[ref & 511];
 }
 
-/* Descriptors @first to @last, linked, @count of them, are free. */
-static inline void desc_give(struct umbra_mmu *mmu, uint32_t first, struct desc *last,
-			     uint64_t count)
+/* @count large descriptors @first to @last, linked, are free. */
+static inline void desc_give_large(struct umbra_mmu *mmu, uint32_t first, struct desc *last,
+				   uint64_t count)
 {
-	last->next = mmu->desc_free;
-	mmu->desc_free = first;
-	mmu->desc_free_count += count;
-	mmu->stats.descs -= count;
+	last->next = mmu->desc_free[DESC_LARGE];
+	mmu->desc_free[DESC_LARGE] = first;
+	mmu->desc_free_count[DESC_LARGE] += count;
+	mmu->stats.descs -= 2 * count;
 }
 
-#define SLOT_BITS 4 /* of a place: which handle of its descriptor */
+static inline void desc_give_small(struct umbra_mmu *mmu, uint32_t id, struct desc *desc)
+{
+	desc->next = mmu->desc_free[DESC_SMALL];
+	mmu->desc_free[DESC_SMALL] = id;
+	mmu->desc_free_count[DESC_SMALL]++;
+	mmu->stats.descs--;
+}
+
+#define SLOT_BITS 5 /* of a place: which handle of its descriptor */
 
 static inline place place_in(uint32_t desc, unsigned slot)
 {
@@ -141,7 +158,7 @@ static inline void rmap_add(struct umbra_mmu *mmu, head_ref ref, handle h, uint6
 	if (!(head & HEAD_CHAIN) && !head_second(head)) {
 		*at = head | flags | (head_first(head) ? (uint64_t)h << HANDLE_BITS : h);
 		*handle_place(mmu, h) = ref;
-	} else if (head & HEAD_CHAIN && head_fill(head) < TUNING_DESC_HANDLES) {
+	} else if (head & HEAD_CHAIN && head_fill(head) < first_room(head_length(head))) {
 		desc_of(mmu, head_desc(head))->spte[head_fill(head)] = h;
 		*handle_place(mmu, h) = place_in(head_desc(head), head_fill(head));
 		*at = (head | flags) + FILL_ONE;
@@ -221,7 +238,7 @@ static inline void sweep_charge(struct sweep *sweep, uint64_t sptes, uint64_t co
 
 /*
  * Clear every spte of a chain and free the chain, or its newer part if the budget ends first:
- * whole descriptors, so up to TUNING_DESC_HANDLES - 1 sptes more than the budget.
+ * whole descriptors, so up to LARGE_HANDLES - 1 sptes more than the budget.
  *
  * => TLBs may still hold the translations: the caller gathers the flush
  * => O(min(n, budget)); allocates nothing, cannot fail

@@ -67,19 +67,30 @@ typedef uint32_t head_ref;
 /*
  * Where an spte stands, kept beside its table for each entry (see rmap.c):
  *   bit 31 clear: inline in the head of that head_ref
- *   bit 31 set:   descriptor id << 4 | slot in it
+ *   bit 31 set:   descriptor id << 5 | slot in it
  */
 typedef uint32_t place;
 #define PLACE_DESC (1u << 31)
 
 /*
- * A piece of a chain that is longer than two. Only a chain's first one may be partly filled.
+ * A piece of a chain that is longer than two. The oldest one, which is the last of its chain, is
+ * small: a cache line. All others are large: two lines side by side, which are waited for together,
+ * so that a walk waits half as often. Only a chain's first one may be partly filled.
  */
 struct desc {
 	uint32_t next; /* descriptor id; 0: last */
 	head_ref head; /* the chain it belongs to */
-	handle spte[TUNING_DESC_HANDLES];
+	handle spte[];
 };
+
+enum desc_kind {
+	DESC_SMALL,
+	DESC_LARGE,
+	DESC_KINDS
+};
+#define DESC_UNIT     (sizeof(struct desc) + TUNING_DESC_HANDLES * sizeof(handle))
+#define SMALL_HANDLES TUNING_DESC_HANDLES
+#define LARGE_HANDLES ((2 * DESC_UNIT - sizeof(struct desc)) / sizeof(handle))
 
 /*
  * Heads of 512 neighbours on one level: 2 MiB of 4K pages, 1 GiB of 2M pages, 512 GiB of 1G
@@ -225,9 +236,10 @@ struct umbra_mmu {
 	uint32_t link_epoch; /* changes when a link may give a table below it another root */
 
 	/* rmap.c, pool.c */
-	struct store descs;
-	uint32_t desc_free;
-	uint64_t desc_free_count, desc_count;
+	struct store descs; /* blocks of DESC_BLOCK units of DESC_UNIT bytes */
+	uint32_t desc_free[DESC_KINDS];
+	uint64_t desc_free_count[DESC_KINDS];
+	uint64_t desc_count;  /* units, free and used */
 	struct store regions; /* blocks of REGION_BLOCK struct region */
 	struct store heads;   /* 512 heads, by region id; NULL: id unused */
 	uint32_t region_free;
@@ -243,7 +255,7 @@ struct umbra_mmu {
 /* What an operation needs in stock: shadow pages, descriptors, spare pages. */
 struct need {
 	uint32_t shadows;
-	uint32_t descs;
+	uint32_t descs; /* of each kind */
 	uint32_t spares;
 	uint32_t regions;
 };
@@ -263,7 +275,9 @@ void *pool_spare_take(struct umbra_mmu *mmu, struct umbra_memory *memory);
 
 static inline struct desc *desc_of(struct umbra_mmu *mmu, uint32_t id)
 {
-	return (struct desc *)mmu->descs.block[id / DESC_BLOCK] + id % DESC_BLOCK;
+	char *block = mmu->descs.block[id / DESC_BLOCK];
+
+	return (struct desc *)(block + id % DESC_BLOCK * DESC_UNIT);
 }
 
 static inline struct region *region_of(struct umbra_mmu *mmu, uint32_t id)

@@ -11,7 +11,7 @@
 
 /* What handles, places and head_refs can name (mmu.h). */
 #define CHUNKS_MAX  (UMBRA_QUOTA_MAX >> TUNING_CHUNK_SHIFT)
-#define DESCS_MAX   (1u << 27)
+#define DESCS_MAX   (1u << 26)
 #define REGIONS_MAX (1u << 21)
 
 static bool has_room(const struct store *store, uint32_t more)
@@ -133,35 +133,57 @@ static int chunk_add(struct umbra_mmu *mmu)
 	return error;
 }
 
-static int desc_block_add(struct umbra_mmu *mmu)
+/*
+ * Units of a block are given to one kind of descriptor. The first unit is none: id 0 means none,
+ * and there the block's address is kept for the way back. The second is always small, so that large
+ * ones begin at even units.
+ */
+static void desc_block_stock(struct umbra_mmu *mmu, enum desc_kind kind, struct umbra_memory memory)
 {
-	const size_t size = DESC_BLOCK * sizeof(struct desc);
+	uint32_t first = mmu->descs.count * DESC_BLOCK;
+
+	memcpy(memory.va, &memory.hpa, sizeof(memory.hpa));
+	mmu->descs.block[mmu->descs.count++] = memory.va;
+	mmu->desc_count += DESC_BLOCK - 1;
+	for (uint32_t i = DESC_BLOCK; i > 1;) {
+		enum desc_kind given = i > 2 ? kind : DESC_SMALL;
+
+		i -= given == DESC_LARGE ? 2 : 1;
+		desc_of(mmu, first + i)->next = mmu->desc_free[given];
+		mmu->desc_free[given] = first + i;
+		mmu->desc_free_count[given]++;
+	}
+}
+
+static int desc_block_add(struct umbra_mmu *mmu, enum desc_kind kind)
+{
+	const size_t size = DESC_BLOCK * DESC_UNIT;
 	struct umbra_memory memory;
-	struct desc *block;
 	int error = store_reserve(mmu, &mmu->descs, 1, DESCS_MAX / DESC_BLOCK);
 
 	if (!error)
 		error = mmu->host.alloc(mmu->ctx, size, false, &memory);
 	if (error)
 		return error;
-	block = memory.va;
 	port_lock(&mmu->lock);
 	if (!has_room(&mmu->descs, 1)) {
 		port_unlock(&mmu->lock);
 		mmu->host.free(mmu->ctx, size, memory);
 		return 0; /* another thread was faster: the caller looks again */
 	}
-	/* Descriptor 0 means none; its links keep the block's address for the way back. */
-	for (uint32_t i = DESC_BLOCK; i-- > 1;) {
-		block[i].next = mmu->desc_free;
-		mmu->desc_free = mmu->descs.count * DESC_BLOCK + i;
-	}
-	memcpy(block[0].spte, &memory.hpa, sizeof(memory.hpa));
-	mmu->descs.block[mmu->descs.count++] = block;
-	mmu->desc_free_count += DESC_BLOCK - 1;
-	mmu->desc_count += DESC_BLOCK - 1;
+	desc_block_stock(mmu, kind, memory);
 	port_unlock(&mmu->lock);
 	return 0;
+}
+
+static int small_descs_add(struct umbra_mmu *mmu)
+{
+	return desc_block_add(mmu, DESC_SMALL);
+}
+
+static int large_descs_add(struct umbra_mmu *mmu)
+{
+	return desc_block_add(mmu, DESC_LARGE);
 }
 
 struct region_block {
@@ -258,8 +280,10 @@ static uint64_t minus(uint64_t a, uint64_t b)
 /* What stock is short of, in order; NULL: nothing. */
 static int (*shortage(struct umbra_mmu *mmu, const struct need *need))(struct umbra_mmu *)
 {
-	if (mmu->desc_free_count < need->descs)
-		return desc_block_add;
+	if (mmu->desc_free_count[DESC_SMALL] < need->descs)
+		return small_descs_add;
+	if (mmu->desc_free_count[DESC_LARGE] < need->descs)
+		return large_descs_add;
 	if (mmu->region_free_count < need->regions)
 		return region_block_add;
 	if (mmu->spares < need->spares)
@@ -316,11 +340,10 @@ void pool_destroy(struct umbra_mmu *mmu)
 		chunk_free(mmu, chunk.memory);
 	}
 	for (uint32_t i = 0; i < mmu->descs.count; i++) {
-		struct desc *block = mmu->descs.block[i];
-		struct umbra_memory memory = {.va = block};
+		struct umbra_memory memory = {.va = mmu->descs.block[i]};
 
-		memcpy(&memory.hpa, block[0].spte, sizeof(memory.hpa));
-		mmu->host.free(mmu->ctx, DESC_BLOCK * sizeof(struct desc), memory);
+		memcpy(&memory.hpa, memory.va, sizeof(memory.hpa));
+		mmu->host.free(mmu->ctx, DESC_BLOCK * DESC_UNIT, memory);
 	}
 	for (uint32_t i = 0; i < mmu->regions.count; i++) {
 		struct region_block *block = mmu->regions.block[i];

@@ -44,15 +44,15 @@ umbra_gfn rmap_gfn(struct umbra_mmu *mmu, handle h)
 }
 
 /* => the pool has one: pool_lock() saw to it */
-static uint32_t desc_take(struct umbra_mmu *mmu, head_ref owner, uint32_t next)
+static uint32_t desc_take(struct umbra_mmu *mmu, enum desc_kind kind, head_ref owner, uint32_t next)
 {
-	uint32_t id = mmu->desc_free;
+	uint32_t id = mmu->desc_free[kind];
 	struct desc *desc = desc_of(mmu, id);
 
 	port_assert(id);
-	mmu->desc_free = desc->next;
-	mmu->desc_free_count--;
-	mmu->stats.descs++;
+	mmu->desc_free[kind] = desc->next;
+	mmu->desc_free_count[kind]--;
+	mmu->stats.descs += kind == DESC_LARGE ? 2 : 1;
 	desc->head = owner;
 	desc->next = next;
 	return id;
@@ -70,7 +70,7 @@ static void settle(struct umbra_mmu *mmu, uint64_t head, uint32_t id, unsigned s
 /* A third one comes: out of the head, into a descriptor. */
 static uint64_t make_chain(struct umbra_mmu *mmu, head_ref ref, uint64_t head)
 {
-	uint32_t id = desc_take(mmu, ref, 0);
+	uint32_t id = desc_take(mmu, DESC_SMALL, ref, 0);
 	struct desc *desc = desc_of(mmu, id);
 
 	desc->spte[0] = head_first(head);
@@ -85,7 +85,7 @@ static uint64_t lengthen(struct umbra_mmu *mmu, head_ref ref, uint64_t head)
 
 	for (unsigned i = 0; head & HEAD_LAZY && i < 2; i++)
 		settle(mmu, 0, id, i, desc_of(mmu, id)->spte[i]);
-	return head_chain(desc_take(mmu, ref, id), head_length(head) + 1, 0);
+	return head_chain(desc_take(mmu, DESC_LARGE, ref, id), head_length(head) + 1, 0);
 }
 
 /* rmap_add() where a descriptor has to be taken. */
@@ -114,19 +114,20 @@ static uint64_t make_inline(struct umbra_mmu *mmu, uint64_t head)
 
 	for (unsigned i = 0; !(head & HEAD_LAZY) && i < 2; i++)
 		*handle_place(mmu, desc->spte[i]) = desc->head;
-	desc_give(mmu, id, desc, 1);
+	desc_give_small(mmu, id, desc);
 	return head_inline(first, second);
 }
 
 /* The first descriptor is empty. => returns the head of what is left */
 static uint64_t next_chain(struct umbra_mmu *mmu, uint64_t head)
 {
+	uint64_t length = head_length(head) - 1;
 	uint32_t id = head_desc(head);
 	struct desc *desc = desc_of(mmu, id);
 	uint32_t next = desc->next;
 
-	desc_give(mmu, id, desc, 1);
-	return head_chain(next, head_length(head) - 1, TUNING_DESC_HANDLES);
+	desc_give_large(mmu, id, desc, 1);
+	return head_chain(next, length, first_room(length));
 }
 
 /* rmap_remove() of @h, whose place is @from, out of a chain with descriptors. */
@@ -206,11 +207,16 @@ bool rmap_age(struct umbra_mmu *mmu, uint64_t *head, unsigned limit)
 void rmap_forget(struct umbra_mmu *mmu, uint64_t *head)
 {
 	if (*head & HEAD_CHAIN) {
-		struct desc *desc = desc_of(mmu, head_desc(*head));
+		uint32_t id = head_desc(*head);
+		struct desc *desc = desc_of(mmu, id), *last = NULL;
 
-		while (desc->next)
-			desc = desc_of(mmu, desc->next);
-		desc_give(mmu, head_desc(*head), desc, head_length(*head));
+		for (; desc->next; desc = desc_of(mmu, id)) {
+			last = desc;
+			id = desc->next;
+		}
+		if (last)
+			desc_give_large(mmu, head_desc(*head), last, head_length(*head) - 1);
+		desc_give_small(mmu, id, desc);
 	}
 	*head = 0;
 }
@@ -235,7 +241,7 @@ handle rmap_next(struct umbra_mmu *mmu, struct rmap_cursor *cursor)
 		if (!cursor->desc || !cursor->desc->next)
 			return 0;
 		cursor->desc = desc_of(mmu, cursor->desc->next);
-		cursor->left = TUNING_DESC_HANDLES;
+		cursor->left = cursor->desc->next ? LARGE_HANDLES : SMALL_HANDLES;
 	}
 	cursor->left--;
 	return cursor->desc ? cursor->desc->spte[cursor->left] : cursor->inline_spte[cursor->left];
@@ -254,7 +260,7 @@ static const char *descs_check(struct umbra_mmu *mmu, head_ref ref, uint64_t hea
 
 	if (head & HEAD_LAZY && head_length(head) != 1)
 		return "the places of a long chain's first two are not known";
-	if (!fill || fill > TUNING_DESC_HANDLES)
+	if (!fill || fill > first_room(head_length(head)))
 		return "a head's descriptor is filled with none or too many";
 	for (uint32_t id = head_desc(head); id; id = desc_of(mmu, id)->next) {
 		struct desc *desc = desc_of(mmu, id);
@@ -268,14 +274,15 @@ static const char *descs_check(struct umbra_mmu *mmu, head_ref ref, uint64_t hea
 			    (head & HEAD_LAZY && i < 2 ? ref : place_in(id, i)))
 				return "an spte's place is not where its handle stands";
 		left -= fill;
-		fill = TUNING_DESC_HANDLES;
-		++*descs;
+		*descs += desc->next ? 2 : 1;
+		fill = desc->next && desc_of(mmu, desc->next)->next ? LARGE_HANDLES : SMALL_HANDLES;
 	}
 	return left ? "a chain is shorter than its count" : NULL;
 }
 
 /*
- * For audits: what is wrong with the chain of @ref, or NULL; *@descs grows by its descriptors.
+ * For audits: what is wrong with the chain of @ref, or NULL; *@descs grows by its descriptors, of
+ * which large ones count for two.
  */
 const char *rmap_check(struct umbra_mmu *mmu, head_ref ref, uint64_t *descs)
 {

@@ -40,39 +40,58 @@ static void prefetch_sptes(struct umbra_mmu *mmu, const struct desc *desc, unsig
 		__builtin_prefetch(handle_spte(mmu, desc->spte[i]), 1);
 }
 
+/* Ask for both lines of a descriptor; if it has but one, the other does no harm. */
+static struct desc *desc_ask(struct umbra_mmu *mmu, uint32_t id)
+{
+	struct desc *desc = desc_of(mmu, id);
+
+	__builtin_prefetch(desc, 1);
+	__builtin_prefetch((char *)desc + DESC_UNIT, 1);
+	return desc;
+}
+
 /* The descriptor after @desc, asked for; NULL: it was the last. */
 static struct desc *desc_after(struct umbra_mmu *mmu, const struct desc *desc)
 {
-	struct desc *next = desc->next ? desc_of(mmu, desc->next) : NULL;
+	return desc->next ? desc_ask(mmu, desc->next) : NULL;
+}
 
-	if (next)
-		__builtin_prefetch(next, 1);
-	return next;
+/* Handles in @desc, which is not the first of its chain. */
+static unsigned fill_behind(const struct desc *desc)
+{
+	return desc->next ? LARGE_HANDLES : SMALL_HANDLES;
 }
 
 /* sweep_chain() of a chain with descriptors. */
 void sweep_long(struct umbra_mmu *mmu, uint64_t *at, struct sweep *sweep)
 {
-	uint64_t head = *at, descs = 0, swept = 0, bits = 0;
+	uint64_t head = *at, larges = 0, swept = 0, bits = 0;
 	uint32_t id = head_desc(head);
-	struct desc *desc = desc_of(mmu, id), *next = desc_after(mmu, desc), *last;
+	struct desc *desc = desc_of(mmu, id), *next = desc_after(mmu, desc), *last = NULL;
 	bool is_volatile = head & HEAD_VOLATILE;
 	unsigned fill = head_fill(head);
 
-	do {
-		struct desc *after = next ? desc_after(mmu, next) : NULL;
+	for (; next && swept < sweep->budget; larges++) {
+		struct desc *after = desc_after(mmu, next);
 
 		clear_desc(mmu, desc, 0, fill, is_volatile, &bits);
 		swept += fill;
-		fill = TUNING_DESC_HANDLES;
-		descs++;
+		fill = fill_behind(next);
 		last = desc;
 		id = desc->next;
 		desc = next;
 		next = after;
-	} while (desc && swept < sweep->budget);
-	desc_give(mmu, head_desc(head), last, descs);
-	*at = desc ? (head & HEAD_FLAGS) | head_chain(id, head_length(head) - descs, fill) : 0;
+	}
+	if (larges)
+		desc_give_large(mmu, head_desc(head), last, larges);
+	if (!next && swept < sweep->budget) {
+		clear_desc(mmu, desc, 0, fill, is_volatile, &bits);
+		swept += fill;
+		desc_give_small(mmu, id, desc);
+		*at = 0;
+	} else {
+		*at = (head & HEAD_FLAGS) | head_chain(id, head_length(head) - larges, fill);
+	}
 	sweep->bits |= is_volatile ? bits : known_bits(head);
 	sweep_charge(sweep, swept, swept);
 }
@@ -80,9 +99,11 @@ void sweep_long(struct umbra_mmu *mmu, uint64_t *at, struct sweep *sweep)
 /* One of the chains that go in lockstep. */
 struct lane {
 	struct desc *desc; /* to be cleared next; */
-	struct desc *next; /*   the one after it, asked for */
+	struct desc *next; /*   the one after it, asked for; */
+	struct desc *last; /*   the one before it, NULL if that is its first */
 	uint64_t descs;    /* from .desc on */
 	unsigned fill;     /* of .desc */
+	uint32_t id;       /* of .desc */
 	uint32_t first;    /* id: where the chain begins, */
 	uint64_t all;      /*   and how many descriptors it had */
 	bool is_volatile;
@@ -90,24 +111,29 @@ struct lane {
 
 static void lane_start(struct umbra_mmu *mmu, struct lane *lane, uint64_t head)
 {
-	lane->first = head_desc(head);
-	lane->desc = desc_of(mmu, lane->first);
+	lane->first = lane->id = head_desc(head);
+	lane->desc = desc_of(mmu, lane->id);
 	lane->next = desc_after(mmu, lane->desc);
+	lane->last = NULL;
 	lane->all = lane->descs = head_length(head);
 	lane->fill = head_fill(head);
 	lane->is_volatile = head & HEAD_VOLATILE;
 }
 
-/* Its descriptor was cleared: go on to the next. */
+/* Its descriptor was cleared: go on to the next, or free them all. */
 static void lane_advance(struct umbra_mmu *mmu, struct lane *lane)
 {
 	if (!--lane->descs) {
-		desc_give(mmu, lane->first, lane->desc, lane->all);
+		if (lane->last)
+			desc_give_large(mmu, lane->first, lane->last, lane->all - 1);
+		desc_give_small(mmu, lane->id, lane->desc);
 		return;
 	}
+	lane->id = lane->desc->next;
+	lane->last = lane->desc;
 	lane->desc = lane->next;
 	lane->next = desc_after(mmu, lane->next);
-	lane->fill = TUNING_DESC_HANDLES;
+	lane->fill = fill_behind(lane->desc);
 }
 
 /*
@@ -143,7 +169,7 @@ static bool clear_columns(struct umbra_mmu *mmu, const handle *const lane[LANES]
 static bool clear_row(struct umbra_mmu *mmu, struct lane *const lane[LANES], unsigned lanes,
 		      uint64_t *bits)
 {
-	unsigned common = TUNING_DESC_HANDLES;
+	unsigned common = LARGE_HANDLES;
 	bool is_volatile = false, lined_up = false;
 	const handle *row[LANES];
 
@@ -194,7 +220,7 @@ static bool sweep_lanes(struct umbra_mmu *mmu, uint64_t *heads, unsigned count, 
 				continue;
 			deepest[lanes] = lane;
 			if (lane->next && (!lanes || !lined_up))
-				prefetch_sptes(mmu, lane->next, TUNING_DESC_HANDLES);
+				prefetch_sptes(mmu, lane->next, fill_behind(lane->next));
 			lanes++;
 		}
 		lined_up = clear_row(mmu, deepest, lanes, &sweep->bits);
@@ -210,7 +236,7 @@ static void ahead_far(struct umbra_mmu *mmu, const uint64_t *heads)
 {
 	for (unsigned i = 0; i < LANES; i++) {
 		if (heads[i] & HEAD_CHAIN)
-			__builtin_prefetch(desc_of(mmu, head_desc(heads[i])), 1);
+			desc_ask(mmu, head_desc(heads[i]));
 		else if (heads[i])
 			__builtin_prefetch(handle_spte(mmu, head_first(heads[i])), 1);
 	}
@@ -237,7 +263,7 @@ static bool is_paid(const uint64_t *heads, unsigned count, uint64_t budget)
 	uint64_t sptes = 0;
 
 	for (unsigned i = 0; i < count && sptes <= budget; i++)
-		sptes += heads[i] & HEAD_CHAIN ? head_length(heads[i]) * TUNING_DESC_HANDLES : 2;
+		sptes += heads[i] & HEAD_CHAIN ? head_length(heads[i]) * LARGE_HANDLES : 2;
 	return sptes <= budget;
 }
 

@@ -362,7 +362,7 @@ struct umbra_range {
 
 /*
  * The same in pieces, for an embedder that has other things to do in between: take away about
- * @budget mappings (at least one, at most 13 more than asked for), flush, and set *@range to
+ * @budget mappings (at least one, at most 29 more than asked for), flush, and set *@range to
  * what is left; .pages == 0: all done. What is left may still be mapped in part, and what is done
  * may be mapped anew unless host.frame_get answers UMBRA_EAGAIN for it. @dropped (may be NULL)
  * tells of this piece. UMBRA_EINVAL: @budget is 0 or the range wraps around.
@@ -412,7 +412,7 @@ struct umbra_stats {
 	uint64_t sptes_dropped; /* by whole chains */
 	uint64_t prefetched;
 	uint64_t longest_chain; /* ever */
-	uint64_t descs;         /* rmap descriptors in use now */
+	uint64_t descs;         /* rmap descriptors in use now, in units of 64 bytes */
 	uint64_t guest_writes;  /* umbra_guest_write calls that hit a table */
 	uint64_t unsyncs;
 	uint64_t syncs;      /* tables synchronised */

@@ -190,7 +190,7 @@ static void test_counters(void **state)
 	broken(mmu->stats.sptes, mmu->stats.sptes + 1, 6);
 	broken(mmu->stats.shadow_pages, 1, 6);
 	broken(mmu->stats.descs, 99, 6);
-	broken(mmu->desc_free_count, mmu->desc_free_count - 1, 6);
+	broken(mmu->desc_free_count[DESC_LARGE], mmu->desc_free_count[DESC_LARGE] - 1, 6);
 	broken(mmu->shadow_free_count, mmu->shadow_free_count - 1, 6);
 	broken(level[4]->roots, 0, 6);
 	broken(mmu->stats.shadow_pages_unsync, 5, 6);

@@ -19,7 +19,7 @@
 
 #define GFNS    8u
 #define MILLION 1000000u
-#define LONGEST (4 * TUNING_DESC_HANDLES + 3)
+#define LONGEST (unsigned)(SMALL_HANDLES + 3 * LARGE_HANDLES + 3)
 
 static struct arena *arena;
 static struct umbra_mmu *mmu;
@@ -89,6 +89,16 @@ static int compare(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
+/* Units that a chain of @count takes: one small descriptor, then large ones. */
+static uint64_t units_of(uint64_t count)
+{
+	if (count <= 2)
+		return 0;
+	if (count <= SMALL_HANDLES)
+		return 1;
+	return 1 + 2 * ((count - SMALL_HANDLES + LARGE_HANDLES - 1) / LARGE_HANDLES);
+}
+
 /* The chain of @gfn holds what the list does. */
 static void check(unsigned gfn)
 {
@@ -102,8 +112,7 @@ static void check(unsigned gfn)
 	if (length[gfn] <= 2)
 		assert_int_equal(descs, 0);
 	else
-		assert_int_equal(descs,
-				 (length[gfn] + TUNING_DESC_HANDLES - 1) / TUNING_DESC_HANDLES);
+		assert_int_equal(descs, units_of(length[gfn]));
 	rmap_for_each(mmu, head, &cursor, h)
 	{
 		assert_true(count < length[gfn]);
@@ -137,16 +146,14 @@ static handle remove_at(unsigned gfn, unsigned at)
 
 static void drop(unsigned gfn)
 {
-	uint64_t free_before = mmu->desc_free_count;
-	uint64_t descs =
-	    length[gfn] > 2 ? (length[gfn] + TUNING_DESC_HANDLES - 1) / TUNING_DESC_HANDLES : 0;
+	uint64_t used = mmu->stats.descs;
 	struct sweep sweep = SWEEP_ALL;
 
 	assert_true(sweep_chain(mmu, rmap_head_of(mmu, head_of(gfn)), &sweep));
 	assert_int_equal(sweep.sptes, length[gfn]);
 	for (unsigned i = 0; i < length[gfn]; i++)
 		assert_int_equal(spte_read(handle_spte(mmu, list[gfn][i])), 0);
-	assert_int_equal(mmu->desc_free_count, free_before + descs);
+	assert_int_equal(mmu->stats.descs, used - units_of(length[gfn]));
 	length[gfn] = 0;
 	check(gfn);
 }

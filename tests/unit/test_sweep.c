@@ -26,7 +26,7 @@
 
 #define GFNS   1536u /* three regions, the first and last in part */
 #define FIRST  100u
-#define SPACES (2 * TUNING_DESC_HANDLES + 3)
+#define SPACES (unsigned)(SMALL_HANDLES + LARGE_HANDLES + 5)
 #define RACES  20000u
 
 static struct arena *arena;
@@ -225,7 +225,7 @@ static void drop_in_pieces(uint64_t first, uint64_t end, uint64_t budget)
 	do {
 		before = range.first.n;
 		assert_int_equal(umbra_drop_some(mmu, &range, budget, &dropped), 0);
-		assert_true(dropped.sptes < budget + TUNING_DESC_HANDLES);
+		assert_true(dropped.sptes < budget + LARGE_HANDLES);
 		assert_true(range.first.n >= before);
 		assert_int_equal(range.first.n + range.pages, end);
 		all.sptes += dropped.sptes;
