@@ -203,9 +203,17 @@ static void remove_list(const struct entry *list, size_t count)
 {
 	struct umbra_mmu *mmu = side.mmu;
 
-	for (size_t i = 0; i < count; i++)
-		rmap_remove(mmu, list[i].handle);
-	mmu->stats.sptes -= count;
+	while (count) {
+		handle batch[64];
+		unsigned size = count < 64 ? (unsigned)count : 64;
+
+		for (unsigned i = 0; i < size; i++)
+			batch[i] = list[i].handle;
+		rmap_remove_many(mmu, batch, size);
+		mmu->stats.sptes -= size;
+		list += size;
+		count -= size;
+	}
 }
 
 static void drop(const uint32_t *gfns, size_t count)

@@ -151,7 +151,8 @@ void sweep_long(struct umbra_mmu *mmu, uint64_t *at, struct sweep *sweep);
  * => O(1), at any length; takes at most one descriptor, which must be in stock
  * => @h is in no chain
  */
-static inline void rmap_add(struct umbra_mmu *mmu, head_ref ref, handle h, uint64_t spte)
+__attribute__((always_inline)) static inline void rmap_add(struct umbra_mmu *mmu, head_ref ref,
+							   handle h, uint64_t spte)
 {
 	uint64_t *at = head_at(mmu, ref), head = *at, flags = head_flags(spte);
 
@@ -244,7 +245,8 @@ static inline void sweep_charge(struct sweep *sweep, uint64_t sptes, uint64_t co
  * => O(min(n, budget)); allocates nothing, cannot fail
  * => returns whether the chain is empty now
  */
-static inline bool sweep_chain(struct umbra_mmu *mmu, uint64_t *at, struct sweep *sweep)
+__attribute__((always_inline)) static inline bool sweep_chain(struct umbra_mmu *mmu, uint64_t *at,
+							      struct sweep *sweep)
 {
 	unsigned swept;
 

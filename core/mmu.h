@@ -396,6 +396,7 @@ void slot_regions(struct umbra_mmu *mmu, struct slot *slot, uint64_t first, uint
 /* ---- rmap.c; rmap_add() and rmap_remove() are in head.h ---- */
 
 uint64_t *rmap_head_of(struct umbra_mmu *mmu, head_ref ref);
+void rmap_remove_many(struct umbra_mmu *mmu, const handle *list, unsigned count);
 void rmap_note(struct umbra_mmu *mmu, handle h, uint64_t spte);
 uint64_t rmap_write_protect(struct umbra_mmu *mmu, uint64_t *head);
 bool rmap_age(struct umbra_mmu *mmu, uint64_t *head, unsigned limit);

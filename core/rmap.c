@@ -154,6 +154,65 @@ void rmap_remove_long(struct umbra_mmu *mmu, uint64_t *at, handle h, place from)
 }
 
 /*
+ * Looking ahead for a removal, in four steps: its place; from there its descriptor or head; the
+ * descriptor's head; the head's first descriptor, whose last handle moves. Each step finds in the
+ * cache what the one before asked for, if there was time in between. What is read here may change
+ * before the removal: then something was asked for in vain.
+ */
+static void ask_place(struct umbra_mmu *mmu, handle h)
+{
+	__builtin_prefetch(handle_place(mmu, h), 1);
+}
+
+static void ask_desc(struct umbra_mmu *mmu, handle h)
+{
+	place from = *handle_place(mmu, h);
+
+	if (from & PLACE_DESC)
+		__builtin_prefetch(desc_of(mmu, (from & ~PLACE_DESC) >> SLOT_BITS));
+	else
+		__builtin_prefetch(head_at(mmu, from), 1);
+}
+
+static void ask_head(struct umbra_mmu *mmu, handle h)
+{
+	__builtin_prefetch(head_at(mmu, rmap_owner(mmu, h)), 1);
+}
+
+static void ask_first(struct umbra_mmu *mmu, handle h)
+{
+	uint64_t head = *head_at(mmu, rmap_owner(mmu, h));
+
+	if (head & HEAD_CHAIN)
+		__builtin_prefetch(&desc_of(mmu, head_desc(head))->spte[head_fill(head) - 1], 1);
+}
+
+/*
+ * rmap_remove() of each handle in @list, of which none comes twice. As a table goes, its sptes go
+ * together: here they wait for memory together.
+ */
+void rmap_remove_many(struct umbra_mmu *mmu, const handle *list, unsigned count)
+{
+	enum {
+		APART = 4
+	}; /* removals from one step to the next */
+
+	/* Before the first and behind the last, an index wraps or is too large: nothing to do. */
+	for (unsigned i = 0; i < count + 4 * APART; i++) {
+		if (i < count)
+			ask_place(mmu, list[i]);
+		if (i - APART < count)
+			ask_desc(mmu, list[i - APART]);
+		if (i - 2 * APART < count)
+			ask_head(mmu, list[i - 2 * APART]);
+		if (i - 3 * APART < count)
+			ask_first(mmu, list[i - 3 * APART]);
+		if (i - 4 * APART < count)
+			rmap_remove(mmu, list[i - 4 * APART]);
+	}
+}
+
+/*
  * Take the W bit from every spte of a chain.
  *
  * => returns how many had it: if any, vcpus must be flushed before the protection holds

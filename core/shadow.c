@@ -202,20 +202,46 @@ static void retire(struct umbra_mmu *mmu, struct shadow *shadow)
 	mmu->stats.shadow_zapped++;
 }
 
+#define BATCH 64u
+
+static void zap_leaves(struct umbra_mmu *mmu, struct shadow *shadow)
+{
+	handle batch[BATCH];
+	unsigned index = spte_next(shadow->table, 0);
+
+	while (index < PTE_ENTRIES) {
+		unsigned count = 0;
+
+		for (; index < PTE_ENTRIES && count < BATCH;
+		     index = spte_next(shadow->table, index + 1)) {
+			batch[count++] = handle_of(shadow, index);
+			spte_clear(&shadow->table[index]);
+		}
+		rmap_remove_many(mmu, batch, count);
+		mmu->stats.sptes -= count;
+		mmu->stats.sptes_removed += count;
+	}
+}
+
+static void zap_links(struct umbra_mmu *mmu, struct shadow *shadow, bool orphans,
+		      struct flush *flush)
+{
+	for (unsigned i = spte_next(shadow->table, 0); i < PTE_ENTRIES;
+	     i = spte_next(shadow->table, i + 1)) {
+		struct shadow *child = shadow_unlink(mmu, shadow, i, flush);
+
+		if (orphans)
+			shadow_zap_orphan(mmu, child, flush);
+	}
+}
+
 static void zap(struct umbra_mmu *mmu, struct shadow *shadow, bool orphans, struct flush *flush)
 {
 	sweep_chain(mmu, &shadow->parents, &SWEEP_ALL);
-	for (unsigned i = spte_next(shadow->table, 0); i < PTE_ENTRIES;
-	     i = spte_next(shadow->table, i + 1)) {
-		if (shadow->role.level == 1) {
-			shadow_clear_leaf(mmu, shadow, i);
-		} else {
-			struct shadow *child = shadow_unlink(mmu, shadow, i, flush);
-
-			if (orphans)
-				shadow_zap_orphan(mmu, child, flush);
-		}
-	}
+	if (shadow->role.level == 1)
+		zap_leaves(mmu, shadow);
+	else
+		zap_links(mmu, shadow, orphans, flush);
 	unhash(mmu, shadow);
 	retire(mmu, shadow);
 	flush_all(mmu, flush);

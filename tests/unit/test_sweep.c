@@ -145,7 +145,9 @@ static void check_chains(void)
 			continue;
 		live += rmap_count(*head);
 		rmap_for_each(mmu, *head, &cursor, h)
-		    assert_true(rmap_covers(*head, spte_read(handle_spte(mmu, h))));
+		{
+			assert_true(rmap_covers(*head, spte_read(handle_spte(mmu, h))));
+		}
 		assert_null(rmap_check(mmu, slot_head_make(mmu, &mmu->slot[0], (umbra_gfn){gfn}, 1),
 				       &descs));
 	}
