@@ -90,7 +90,7 @@ static void run_beyond(void)
 		struct shape shape = {
 		    .name = "beyond", .gfns = BEYOND / chains[i], .chain = chains[i]};
 
-		run(&shape, OPS_SEQ | OPS_RAND | OPS_REMOVE, false, 5);
+		run(&shape, OPS_SEQ | OPS_RAND | OPS_REMOVE | OPS_MAP, false, 5);
 	}
 }
 
@@ -106,7 +106,7 @@ static void run_gfns(bool quick)
 		if (quick && !most)
 			continue;
 		run(&shape, OPS_RANGE, true, 5);
-		if (most)
+		if (chains[i] >= 64)
 			run(&shape, OPS_SEQ | OPS_RAND | OPS_REMOVE, false, 5);
 		shape.aligned = true;
 		if (chains[i] >= 8)

@@ -10,8 +10,9 @@
  *   rmap_limit.c    bare loops that clear the same sptes
  *   rmap_check.c    do they agree?
  *   rmap_measure.c  rounds and clocks
- *   rmap_report.c   the table, the figures due, JSON
- *   rmap_plan.c     which sets, which rounds
+ *   rmap_report.c   the table, JSON
+ *   rmap_figures.c  the figures due
+ *   bench_rmap.c    which sets, which rounds
  *
  * One set is open at a time; each implementation keeps its state for it in its own file.
  * Nothing here takes a lock: one thread.
@@ -139,6 +140,8 @@ struct row {
 	double ns[16];        /* sorted once the set is done */
 	double bytes;         /* of descriptors, an entry; negative: not known */
 	double heads, beside; /* bytes in all */
+	double gib;           /* of the slot */
+	uint64_t tables;
 };
 
 /* What of a set is measured. */
@@ -167,8 +170,16 @@ double row_median(const struct row *row);
 
 /* ---- rmap_report.c ---- */
 
+/* The row of @impl in the same place of the table as @row; NULL: none. */
+const struct row *row_beside(const struct row *row, const char *impl);
+bool row_is_same_block(const struct row *a, const struct row *b);
 void report_table(void);
-void report_figures(void);
 int report_json(const char *path);
+
+/* ---- rmap_figures.c ---- */
+
+struct json_t;
+void report_figures(void);
+struct json_t *figures_json(void);
 
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What the reverse-map benchmark says: JSON with every row, a table with umbra beside its peers,
- * and the figures due, computed from this run.
+ * What the reverse-map benchmark says: a table with umbra beside its peers, and JSON with every row
+ * and figure.
  */
 #include <errno.h>
 #include <jansson.h>
@@ -18,8 +18,7 @@ static bool is_same_cell(const struct row *a, const struct row *b)
 	       a->sptes == b->sptes;
 }
 
-/* The row of @impl beside @row, or NULL. */
-static const struct row *beside(const struct row *row, const char *impl)
+const struct row *row_beside(const struct row *row, const char *impl)
 {
 	size_t count;
 	const struct row *rows = measure_rows(&count);
@@ -55,17 +54,17 @@ static void print_ratio(const struct row *row, const struct row *peer)
 static void print_line(const struct row *umbra)
 {
 	static const char *const peers[] = {"kvm-6.12", "patch", "onebyone"};
-	const struct row *limit = beside(umbra, "limit");
+	const struct row *limit = row_beside(umbra, "limit");
 
 	printf("%8llu", (unsigned long long)umbra->chain);
 	print_ns(umbra);
 	for (unsigned i = 0; i < 3; i++)
-		print_ns(beside(umbra, peers[i]));
+		print_ns(row_beside(umbra, peers[i]));
 	print_ns(limit);
-	print_ratio(umbra, beside(umbra, "kvm-6.12"));
+	print_ratio(umbra, row_beside(umbra, "kvm-6.12"));
 	print_ratio(umbra, limit);
 	for (unsigned i = 0; i < 3; i++) {
-		const struct row *peer = beside(umbra, peers[i]);
+		const struct row *peer = row_beside(umbra, peers[i]);
 
 		if (peer && row_median(peer) < row_median(umbra))
 			printf("  < %s", peers[i]);
@@ -73,7 +72,7 @@ static void print_line(const struct row *umbra)
 	printf("\n");
 }
 
-static bool is_same_block(const struct row *a, const struct row *b)
+bool row_is_same_block(const struct row *a, const struct row *b)
 {
 	return !strcmp(a->op, b->op) && !strcmp(a->order, b->order) && !strcmp(a->set, b->set) &&
 	       a->state == b->state && a->aligned == b->aligned;
@@ -90,8 +89,29 @@ static void print_block(const struct row *first)
 	       first->state == VOLATILE ? ", volatile sptes" : "", "chain", "umbra", "kvm-6.12",
 	       "patch", "onebyone", "limit", "u/kvm", "u/limit");
 	for (size_t i = 0; i < count; i++)
-		if (is_same_block(first, &rows[i]) && !strcmp(rows[i].impl->name, "umbra"))
+		if (row_is_same_block(first, &rows[i]) && !strcmp(rows[i].impl->name, "umbra"))
 			print_line(&rows[i]);
+}
+
+static bool is_memory_row(const struct row *row)
+{
+	return !strcmp(row->op, "delete") && row->heads > 0 && row->sptes;
+}
+
+static void print_memory(void)
+{
+	size_t count;
+	const struct row *rows = measure_rows(&count);
+
+	printf("\nmemory\n%-16s %-9s %16s %16s %20s\n", "slot", "", "descriptors,", "heads,",
+	       "beside the sptes,");
+	printf("%-16s %-9s %16s %16s %20s\n", "", "", "bytes an spte", "bytes a GiB",
+	       "bytes a table");
+	for (size_t i = 0; i < count; i++)
+		if (is_memory_row(&rows[i]))
+			printf("%-16s %-9s %16.2f %16.0f %20.0f\n", rows[i].set, rows[i].impl->name,
+			       rows[i].bytes, rows[i].heads / rows[i].gib,
+			       rows[i].beside / (double)rows[i].tables);
 }
 
 /* Each block once, at its first row. */
@@ -106,118 +126,12 @@ void report_table(void)
 	for (size_t i = 0; i < count; i++) {
 		size_t j = 0;
 
-		while (!is_same_block(&rows[i], &rows[j]))
+		while (!row_is_same_block(&rows[i], &rows[j]))
 			j++;
 		if (i == j)
 			print_block(&rows[i]);
 	}
-}
-
-/* ---- the figures due ---- */
-
-enum kind {
-	FASTER, /* peer / umbra, at least */
-	WITHIN, /* umbra / peer, at most */
-	FLAT,   /* umbra / umbra at chain .against_chain, at most */
-	NS,     /* at most */
-	BYTES,  /* at most, of descriptors an entry */
-};
-
-static const struct due {
-	const char *what;
-	const char *op, *set; /* set NULL: any */
-	uint64_t low, high;   /* chains */
-	enum kind kind;
-	double bound;
-	const char *peer;
-	uint64_t against_chain;
-} dues[] = {
-    {"remove, random", "remove", NULL, 64, 64, FASTER, 4, "kvm-6.12", 0},
-    {"remove, random", "remove", NULL, 200, 200, FASTER, 10, "kvm-6.12", 0},
-    {"remove, random", "remove", NULL, 1000, 1000, FASTER, 50, "kvm-6.12", 0},
-    {"add, 10^6 against 15", "add", "million", 1000000, 1000000, FLAT, 1.5, NULL, 15},
-    {"remove, 10^6 against 15", "remove", "million", 1000000, 1000000, FLAT, 1.5, NULL, 15},
-    {"add, short", "add", NULL, 1, 3, WITHIN, 1, "kvm-6.12", 0},
-    {"remove, short", "remove", NULL, 1, 3, WITHIN, 1, "kvm-6.12", 0},
-    {"drop, short", "drop", NULL, 3, 3, WITHIN, 1, "kvm-6.12", 0},
-    {"drop of one or two", "drop", NULL, 1, 2, FASTER, 3, "kvm-6.12", 0},
-    {"add, long", "add", NULL, 15, UINT64_MAX, WITHIN, 1.5, "kvm-6.12", 0},
-    {"drop one gfn", "drop", NULL, 64, UINT64_MAX, WITHIN, 1.1, "limit", 0},
-    {"drop one gfn", "drop", NULL, 64, UINT64_MAX, WITHIN, 1, "kvm-6.12", 0},
-    {"drop 16384 gfns in order", "drop_range", NULL, 200, 200, FASTER, 5, "kvm-6.12", 0},
-    {"delete a dense 1 GiB slot", "delete", "1 GiB", 8, 8, NS, 1, NULL, 0},
-    {"delete a dense 1 GiB slot", "delete", "1 GiB", 8, 8, FASTER, 8, "kvm-6.12", 0},
-    {"delete an empty 1 TiB slot, ns", "delete", "1 TiB, empty", 0, 0, NS, 1e6, NULL, 0},
-    {"memory, bytes", "add", NULL, 200, UINT64_MAX, BYTES, 4.8, NULL, 0},
-    {"memory, bytes", "add", NULL, 2, 2, BYTES, 0, NULL, 0},
-    {"longest hold, against 10^3", "hold", NULL, 10000, UINT64_MAX, FLAT, 1.5, NULL, 1000},
-};
-
-static const struct row *flat_peer(const struct row *row, uint64_t chain)
-{
-	size_t count;
-	const struct row *rows = measure_rows(&count);
-
-	for (size_t i = 0; i < count; i++)
-		if (is_same_block(row, &rows[i]) && rows[i].impl == row->impl &&
-		    rows[i].chain == chain)
-			return &rows[i];
-	return NULL;
-}
-
-/* The value that counts, or -1. */
-static double value_of(const struct due *due, const struct row *row)
-{
-	const struct row *peer = due->peer ? beside(row, due->peer) : NULL;
-
-	switch (due->kind) {
-	case FASTER:
-		return peer && peer->rounds ? row_median(peer) / row_median(row) : -1;
-	case FLAT:
-		peer = flat_peer(row, due->against_chain);
-		/* fall through */
-	case WITHIN:
-		return peer && peer->rounds ? row_median(row) / row_median(peer) : -1;
-	case NS:
-		return row_median(row);
-	case BYTES:
-		return row->bytes;
-	}
-	return -1;
-}
-
-static void print_due(const struct due *due, const struct row *row)
-{
-	double value = value_of(due, row);
-	bool met = due->kind == FASTER ? value >= due->bound : value <= due->bound;
-	char where[96];
-
-	if (value < 0)
-		return;
-	snprintf(where, sizeof(where), "%s, %s%s%s", row->set,
-		 !strcmp(row->order, "seq") ? "in order" : "random",
-		 row->aligned ? ", same index" : "", row->state == VOLATILE ? ", volatile" : "");
-	printf("%-6s %-32s %8llu  %-36s %12.2f %s %.4g%s%s\n", met ? "met" : "MISSED", due->what,
-	       (unsigned long long)row->chain, where, value,
-	       due->kind == FASTER ? ">=" : "<=", due->bound, due->peer ? " against " : "",
-	       due->peer ? due->peer : "");
-}
-
-void report_figures(void)
-{
-	size_t count;
-	const struct row *rows = measure_rows(&count);
-
-	printf("\nfigures due\n");
-	for (size_t i = 0; i < sizeof(dues) / sizeof(dues[0]); i++)
-		for (size_t j = 0; j < count; j++) {
-			const struct row *row = &rows[j];
-
-			if (!strcmp(row->impl->name, "umbra") && !strcmp(row->op, dues[i].op) &&
-			    (!dues[i].set || !strcmp(row->set, dues[i].set)) &&
-			    row->chain >= dues[i].low && row->chain <= dues[i].high && row->rounds)
-				print_due(&dues[i], row);
-		}
+	print_memory();
 }
 
 /* ---- JSON ---- */
@@ -270,10 +184,13 @@ static json_t *row_json(const struct row *row)
 
 	if (row->capped)
 		json_object_set_new(out, "capped_at", json_integer((json_int_t)row->capped));
-	if (row->heads > 0)
-		json_object_set_new(out, "head_bytes", json_real(row->heads));
-	if (row->beside > 0)
-		json_object_set_new(out, "beside_bytes", json_real(row->beside));
+	if (row->impl == &impl_store || row->impl == &impl_xchg)
+		json_object_set_new(out, "kind", json_string(row->impl->kind));
+	if (is_memory_row(row)) {
+		json_object_set_new(out, "head_bytes_per_gib", json_real(row->heads / row->gib));
+		json_object_set_new(out, "beside_bytes_per_table",
+				    json_real(row->beside / (double)row->tables));
+	}
 	return out;
 }
 
@@ -287,7 +204,8 @@ int report_json(const char *path)
 	for (size_t i = 0; i < count; i++)
 		if (rows[i].rounds)
 			json_array_append_new(list, row_json(&rows[i]));
-	out = json_pack("{s:o,s:o}", "machine", machine(), "rows", list);
+	out = json_pack("{s:o,s:o,s:o}", "machine", machine(), "rows", list, "figures",
+			figures_json());
 	error = json_dump_file(out, path, JSON_INDENT(1));
 	if (error)
 		fprintf(stderr, "bench-rmap: cannot write %s: %s\n", path, strerror(errno));
