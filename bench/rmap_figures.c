@@ -140,7 +140,10 @@ void report_figures(void)
 				all++;
 				met += is_met(&dues[i], value_of(&dues[i], &rows[j]));
 			}
-		printf("%s: %s (%u of %u)\n", dues[i].what, met == all && all ? "met" : "MISSED",
+		printf("%s: %s (%u of %u)\n", dues[i].what,
+		       !all         ? "not measured"
+		       : met == all ? "met"
+				    : "MISSED",
 		       met, all);
 		for (size_t j = 0; j < count; j++)
 			if (is_of(&dues[i], &rows[j]))

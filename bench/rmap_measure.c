@@ -253,14 +253,19 @@ static void cycle_volatile(void)
 	finish();
 }
 
+/* How many to remove: of long chains a part, since they are to be about as long as we say. */
+static size_t quarter_of_long(void)
+{
+	return set.shape.chain < 64 ? set.sptes : set.sptes / 4;
+}
+
 static void cycle_remove(void)
 {
 	if (!now.impl->remove)
 		return;
 	begin("rand", QUIET);
 	build(set.seq);
-	/* Of long chains a quarter: they are to be about as long as we say. */
-	timed("remove", do_remove, set.shape.chain < 64 ? set.sptes : set.sptes / 4, 1);
+	timed("remove", do_remove, quarter_of_long(), 1);
 	finish();
 }
 
@@ -279,10 +284,16 @@ static void cycle_map(void)
 	if (!now.impl->map)
 		return;
 	begin("rand", QUIET);
+	now.order = "seq";
 	now.list = set.seq;
-	timed("map", do_map, set.sptes, 1);
+	if (!timed("map", do_map, set.sptes, 1)) {
+		finish();
+		begin("rand", QUIET);
+		now.impl->map(set.seq, set.sptes);
+	}
+	now.order = "rand";
 	now.list = set.rand;
-	timed("unmap", do_unmap, set.sptes, 1);
+	timed("unmap", do_unmap, quarter_of_long(), 1);
 	finish();
 }
 
