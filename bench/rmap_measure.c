@@ -89,7 +89,7 @@ static void note_bytes(const char *op)
 {
 	struct row *row = row_find(op);
 
-	if (!now.impl->bytes)
+	if (!now.impl->bytes || !set.sptes)
 		return;
 	row->bytes = (double)now.impl->bytes() / (double)set.sptes;
 	row->gib = (double)set.shape.slot_pages / (1 << 18);
