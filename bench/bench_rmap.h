@@ -71,7 +71,8 @@ struct impl {
 	/* Add without a clock; NULL: add does. */
 	void (*build)(const struct entry *list, size_t count);
 	void (*add)(const struct entry *list, size_t count);
-	void (*remove)(const struct entry *list, size_t count);
+	void (*remove)(const struct entry *list, size_t count);      /* one at a time */
+	void (*remove_many)(const struct entry *list, size_t count); /* known to go together */
 	void (*drop)(const uint32_t *gfns, size_t count);
 	void (*drop_range)(uint64_t first, uint64_t end);
 	uint64_t (*walk)(const uint32_t *gfns, size_t count); /* returns the sptes' sum */
@@ -148,7 +149,7 @@ struct row {
 enum ops {
 	OPS_SEQ = 1,       /* add, walk, count, drop: in order */
 	OPS_RAND = 2,      /* the same at random */
-	OPS_REMOVE = 4,    /* at random */
+	OPS_REMOVE = 4,    /* at random, one at a time and together */
 	OPS_CHURN = 8,     /* processes exit and come */
 	OPS_VOLATILE = 16, /* drop at random what must be exchanged */
 	OPS_RANGE = 32,    /* drop all gfns at once; volatile too */

@@ -95,7 +95,9 @@ static void check_add_remove(void)
 	expect_list("half of them removed", set.rand + half, set.sptes - half);
 	impl->add(set.rand, half);
 	expect_list("added again", set.seq, set.sptes);
-	impl->remove(set.rand, set.sptes);
+	impl->remove_many(set.rand, half);
+	expect_list("half of them removed together", set.rand + half, set.sptes - half);
+	impl->remove_many(set.rand + half, set.sptes - half);
 	expect_list("all removed", NULL, 0);
 	expect("sptes after removing", set_present(&set), set.sptes);
 	if (impl->bytes)

@@ -181,6 +181,7 @@ const struct impl impl_kvm = {
     .age = age,
     .add = add,
     .remove = remove_list,
+    .remove_many = remove_list,
     .drop = drop,
     .drop_range = range,
     .walk = walk,

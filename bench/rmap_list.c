@@ -303,6 +303,7 @@ const struct impl impl_onebyone = {
     .build = build,
     .add = add,
     .remove = remove_list,
+    .remove_many = remove_list,
     .drop = onebyone_drop,
     .drop_range = onebyone_range,
     .walk = walk,

@@ -135,6 +135,11 @@ static void do_remove(size_t first, size_t count)
 	now.impl->remove(now.list + first, count);
 }
 
+static void do_remove_many(size_t first, size_t count)
+{
+	now.impl->remove_many(now.list + first, count);
+}
+
 static void do_map(size_t first, size_t count)
 {
 	now.impl->map(now.list + first, count);
@@ -182,7 +187,7 @@ static void do_churn(size_t first, size_t count)
 	for (size_t i = first; i < first + count; i++) {
 		const struct entry *list = set.seq + now.processes[i] * each;
 
-		now.impl->remove(list, each);
+		now.impl->remove_many(list, each);
 		now.impl->add(list, each);
 	}
 }
@@ -266,6 +271,17 @@ static void cycle_remove(void)
 	begin("rand", QUIET);
 	build(set.seq);
 	timed("remove", do_remove, quarter_of_long(), 1);
+	finish();
+}
+
+/* The lists of 2013 know no other way than one at a time. */
+static void cycle_remove_many(void)
+{
+	if (!now.impl->remove_many || now.impl == &impl_onebyone)
+		return;
+	begin("rand", QUIET);
+	build(set.seq);
+	timed("remove_many", do_remove_many, quarter_of_long(), 1);
 	finish();
 }
 
@@ -358,6 +374,7 @@ static const struct {
     {OPS_RAND, QUIET, cycle_rand},
     {OPS_VOLATILE, VOLATILE, cycle_volatile},
     {OPS_REMOVE, QUIET, cycle_remove},
+    {OPS_REMOVE, QUIET, cycle_remove_many},
     {OPS_CHURN, QUIET, cycle_churn},
     {OPS_MAP, QUIET, cycle_map},
     {OPS_RANGE, QUIET, cycle_range},

@@ -203,6 +203,16 @@ static void remove_list(const struct entry *list, size_t count)
 {
 	struct umbra_mmu *mmu = side.mmu;
 
+	for (size_t i = 0; i < count; i++)
+		rmap_remove(mmu, list[i].handle);
+	mmu->stats.sptes -= count;
+}
+
+/* As zapping a table does, batch by batch. */
+static void remove_many(const struct entry *list, size_t count)
+{
+	struct umbra_mmu *mmu = side.mmu;
+
 	while (count) {
 		handle batch[64];
 		unsigned size = count < 64 ? (unsigned)count : 64;
@@ -346,6 +356,7 @@ const struct impl impl_umbra = {
     .age = age,
     .add = add,
     .remove = remove_list,
+    .remove_many = remove_many,
     .drop = drop,
     .drop_range = range,
     .walk = walk,
