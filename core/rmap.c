@@ -51,6 +51,7 @@ static uint32_t desc_take(struct umbra_mmu *mmu, enum desc_kind kind, head_ref o
 
 	port_assert(id);
 	mmu->desc_free[kind] = desc->next;
+	__builtin_prefetch(desc_of(mmu, desc->next), 1); /* the next one to be taken */
 	mmu->desc_free_count[kind]--;
 	mmu->stats.descs += kind == DESC_LARGE ? 2 : 1;
 	desc->head = owner;
