@@ -191,7 +191,7 @@ int umbra_vcpu_root(struct umbra_vcpu *vcpu, struct umbra_root *out)
 		pae_copy(vcpu, root);
 	*out = (struct umbra_root){
 	    .hpa = is_paging(vcpu) ? root->hpa : vcpu->pae.hpa,
-	    .long_mode = is_paging(vcpu),
+	    .levels = is_paging(vcpu) ? 4 : 3,
 	};
 	flush_commit(mmu, &flush);
 	port_unlock(&mmu->lock);

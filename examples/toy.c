@@ -42,7 +42,7 @@ static void host_free(void *ctx, size_t size, struct umbra_memory block)
 static int host_frame_get(void *ctx, umbra_gfn gfn, enum umbra_want want, struct umbra_frame *frame)
 {
 	(void)ctx, (void)want; /* every page is always there */
-	*frame = (struct umbra_frame){{frames[gfn.n]}, true};
+	*frame = (struct umbra_frame){.pfn = {frames[gfn.n]}, .writable = true};
 	return 0;
 }
 

@@ -264,7 +264,7 @@ static uint64_t linear_rip(const struct vcpu *vcpu)
  */
 static const uint8_t *executed_page(const struct vcpu *vcpu, uint64_t at)
 {
-	unsigned level = vcpu->root.long_mode ? 4 : 3;
+	unsigned level = vcpu->root.levels;
 	uint64_t table = vcpu->root.hpa;
 
 	if (vcpu->flush || (level == 3 && at >> 32))

@@ -137,7 +137,7 @@ void vmcb_paging(struct vmcb *vmcb, uint64_t cr0, uint64_t cr4, uint64_t efer,
 	vmcb->cr0 = (cr0 | CR0_PG | CR0_WP) & ~(CR0_CD | CR0_NW);
 	vmcb->cr4 = cr4 | CR4_PAE;
 	vmcb->efer = (efer & ~(EFER_LME | EFER_LMA)) | EFER_SVME | EFER_NXE;
-	if (root->long_mode)
+	if (root->levels > 3)
 		vmcb->efer |= EFER_LME | EFER_LMA;
 	if (!(cr0 & CR0_PG))
 		vmcb->cr4 &= ~(CR4_SMEP | CR4_SMAP);

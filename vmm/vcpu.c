@@ -342,13 +342,12 @@ static void prepare(struct vcpu *vcpu)
 
 	if (umbra_vcpu_root(vcpu->umbra, &root))
 		machine_end(vcpu->vm, UMBRA_END_NOMEM, "no memory for a root page table");
-	if (vcpu->repaging || root.hpa != vcpu->root.hpa ||
-	    root.long_mode != vcpu->root.long_mode) {
+	if (vcpu->repaging || root.hpa != vcpu->root.hpa || root.levels != vcpu->root.levels) {
 		vcpu->repaging = false;
 		vcpu->root = root;
 		vcpu->flush = true;
 		vmcb_paging(vcpu->vmcb, vcpu->cr0, vcpu->cr4, vcpu->efer, &root);
-		vmcb_task_hide(vcpu->vmcb, !root.long_mode, &vcpu->task_base);
+		vmcb_task_hide(vcpu->vmcb, root.levels == 3, &vcpu->task_base);
 	}
 	vcpu->vmcb->tlb_control = 0;
 	if (vcpu->flush)

@@ -25,9 +25,15 @@
  *   6. to take a page back: umbra_drop() or umbra_remap()
  *
  * Hardware settings that the embedder keeps while the guest runs: CR0.WP = CR0.PG = 1,
- * CR4.PAE = 1, CR4.PCIDE = CR4.LA57 = CR4.PKE = 0, EFER.NXE = 1, EFER.LMA as struct
- * umbra_root says, and CR4.SMEP and CR4.SMAP as the guest has them, but 0 while its paging is
- * off.
+ * CR4.PAE = 1, CR4.PCIDE = 0, EFER.NXE = 1, EFER.LMA and CR4.LA57 as struct umbra_root says;
+ * CR4.SMEP and CR4.SMAP as the guest has them, but 0 while its paging is off; CR4.PKE and CR4.PKS
+ * as the guest has them, but 0 unless it is in long mode; and the guest's own PKRU, IA32_PKRS and
+ * PAT (sptes carry its protection keys and PAT, PCD and PWT bits). LA57, PKU and PKS can be offered
+ * to guests where the hardware has them; PCID and INVPCID always.
+ *
+ * With nested paging (struct umbra_config .nested) the hardware walks the guest's tables itself:
+ * steps 2, 4's registers and INVLPG, and 5 fall away; a nested page fault goes to umbra_fault()
+ * with the gpa in place of the gva. Reverse maps and host operations are the same.
  *
  * Locks. One lock per MMU; umbra takes it, the embedder never sees it.
  *
@@ -69,6 +75,7 @@ enum umbra_error {
 	UMBRA_EEXIST = -3, /* overlaps, or the name is taken */
 	UMBRA_ENOENT = -4, /* no such slot, vcpu, gfn or frame */
 	UMBRA_EAGAIN = -5, /* the host asks to try again later */
+	UMBRA_EPDPTE = -6, /* a PDPTE has a reserved bit set: the guest is due a #GP(0) */
 };
 
 /* Page frame numbers: address >> 12. Distinct types, so that they cannot be mixed up. */
@@ -100,6 +107,9 @@ struct umbra_frame {
 	bool writable; /* false: sptes of this frame never get the W bit; answered to
 			  UMBRA_WANT_WRITE, the access is UMBRA_MMIO (memory that stays so belongs
 			  into a UMBRA_SLOT_READONLY slot) */
+	uint8_t level; /* 0 or 1: this frame. 2, 3: the whole aligned 2 MiB or 1 GiB around the
+			  gfn is there, in frames side by side, aligned alike, and .writable holds
+			  for all of it (asked with UMBRA_WANT_WRITE: may be written unasked) */
 };
 
 /* host.frame_get: how the frame is wanted. */
@@ -165,18 +175,29 @@ struct umbra_host {
 /*
  * With so many shadow pages a vcpu gets on, whatever its guest executes: an instruction touches at
  * most 12 pages (a far call through a gate: code, operand, gate, code segment descriptor, task
- * state segment and new stack, each across a page's border), each by 3 tables of its own below
- * one root, and a fault wants 4 shadow pages at hand. With less, those that the instruction's last
+ * state segment and new stack, each across a page's border), each by 4 tables of its own below
+ * one root, and a fault wants 5 shadow pages at hand. With less, those that the instruction's last
  * page needs could push out those of its first, for ever. Several vcpus are sure to get on with
  * so many for each; with less they may have to wait for one another.
  */
-#define UMBRA_QUOTA_MIN 41u
+#define UMBRA_QUOTA_MIN 54u
 
 struct umbra_config {
 	uint32_t shadow_quota; /* shadow pages (4 KiB each, + 2 KiB of back-references) in use
 				  at most: UMBRA_QUOTA_MIN..UMBRA_QUOTA_MAX */
 	uint32_t prefetch;     /* neighbours mapped along with a faulting page: 0..64 */
 	uint8_t maxphyaddr;    /* guest-physical address bits: 32..52 */
+	uint8_t nested; /* 0: shadow paging. 4 or 5: nested paging (AMD64 APM vol. 2 §15.25), with
+			   tables of so many levels; 4: maxphyaddr is 48 at most */
+	uint32_t cpu;   /* enum umbra_cpu, or-ed: what the guest's processor is like */
+};
+
+/* Where processors differ. */
+enum umbra_cpu {
+	UMBRA_CPU_AMD =
+	    1, /* bit 8 of PML5E, PML4E and of a PDPE that leads to a table is reserved */
+	UMBRA_CPU_NO_1G = 2,    /* CPUID has no 1 GiB pages: bit 7 of a PDPE is reserved */
+	UMBRA_CPU_NO_PSE36 = 4, /* CPUID has no PSE-36: bits 21:13 of a 4 MiB PDE are reserved */
 };
 
 /*
@@ -233,28 +254,39 @@ void umbra_vcpu_destroy(struct umbra_vcpu *vcpu);
 /* The guest's own control registers (AMD64 APM vol. 2 §3.1), not the hardware's. */
 struct umbra_paging {
 	uint64_t cr0;
-	uint64_t cr3;
+	uint64_t cr3; /* as the guest wrote it: bit 63, with CR4.PCIDE, is "flush nothing" */
 	uint64_t cr4;
 	uint64_t efer;
 };
 
 /*
  * The guest wrote CR3 (the same value too: that flushes), or changed a bit of CR0, CR4 or EFER
- * that paging depends on: PG, WP; PAE, PGE, SMEP, SMAP, LA57, PCIDE; LME, LMA, NXE. The guest's
- * page tables are synchronised as a TLB flush demands (APM vol. 2 §5.5.2), and the vcpu's
- * TLB is named for flushing.
+ * that paging depends on: PG, WP; PSE, PAE, PGE, SMEP, SMAP, LA57, PCIDE, PKE, PKS; LME, LMA, NXE.
+ * The guest's page tables are synchronised as a TLB flush demands (APM vol. 2 §5.5.2; Intel SDM
+ * vol. 3 §4.10.4.1 for PCIDs), and the vcpu's TLB is named for flushing.
  *
- * Supported: paging off (CR0.PG = 0), and 4-level long mode (PG, PAE, LME, LMA set; LA57,
- * PCIDE clear). Other modes: UMBRA_EINVAL. Reserved bits of the registers are the embedder's
- * to refuse (#GP) before.
+ * Every mode: paging off, 32-bit (with and without PSE), PAE, 4 and 5 levels. With PAE paging the
+ * four PDPTEs are loaded where the processor would (SDM vol. 3 §4.4.1): when nothing but CR3 was
+ * written, or when CR0.PG or CR4.PAE, PGE, PSE or SMEP changed.
+ *
+ * UMBRA_EPDPTE: one of them is bad; inject #GP(0). UMBRA_EAGAIN, UMBRA_ENOMEM: their frame cannot
+ * be had now. UMBRA_EINVAL: the registers contradict one another (with PG: LMA without LME or PAE,
+ * LME without LMA; LA57 or PCIDE outside of long mode). Reserved bits of the registers are the
+ * embedder's to refuse (#GP) before.
  */
 int umbra_vcpu_set_paging(struct umbra_vcpu *vcpu, const struct umbra_paging *paging);
 
+/*
+ * The guest's protection key registers (SDM vol. 3 §4.6.2), which it changes without an exit: to be
+ * told before umbra_fault() and umbra_translate() while CR4.PKE or CR4.PKS is set. 0 at first.
+ */
+void umbra_vcpu_set_keys(struct umbra_vcpu *vcpu, uint32_t pkru, uint32_t pkrs);
+
 /* What the hardware needs to know to run the vcpu. */
 struct umbra_root {
-	uint64_t hpa;   /* for CR3; bits 11:0 clear */
-	bool long_mode; /* true: 4-level tables, EFER.LME = LMA = 1. false: the guest has paging
-			   off; a PAE root below 4 GiB, EFER.LME = LMA = 0 */
+	uint64_t hpa;    /* for CR3 (nested paging: for nCR3); bits 11:0 clear */
+	unsigned levels; /* 4, 5: of the tables; EFER.LME = LMA = 1, and CR4.LA57 for 5. 3: the
+			    guest is not in long mode; a PAE root below 4 GiB, EFER.LME = LMA = 0 */
 };
 
 /*
@@ -272,6 +304,7 @@ enum umbra_pf {
 	UMBRA_PF_U = 1u << 2,    /* CPL 3 */
 	UMBRA_PF_RSVD = 1u << 3, /* a reserved bit was set */
 	UMBRA_PF_I = 1u << 4,    /* instruction fetch */
+	UMBRA_PF_PK = 1u << 5,   /* a protection key forbids it */
 	UMBRA_PF_AC = 1u << 31,  /* input only: EFLAGS.AC was 1 (SMAP, APM vol. 2 §5.6.6) */
 };
 
@@ -280,9 +313,10 @@ enum umbra_verdict {
 	UMBRA_INJECT,  /* the guest's own fault: inject #PF with .error_code, CR2 = the gva */
 	UMBRA_MMIO,    /* .gpa lies in no slot (or: a write to a read-only one): emulate it */
 	UMBRA_EMULATE, /* a write that must not go through by itself, to a tracked guest table
-			  at .gpa (or, with CR0.WP = 0 and CR4.SMAP = 1, to a read-only user
-			  page): emulate the instruction, then umbra_guest_write(); or, for a
-			  table, umbra_unprotect() and enter again */
+			  at .gpa (or, with CR0.WP = 0, one that hardware with WP = 1 cannot be
+			  made to let pass: to a read-only user page under SMAP or protection keys,
+			  or against a key's WD): emulate the instruction, then
+			  umbra_guest_write(); or, for a table, umbra_unprotect() and enter again */
 	UMBRA_RETRY,   /* the host said UMBRA_EAGAIN, or is taking the page away at this moment:
 			  enter again later */
 	UMBRA_NOMEM,   /* memory is short: free some, then enter again */
@@ -333,6 +367,21 @@ size_t umbra_unprotect(struct umbra_mmu *mmu, umbra_gfn gfn);
 
 /* The guest executed INVLPG @gva (APM vol. 2 §5.5.2). */
 void umbra_invlpg(struct umbra_vcpu *vcpu, uint64_t gva);
+
+/* Types of INVPCID (SDM vol. 2, INVPCID). */
+enum umbra_invpcid {
+	UMBRA_INVPCID_ADDRESS,
+	UMBRA_INVPCID_PCID,
+	UMBRA_INVPCID_ALL_GLOBAL, /* global translations too */
+	UMBRA_INVPCID_ALL,
+};
+
+/*
+ * The guest executed INVPCID. @pcid and @gva are of the descriptor; what the type does not use is
+ * ignored. UMBRA_EINVAL: unknown type, @pcid above 4095, @gva not canonical, or a @pcid other than
+ * 0 without CR4.PCIDE: the instruction raises #GP(0).
+ */
+int umbra_invpcid(struct umbra_vcpu *vcpu, enum umbra_invpcid type, uint16_t pcid, uint64_t gva);
 
 /* ------------------------------------------------------------------ host operations */
 
@@ -406,17 +455,20 @@ struct umbra_stats {
 	uint64_t shadow_zapped;
 	uint64_t shadow_reclaimed; /* of these, by the quota */
 	uint64_t shadow_flooded;   /* of these, by too many writes */
-	uint64_t sptes;            /* leaf sptes present now */
+	uint64_t sptes;            /* leaf sptes present now, */
+	uint64_t sptes_large[2];   /*   of these, of 2 MiB and of 1 GiB */
 	uint64_t sptes_added;
 	uint64_t sptes_removed; /* one by one */
 	uint64_t sptes_dropped; /* by whole chains */
 	uint64_t prefetched;
+	uint64_t mmio_cached;   /* faults told from a cached MMIO spte */
 	uint64_t longest_chain; /* ever */
 	uint64_t descs;         /* rmap descriptors in use now, in units of 64 bytes */
 	uint64_t guest_writes;  /* umbra_guest_write calls that hit a table */
 	uint64_t unsyncs;
 	uint64_t syncs;      /* tables synchronised */
 	uint64_t root_loads; /* umbra_vcpu_set_paging calls */
+	uint64_t root_kept;  /*   of these, that had nothing to synchronise: a cached PCID */
 	uint64_t invlpgs;
 	uint64_t remaps;
 	uint64_t flushes; /* host.flush calls */

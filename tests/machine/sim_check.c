@@ -370,8 +370,7 @@ void sim_check_tables(struct sim *sim)
 		struct sim_cpu *cpu = &sim->cpu[i];
 
 		if (!sim_cpu_enter(cpu))
-			scan_table(&scan, cpu->root.hpa, cpu->root.long_mode ? 4 : 3,
-				   !cpu->root.long_mode);
+			scan_table(&scan, cpu->root.hpa, cpu->root.levels, cpu->root.levels == 3);
 	}
 }
 

@@ -107,7 +107,7 @@ static struct sim_cache_entry walk_start(struct sim_cpu *cpu, uint64_t gva, bool
 {
 	struct sim_cache_entry start = {
 	    .table = cpu->root.hpa,
-	    .level = cpu->root.long_mode ? 4 : 3,
+	    .level = cpu->root.levels,
 	    .writable = true,
 	    .user = true,
 	};
@@ -137,7 +137,7 @@ static bool walk(struct sim_cpu *cpu, uint64_t gva, bool use_cache, struct sim_t
 		 uint64_t **leaf_word, bool *rsvd)
 {
 	struct sim_cache_entry at = walk_start(cpu, gva, use_cache);
-	bool pae = !cpu->root.long_mode;
+	bool pae = cpu->root.levels == 3;
 	umbra_gfn owner = {UINT64_MAX};
 
 	*rsvd = false;
@@ -256,9 +256,9 @@ int sim_cpu_enter(struct sim_cpu *cpu)
 
 	if (error)
 		return error;
-	if (root.hpa & 0xfff || root.long_mode != paging || (!paging && root.hpa >> 32))
-		sim_fail(cpu->sim, "bad root %#llx, long mode %d", (unsigned long long)root.hpa,
-			 root.long_mode);
+	if (root.hpa & 0xfff || root.levels != (paging ? 4 : 3) || (!paging && root.hpa >> 32))
+		sim_fail(cpu->sim, "bad root %#llx, %u levels", (unsigned long long)root.hpa,
+			 root.levels);
 	cpu->root = root;
 	return 0;
 }

@@ -197,7 +197,7 @@ int main(int argc, char **argv)
 					      .low = 1 << 20,
 					      .seed = 1,
 					      .flush = no_tlb};
-	const struct umbra_config config = {.shadow_quota = 48, .maxphyaddr = 40, .prefetch = 7};
+	const struct umbra_config config = {.shadow_quota = 64, .maxphyaddr = 40, .prefetch = 7};
 	const struct umbra_slot slot = {.id = 1, .pages = 1024};
 	uint64_t seed = argc > 1 ? strtoull(argv[1], NULL, 0) : 1;
 	pthread_t thread[CPUS + 1];

@@ -114,7 +114,7 @@ static void test_quota_lowered(void **state)
 
 	(void)state;
 	assert_int_equal(umbra_quota_set(fix.mmu, 1000), 0);
-	fill(44);
+	fill(60);
 	assert_true(used() > UMBRA_QUOTA_MIN);
 	flushes = fix.flushes;
 	assert_int_equal(umbra_quota_set(fix.mmu, UMBRA_QUOTA_MIN), 0);
@@ -150,7 +150,7 @@ static void test_quota_raised(void **state)
 	assert_sound();
 	assert_int_equal(spte_at(DATA), spte);
 	assert_true(fix.mmu->hash_mask + 1ull >= raised * TUNING_HASH_FACTOR);
-	fill(44);
+	fill(60);
 	failing_rule_set(&fix.failing.alloc, 0, 1, UMBRA_ENOMEM); /* needed no more */
 	assert_int_equal(umbra_quota_set(fix.mmu, UMBRA_QUOTA_MIN), 0);
 	assert_int_equal(umbra_quota_set(fix.mmu, raised), 0);

@@ -149,13 +149,13 @@ static void test_reuse(void **state)
 	assert_int_not_equal(fix.failing.alloc.fired, 0);
 }
 
-/* 16 PML4s, PDPTs and PDs above table 4, which maps gfns 0.. at 0. */
+/* 20 PML4s, PDPTs and PDs above table 4, which maps gfns 0.. at 0. */
 static void build_towers(void)
 {
-	for (unsigned i = 0; i < 16; i++) {
-		*guest_entry(16 + i, 0) = (32 + i) << 12 | RIGHTS;
-		*guest_entry(32 + i, 0) = (48 + i) << 12 | RIGHTS;
-		*guest_entry(48 + i, 0) = 0x4000 | RIGHTS;
+	for (unsigned i = 0; i < 20; i++) {
+		*guest_entry(16 + i, 0) = (36 + i) << 12 | RIGHTS;
+		*guest_entry(36 + i, 0) = (56 + i) << 12 | RIGHTS;
+		*guest_entry(56 + i, 0) = 0x4000 | RIGHTS;
 		*guest_entry(4, i) = i << 12 | RIGHTS;
 	}
 }
@@ -165,7 +165,7 @@ static void climb_towers(uint64_t quota)
 	for (unsigned i = 0; i < 64; i++) {
 		struct umbra_paging paging = long_mode_on;
 
-		paging.cr3 = (16 + i % 16) << 12;
+		paging.cr3 = (16 + i % 20) << 12;
 		assert_int_equal(umbra_vcpu_set_paging(fix.vcpu, &paging), 0);
 		assert_int_equal(fault(0x5000, UMBRA_PF_U), UMBRA_RESUME);
 		assert_true(used() <= quota);

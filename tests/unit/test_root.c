@@ -66,7 +66,7 @@ static void test_new(void **state)
 
 	(void)state;
 	assert_int_equal(umbra_vcpu_create(fix.mmu, 1, &vcpu), 0);
-	assert_false(root_of(vcpu).long_mode);
+	assert_int_equal(root_of(vcpu).levels, 3);
 	assert_int_equal(umbra_translate(vcpu, 0x1234, 0).gpa, 0x1234);
 }
 
@@ -101,7 +101,7 @@ static void test_modes(void **state)
 			assert_int_equal(root_of(fix.vcpu).hpa, before);
 			assert_int_equal(fix.flushes, flushes);
 		} else {
-			assert_int_equal(root_of(fix.vcpu).long_mode, modes[i].cr0 >> 31);
+			assert_int_equal(root_of(fix.vcpu).levels, modes[i].cr0 >> 31 ? 4 : 3);
 		}
 	}
 }
@@ -226,7 +226,7 @@ static void test_paging_off(void **state)
 	assert_int_equal(fault(FIRST << 12, UMBRA_PF_W), UMBRA_RESUME);
 	assert_int_equal(fault(0xc0000000, UMBRA_PF_W), UMBRA_MMIO);
 	root = root_of(fix.vcpu);
-	assert_false(root.long_mode);
+	assert_int_equal(root.levels, 3);
 	assert_true(root.hpa < 1ull << 32);
 	pae = arena_word(fix.arena, root.hpa);
 	assert_non_null(pae);
