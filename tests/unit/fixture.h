@@ -22,7 +22,7 @@
 #define DATA   0x400000ull   /* PDPT 2 entry 0, PD 3 entry 2, table 4 */
 #define OTHER  0x40000000ull /* PDPT 2 entry 1, PD 5 entry 0, table 4 */
 #define FIRST  16u           /* gfn at DATA */
-#define GFNS   64u
+#define GFNS   128u
 
 struct fixture {
 	struct arena *arena;
