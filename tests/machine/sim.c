@@ -54,6 +54,8 @@ void sim_fail(struct sim *sim, const char *format, ...)
 			(unsigned long long)sim->op[i % SIM_OPS].a,
 			(unsigned long long)sim->op[i % SIM_OPS].b,
 			(unsigned long long)sim->op[i % SIM_OPS].c);
+	if (sim->options.abort_on_violation)
+		abort();
 	exit(1);
 }
 

@@ -24,7 +24,8 @@
  * upper entries with new lower ones). What the *host* took away may never be seen again:
  * an entry is only good while its frame is that gfn's frame.
  *
- * Any violation prints the seed, the step and the last operations, and ends the program.
+ * Any violation prints the seed, the step and the last operations, and ends the program: exit(1),
+ * or abort() where the options ask for it.
  */
 #ifndef SIM_H
 #define SIM_H
@@ -97,6 +98,7 @@ struct sim_options {
 	uint64_t seed;
 	uint64_t gfns;
 	struct umbra_config config;
+	bool abort_on_violation; /* what a fuzzer calls a crash */
 };
 
 struct sim {
