@@ -105,8 +105,8 @@ struct history {
 	struct sim_cpu *cpu;
 	uint64_t gva;
 	unsigned depth;     /* words read in this run */
-	unsigned choice[4]; /* which value to take */
-	unsigned choices[4];
+	unsigned choice[5]; /* which value to take */
+	unsigned choices[5];
 };
 
 /* When did the guest last flush the page of @size around @gva on this processor? */

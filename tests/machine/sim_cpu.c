@@ -194,7 +194,7 @@ static bool passes(const struct sim_cpu *cpu, const struct sim_tlb_entry *entry,
 {
 	struct ref_cpu hw = hardware(cpu);
 
-	return ref_permitted(&hw, access, entry->writable, entry->user, entry->no_execute, code);
+	return ref_permitted(&hw, access, entry->writable, entry->user, entry->no_execute, 0, code);
 }
 
 bool sim_cpu_translate(struct sim_cpu *cpu, uint64_t gva, struct ref_access access, uint64_t *hpa,
