@@ -285,17 +285,17 @@ static void test_prefetch(void **state)
 	fix.mmu->config.prefetch = 63;
 	for (unsigned table = 8; table < 12; table++) {
 		*guest_entry(3, table) = table << 12 | RIGHTS;
-		for (unsigned i = 0; i < GFNS; i++)
+		for (unsigned i = 0; i < 64; i++)
 			*guest_entry(table, i) = i << 12 | PTE_P | PTE_U | PTE_A;
 	}
-	for (unsigned i = 0; i < GFNS; i++)
+	for (unsigned i = 0; i < 64; i++)
 		arena_page(fix.arena, (umbra_gfn){i});
 	for (unsigned table = 8; table < 12; table++) {
-		for (unsigned i = 0; i < GFNS && table == 8; i++) /* prefetch wants heads there */
+		for (unsigned i = 0; i < 64 && table == 8; i++) /* prefetch wants heads there */
 			assert_int_equal(fault(table << 21 | i << 12, UMBRA_PF_U), UMBRA_RESUME);
 		assert_int_equal(fault(table << 21, UMBRA_PF_U), UMBRA_RESUME);
 		assert_sound();
-		for (unsigned i = 0; i < GFNS; i++)
+		for (unsigned i = 0; i < 64; i++)
 			assert_int_equal(spte_at(table << 21 | i << 12) & PTE_P, PTE_P);
 	}
 }

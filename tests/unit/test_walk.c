@@ -217,7 +217,7 @@ static void test_table_nowhere(void **state)
 	const struct umbra_slot top = {.id = 1, .first = {(1ull << 40) - 1}, .pages = 1};
 
 	(void)state;
-	*way(2) = 100 << 12 | RIGHTS;
+	*way(2) = 200 << 12 | RIGHTS;
 	assert_injects(DATA, 0, UMBRA_PF_P | UMBRA_PF_RSVD);
 	fix.mmu->config.maxphyaddr = 52; /* then all ones is a fine entry of the last level */
 	assert_int_equal(umbra_slot_add(fix.mmu, &top), 0); /* there is memory, and no matter */
