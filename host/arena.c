@@ -3,14 +3,15 @@
  * The arena host. See arena.h for what it promises; here is how the mapping is cut:
  *
  *     base                                                             (va, one mmap)
- *     | low pages      | high pages               | frames                          |
- *     hpa LOW_BASE...    hpa HIGH_BASE...           ...continues
- *       library memory     library memory             guest memory, one page each
- *       with .low set
+ *     | low pages      | high pages               | frames                | areas   |
+ *     hpa LOW_BASE...    hpa HIGH_BASE...           ...continues            2 MiB each, aligned
+ *       library memory     library memory             guest memory,         the homes of gfns
+ *       with .low set                                 one page each         that are side by side
  *
  * Library memory: a byte per page says whether it is used; a block is the first run of free
  * pages that is long enough. Frames: an array of the free ones, from which a random element
- * is taken; gfn_frame and frame_gfn point at each other.
+ * is taken; gfn_frame and frame_gfn point at each other. A frame of an area is only ever used
+ * by the one gfn whose home it is: it is never among the free ones.
  */
 #define _DEFAULT_SOURCE
 #include "arena.h"
@@ -23,6 +24,7 @@
 #define LOW_BASE  0x01000000ull
 #define HIGH_BASE 0x440003000ull /* above 4 GiB, aligned to 4 KiB and no more */
 
+#define AREA           512u /* frames */
 #define NO_FRAME       UINT32_MAX
 #define FRAME_FREE     UINT64_MAX
 #define FRAME_RESERVED (UINT64_MAX - 1)
@@ -40,8 +42,12 @@ struct arena {
 	uint64_t gfns;
 	uint32_t *gfn_frame; /* [gfns]: frame index or NO_FRAME */
 	uint64_t frames;
-	uint64_t *frame_gfn; /* [frames]: gfn, FRAME_FREE or FRAME_RESERVED */
-	uint32_t *free;      /* [frames_free]: frame indices, in no order */
+	uint64_t *frame_gfn;      /* [frames]: gfn, FRAME_FREE or FRAME_RESERVED */
+	uint64_t area_first;      /* the first frame of an area, */
+	uint32_t *area_home;      /* [gfns / AREA]: that of this one; NO_FRAME: not side by side */
+	uint16_t *area_away;      /* [gfns / AREA]: gfns that are not at home, or protected */
+	unsigned char *protected; /* [gfns] */
+	uint32_t *free;           /* [frames_free]: frame indices, in no order */
 	uint64_t frames_free;
 	uint64_t random;
 
@@ -200,7 +206,37 @@ static void frame_give(struct arena *arena, uint32_t frame)
 {
 	memset(frame_bytes(arena, frame), ARENA_JUNK, UMBRA_PAGE_SIZE);
 	arena->frame_gfn[frame] = FRAME_FREE;
-	arena->free[arena->frames_free++] = frame;
+	if (frame < arena->area_first)
+		arena->free[arena->frames_free++] = frame;
+}
+
+/* Where @gfn would be side by side with its neighbours. */
+static uint32_t home_of(const struct arena *arena, umbra_gfn gfn)
+{
+	uint64_t area = gfn.n / AREA;
+	uint32_t home = area < arena->gfns / AREA ? arena->area_home[area] : NO_FRAME;
+
+	return home == NO_FRAME ? NO_FRAME : home + (uint32_t)(gfn.n % AREA);
+}
+
+static bool is_away(const struct arena *arena, umbra_gfn gfn)
+{
+	return arena->gfn_frame[gfn.n] != home_of(arena, gfn) || arena->protected[gfn.n];
+}
+
+/* Set what backs @gfn, and whether it is protected. */
+static void frame_set(struct arena *arena, umbra_gfn gfn, uint32_t frame, bool protected)
+{
+	bool counts = home_of(arena, gfn) != NO_FRAME;
+
+	if (counts && is_away(arena, gfn))
+		arena->area_away[gfn.n / AREA]--;
+	arena->gfn_frame[gfn.n] = frame;
+	arena->protected[gfn.n] = protected;
+	if (frame != NO_FRAME)
+		arena->frame_gfn[frame] = gfn.n;
+	if (counts && is_away(arena, gfn))
+		arena->area_away[gfn.n / AREA]++;
 }
 
 /* Let @gfn, which has a frame, live in @to. */
@@ -209,8 +245,7 @@ static void frame_replace(struct arena *arena, umbra_gfn gfn, uint32_t to)
 	uint32_t from = arena->gfn_frame[gfn.n];
 
 	memcpy(frame_bytes(arena, to), frame_bytes(arena, from), UMBRA_PAGE_SIZE);
-	arena->gfn_frame[gfn.n] = to;
-	arena->frame_gfn[to] = gfn.n;
+	frame_set(arena, gfn, to, arena->protected[gfn.n]);
 	frame_give(arena, from);
 }
 
@@ -218,20 +253,27 @@ static int host_frame_get(void *ctx, umbra_gfn gfn, enum umbra_want want, struct
 {
 	struct arena *arena = ctx;
 	uint32_t frame = NO_FRAME;
+	bool large = false, writable = true;
 
 	pthread_mutex_lock(&arena->lock);
 	if (gfn.n < arena->gfns) {
 		frame = arena->gfn_frame[gfn.n];
 		if (frame == NO_FRAME && want != UMBRA_WANT_PEEK) {
 			frame = frame_take(arena, gfn.n);
-			arena->gfn_frame[gfn.n] = frame;
+			if (frame != NO_FRAME)
+				frame_set(arena, gfn, frame, false);
+		} else if (frame != NO_FRAME && want == UMBRA_WANT_WRITE) {
+			frame_set(arena, gfn, frame, false);
 		}
+		writable = !arena->protected[gfn.n];
+		large = home_of(arena, gfn) != NO_FRAME && !arena->area_away[gfn.n / AREA];
 	}
 	pthread_mutex_unlock(&arena->lock);
 	if (frame == NO_FRAME)
 		return want == UMBRA_WANT_PEEK ? UMBRA_ENOENT : UMBRA_ENOMEM;
 	out->pfn = frame_pfn(arena, frame);
-	out->writable = true;
+	out->writable = writable;
+	out->level = large ? 2 : 1;
 	return 0;
 }
 
@@ -256,8 +298,7 @@ static void host_frame_move(void *ctx, umbra_gfn gfn, umbra_pfn pfn)
 	if (arena->gfn_frame[gfn.n] != NO_FRAME) {
 		frame_replace(arena, gfn, to);
 	} else {
-		arena->gfn_frame[gfn.n] = to;
-		arena->frame_gfn[to] = gfn.n;
+		frame_set(arena, gfn, to, false);
 	}
 	pthread_mutex_unlock(&arena->lock);
 }
@@ -290,7 +331,7 @@ void arena_frame_discard(struct arena *arena, umbra_gfn gfn)
 	pthread_mutex_lock(&arena->lock);
 	if (gfn.n < arena->gfns && arena->gfn_frame[gfn.n] != NO_FRAME) {
 		frame_give(arena, arena->gfn_frame[gfn.n]);
-		arena->gfn_frame[gfn.n] = NO_FRAME;
+		frame_set(arena, gfn, NO_FRAME, false);
 	}
 	pthread_mutex_unlock(&arena->lock);
 }
@@ -309,6 +350,41 @@ int arena_frame_swap(struct arena *arena, umbra_gfn gfn)
 	}
 	pthread_mutex_unlock(&arena->lock);
 	return error;
+}
+
+void arena_area_gather(struct arena *arena, umbra_gfn gfn)
+{
+	pthread_mutex_lock(&arena->lock);
+	gfn.n -= gfn.n % AREA;
+	for (unsigned i = 0; i < AREA && home_of(arena, gfn) != NO_FRAME; i++, gfn.n++) {
+		uint32_t home = home_of(arena, gfn);
+
+		if (arena->gfn_frame[gfn.n] == NO_FRAME) {
+			memset(frame_bytes(arena, home), 0, UMBRA_PAGE_SIZE);
+			frame_set(arena, gfn, home, false);
+		} else if (arena->gfn_frame[gfn.n] != home) {
+			frame_replace(arena, gfn, home);
+		}
+	}
+	pthread_mutex_unlock(&arena->lock);
+}
+
+void arena_frame_protect(struct arena *arena, umbra_gfn gfn)
+{
+	pthread_mutex_lock(&arena->lock);
+	if (gfn.n < arena->gfns && arena->gfn_frame[gfn.n] != NO_FRAME)
+		frame_set(arena, gfn, arena->gfn_frame[gfn.n], true);
+	pthread_mutex_unlock(&arena->lock);
+}
+
+bool arena_is_protected(struct arena *arena, umbra_gfn gfn)
+{
+	bool protected;
+
+	pthread_mutex_lock(&arena->lock);
+	protected = gfn.n < arena->gfns && arena->protected[gfn.n];
+	pthread_mutex_unlock(&arena->lock);
+	return protected;
 }
 
 void *arena_page(struct arena *arena, umbra_gfn gfn)
@@ -390,13 +466,44 @@ const struct umbra_host arena_host = {
     .flush = host_flush,
 };
 
+/* Which areas of gfns are to have a home of their own, in which order? Returns how many. */
+static uint64_t choose_areas(struct arena *arena, const struct arena_options *options)
+{
+	uint64_t count = 0;
+
+	for (uint64_t area = 0; area < arena->gfns / AREA; area++) {
+		bool large = next_random(arena) % 100 < options->large;
+
+		arena->area_home[area] = large ? (uint32_t)count++ : NO_FRAME;
+	}
+	return count;
+}
+
+/* Let all gfns of these areas be at home. */
+static void settle_areas(struct arena *arena)
+{
+	for (uint64_t area = 0; area < arena->gfns / AREA; area++) {
+		uint32_t home = arena->area_home[area];
+
+		if (home == NO_FRAME)
+			continue;
+		home = (uint32_t)arena->area_first + home * AREA;
+		arena->area_home[area] = home;
+		for (unsigned i = 0; i < AREA; i++) {
+			arena->gfn_frame[area * AREA + i] = home + i;
+			arena->frame_gfn[home + i] = area * AREA + i;
+		}
+	}
+}
+
 int arena_create(const struct arena_options *options, struct arena **out)
 {
 	const uint64_t most = 1ull << 28;
 	struct arena *arena;
 
 	if (!options->gfns || options->gfns > most || !options->frames || options->frames > most ||
-	    options->low > 1u << 30 || options->high > most * UMBRA_PAGE_SIZE)
+	    options->large > 100 || options->low > 1u << 30 ||
+	    options->high > most * UMBRA_PAGE_SIZE)
 		return UMBRA_EINVAL;
 	arena = calloc(1, sizeof(*arena));
 	if (!arena)
@@ -406,8 +513,19 @@ int arena_create(const struct arena_options *options, struct arena **out)
 	arena->library_pages =
 	    arena->low_pages + (options->high + UMBRA_PAGE_SIZE - 1) / UMBRA_PAGE_SIZE;
 	arena->gfns = options->gfns;
-	arena->frames = options->frames;
 	arena->random = options->seed;
+	arena->area_home = malloc((arena->gfns / AREA + 1) * sizeof(*arena->area_home));
+	arena->area_away = calloc(arena->gfns / AREA + 1, sizeof(*arena->area_away));
+	arena->protected = calloc(arena->gfns, 1);
+	arena->base = MAP_FAILED;
+	if (!arena->area_home || !arena->area_away || !arena->protected) {
+		arena_destroy(arena);
+		return UMBRA_ENOMEM;
+	}
+	arena->area_first = options->frames;
+	while (page_hpa(arena, arena->library_pages + arena->area_first) >> 12 & (AREA - 1))
+		arena->area_first++;
+	arena->frames = arena->area_first + choose_areas(arena, options) * AREA;
 	arena->flush = options->flush;
 	arena->flush_ctx = options->flush_ctx;
 	arena->bytes = (arena->library_pages + arena->frames) * UMBRA_PAGE_SIZE;
@@ -423,11 +541,11 @@ int arena_create(const struct arena_options *options, struct arena **out)
 		return UMBRA_ENOMEM;
 	}
 	memset(arena->gfn_frame, 0xff, arena->gfns * sizeof(*arena->gfn_frame));
-	for (uint64_t frame = 0; frame < arena->frames; frame++) {
+	for (uint64_t frame = 0; frame < arena->frames; frame++)
 		arena->frame_gfn[frame] = FRAME_FREE;
-		arena->free[frame] = (uint32_t)frame;
-	}
-	arena->frames_free = arena->frames;
+	for (; arena->frames_free < options->frames; arena->frames_free++)
+		arena->free[arena->frames_free] = (uint32_t)arena->frames_free;
+	settle_areas(arena);
 	*out = arena;
 	return 0;
 }
@@ -439,6 +557,9 @@ void arena_destroy(struct arena *arena)
 	if (arena->base != MAP_FAILED)
 		munmap(arena->base, arena->bytes);
 	free(arena->used);
+	free(arena->area_home);
+	free(arena->area_away);
+	free(arena->protected);
 	free(arena->gfn_frame);
 	free(arena->frame_gfn);
 	free(arena->free);

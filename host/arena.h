@@ -8,7 +8,8 @@
  *
  * It is a strict host, made to bring mistakes to light:
  *   - an hpa is never a va, a pfn never a gfn; frames are handed out in random order, and only
- *     when first asked for;
+ *     when first asked for (save those of areas of 2 MiB that lie side by side, if any are
+ *     wished for);
  *   - blocks are aligned to 4096 and to nothing more;
  *   - memory that comes back is filled with ARENA_JUNK before anyone can reuse it.
  *
@@ -34,6 +35,8 @@ struct arena_options {
 	uint64_t high;   /* bytes of library memory above 4 GiB; rounded up to pages */
 	uint64_t low;    /* the same below 4 GiB (hpa); at most 1 GiB */
 	uint64_t seed;   /* of the random order of frames */
+	unsigned large;  /* percentage of the aligned 2 MiB areas of gfns whose frames lie side by
+			    side, from the start, in memory of their own: 0..100 */
 
 	/* What struct umbra_host's flush does: reach the TLBs that @flush names. */
 	void (*flush)(void *ctx, const struct umbra_flush *flush);
@@ -80,6 +83,20 @@ void arena_frame_release(struct arena *arena, umbra_pfn pfn);
  */
 void arena_frame_discard(struct arena *arena, umbra_gfn gfn);
 int arena_frame_swap(struct arena *arena, umbra_gfn gfn);
+
+/*
+ * umbra_frame.level is 2 in an area of 2 MiB (arena_options.large) until one of its frames is
+ * moved, discarded or protected. After umbra_drop() of all of it, _gather puts its frames
+ * side by side again; gfns outside of such areas are left alone.
+ */
+void arena_area_gather(struct arena *arena, umbra_gfn gfn);
+
+/*
+ * After umbra_write_protect() of @gfn: its frame is not writable until it is asked for with
+ * UMBRA_WANT_WRITE. A page without a frame cannot be protected.
+ */
+void arena_frame_protect(struct arena *arena, umbra_gfn gfn);
+bool arena_is_protected(struct arena *arena, umbra_gfn gfn);
 
 /*
  * The 4096 bytes behind @gfn, made present: for loaders and devices, which then call

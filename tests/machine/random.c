@@ -6,11 +6,12 @@
  * comparison of everything with everything.
  *
  *   random [--seed N] [--steps N] [--seconds N] [--every N]
- *          [--break-flush N] [--break-write N]
+ *          [--break-flush N] [--break-write N] [--modes MASK] [--nested LEVELS]
  *
  * Without --seed (or $UMBRA_SEED) the seed comes from the clock; it is always printed. --every:
- * audit each N-th step. --break-*: ignore each N-th flush or guest_write on purpose; the
- * program then succeeds only if the damage is seen.
+ * audit each N-th step. --modes (1 << enum guest_mode, or-ed), --nested: what the seed decides
+ * else. --break-*: ignore each N-th flush or guest_write on purpose; the program then succeeds only
+ * if the damage is seen.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,7 +21,7 @@
 #include "guest.h"
 
 struct arguments {
-	uint64_t seed, steps, seconds, every, break_flush, break_write;
+	uint64_t seed, steps, seconds, every, break_flush, break_write, modes, nested;
 };
 
 static struct guest_taste taste;
@@ -30,14 +31,26 @@ static struct guest_taste taste;
 
 static uint64_t recent[RECENT];
 
+static bool is_nested(const struct sim *sim)
+{
+	return sim->options.config.nested;
+}
+
+static uint64_t random_gva(struct sim *sim)
+{
+	if (is_nested(sim))
+		return guest_page(sim, &taste) << 12 | guest_index(sim) * 8;
+	return guest_gva(sim);
+}
+
 /* A place where the access has a chance: mostly one that the guest maps. */
 static uint64_t choose_gva(struct sim *sim, struct sim_cpu *cpu, struct ref_access access)
 {
 	uint64_t gva = 0;
 
 	for (unsigned try = 0; try < 6; try++) {
-		gva = sim_random(sim, 2) ? recent[sim_random(sim, RECENT)] : guest_gva(sim);
-		if (sim_ref(cpu, gva, access).kind == REF_OK)
+		gva = sim_random(sim, 2) ? recent[sim_random(sim, RECENT)] : random_gva(sim);
+		if (sim_ref(cpu, sim_fit(cpu, gva), access).kind == REF_OK)
 			break;
 	}
 	recent[sim_random(sim, RECENT)] = gva;
@@ -58,19 +71,29 @@ static void do_access(struct sim *sim, struct sim_cpu *cpu)
 	uint32_t code;
 
 	cpu->ac = sim_random(sim, 4) == 0;
+	if (taste.modes && sim_random(sim, 8) == 0)
+		sim_keys_set(cpu, guest_keys(sim), guest_keys(sim));
 	gva = choose_gva(sim, cpu, access);
 	if (access.write) {
 		/* A guest that writes a table mostly writes entries. */
-		ref = sim_ref(cpu, gva, access);
+		ref = sim_ref(cpu, sim_fit(cpu, gva), access);
 		if (ref.kind == REF_OK && guest_level(ref.gpa >> 12) && sim_random(sim, 20))
 			word = guest_entry(sim, &taste, guest_level(ref.gpa >> 12));
 	}
 	sim_access(cpu, gva, access, &word, &code);
 }
 
+/* A kind of table, mostly a low one. */
+static unsigned some_kind(struct sim *sim)
+{
+	if (!taste.modes)
+		return GUEST_PT + (unsigned)sim_random(sim, GUEST_PML4);
+	return GUEST_PT + (unsigned)sim_random(sim, GUEST_KINDS - 1);
+}
+
 static void do_device_write(struct sim *sim)
 {
-	unsigned level = 1 + (unsigned)sim_random(sim, 4);
+	unsigned level = some_kind(sim);
 	uint64_t entries[16], gpa;
 	size_t len;
 
@@ -93,11 +116,65 @@ static void do_device_write(struct sim *sim)
 	sim_device_write(sim, gpa, entries, len);
 }
 
+/* Registers that contradict one another change nothing. */
+static void do_bad_paging(struct sim *sim, struct sim_cpu *cpu)
+{
+	struct umbra_paging bad = cpu->paging;
+
+	bad.cr0 |= REF_CR0_PG;
+	bad.efer &= ~(REF_EFER_LME | REF_EFER_LMA);
+	switch (sim_random(sim, 5)) {
+	case 0:
+		bad.efer |= REF_EFER_LME;
+		break;
+	case 1:
+		bad.efer |= REF_EFER_LMA;
+		break;
+	case 2:
+		bad.efer |= REF_EFER_LMA | REF_EFER_LME;
+		bad.cr4 &= ~REF_CR4_PAE;
+		break;
+	case 3:
+		bad.cr4 |= REF_CR4_PCIDE | REF_CR4_PAE;
+		break;
+	default:
+		bad.cr4 |= REF_CR4_LA57;
+		break;
+	}
+	if (umbra_vcpu_set_paging(cpu->vcpu, &bad) != UMBRA_EINVAL)
+		sim_fail(sim, "cr0 %#llx, cr4 %#llx, efer %#llx were not refused",
+			 (unsigned long long)bad.cr0, (unsigned long long)bad.cr4,
+			 (unsigned long long)bad.efer);
+}
+
+static void toggle_bit(struct sim *sim, struct umbra_paging *paging)
+{
+	static const uint64_t bits[] = {REF_CR4_SMEP, REF_CR4_SMAP, REF_CR4_PGE,
+					REF_CR4_PSE,  REF_CR4_PKE,  REF_CR4_PKS};
+	uint64_t bit = bits[sim_random(sim, 6)];
+
+	if (!(paging->cr4 & REF_CR4_PAE) && bit == REF_CR4_PSE && !(taste.modes >> GUEST_PSE & 1))
+		return;
+	if (!taste.modes && bit & (REF_CR4_PKE | REF_CR4_PKS))
+		return;
+	paging->cr4 ^= bit;
+}
+
+/* Another PCID mode: like the processor, only with PCID 0 loaded. */
+static void toggle_pcid(struct umbra_paging *paging)
+{
+	if (!taste.modes || !(paging->cr0 & REF_CR0_PG) || !(paging->efer & REF_EFER_LMA))
+		return;
+	paging->cr3 &= ~0xfffull;
+	paging->cr4 ^= REF_CR4_PCIDE;
+}
+
 static void do_paging(struct sim *sim, struct sim_cpu *cpu)
 {
-	struct umbra_paging paging = cpu->paging, bad;
+	struct umbra_paging paging = cpu->paging;
+	int error;
 
-	switch (sim_random(sim, 7)) {
+	switch (sim_random(sim, 9)) {
 	case 0:
 		paging = guest_paging(sim, &taste);
 		break;
@@ -106,26 +183,41 @@ static void do_paging(struct sim *sim, struct sim_cpu *cpu)
 			paging.cr0 ^= REF_CR0_WP;
 		break;
 	case 2:
-		paging.cr4 ^= sim_random(sim, 2) ? REF_CR4_SMEP : REF_CR4_SMAP;
+		toggle_bit(sim, &paging);
 		break;
-	case 3: /* a mode that is not supported changes nothing */
-		bad = paging;
-		bad.cr0 |= REF_CR0_PG;
-		bad.efer = 0;
-		if (umbra_vcpu_set_paging(cpu->vcpu, &bad) != UMBRA_EINVAL)
-			sim_fail(sim, "32-bit paging was not refused");
+	case 3:
+		do_bad_paging(sim, cpu);
 		return;
 	case 4:
-		paging.cr3 = guest_table(sim, 4) << 12;
+	case 5:
+		paging.cr3 = guest_cr3(sim, &taste, &paging);
 		break;
-	case 5: /* threads of one address space */
+	case 6: /* threads of one address space */
 		paging = sim->cpu[sim_random(sim, SIM_CPUS)].paging;
+		break;
+	case 7:
+		if (sim_random(sim, 2))
+			toggle_pcid(&paging);
+		else
+			paging.efer ^= REF_EFER_NXE;
 		break;
 	default: /* a plain reload */
 		break;
 	}
-	if (sim_paging_set(cpu, &paging))
-		sim_fail(sim, "set_paging refused");
+	error = sim_paging_set(cpu, &paging);
+	if (error && error != UMBRA_EPDPTE)
+		sim_fail(sim, "set_paging refused: %d", error);
+}
+
+static void do_invalidate(struct sim *sim, struct sim_cpu *cpu)
+{
+	uint64_t gva = sim_random(sim, 2) ? recent[sim_random(sim, RECENT)] : guest_gva(sim);
+
+	if (!taste.modes || sim_random(sim, 4))
+		sim_invlpg(cpu, gva);
+	else
+		sim_invpcid(cpu, (enum umbra_invpcid)sim_random(sim, 4),
+			    (unsigned)sim_random(sim, sim_random(sim, 16) ? SIM_PCIDS : 5000), gva);
 }
 
 static void do_plug(struct sim *sim)
@@ -155,7 +247,24 @@ static uint64_t some_gfn(struct sim *sim)
 		return sim_random(sim, GUEST_GFNS);
 	if (sim_random(sim, 2))
 		return 0x40 + sim_random(sim, 4);
-	return guest_table(sim, 1 + (unsigned)sim_random(sim, 4));
+	return guest_table(sim, some_kind(sim));
+}
+
+/* umbra_write_protect(), or the host makes an area large again. */
+static void do_area(struct sim *sim, uint64_t gfn, uint64_t pages)
+{
+	switch (sim_random(sim, 6)) {
+	case 0:
+		sim_write_protect(sim, gfn & ~511ull, 512 < GUEST_GFNS - (gfn & ~511ull) ? 512 : 1);
+		break;
+	case 1:
+		if (sim->options.large)
+			sim_gather(sim, sim_random(sim, 2) ? gfn : 0x600 + sim_random(sim, 0x600));
+		break;
+	default:
+		sim_write_protect(sim, gfn, pages);
+		break;
+	}
 }
 
 static void do_host(struct sim *sim)
@@ -164,7 +273,7 @@ static void do_host(struct sim *sim)
 
 	if (gfn + pages > GUEST_GFNS)
 		pages = 1;
-	switch (sim_random(sim, 12)) {
+	switch (sim_random(sim, 14)) {
 	case 0:
 	case 1:
 		sim_drop(sim, gfn, pages, SIM_SWAP);
@@ -200,42 +309,61 @@ static void do_host(struct sim *sim)
 	case 8:
 		do_plug(sim);
 		break;
+	case 9:
+	case 10:
+		do_area(sim, gfn, pages);
+		break;
 	default:
 		sim_remap(sim, gfn);
 		break;
 	}
 }
 
+static void do_speculate(struct sim *sim, struct sim_cpu *cpu)
+{
+	uint64_t gva = sim_fit(cpu, random_gva(sim));
+
+	sim_op(sim, "speculate: cpu, gva", cpu->number, gva, 0);
+	if (!sim_cpu_enter(cpu))
+		sim_cpu_speculate(cpu, gva);
+}
+
+static void do_not_canonical(struct sim *sim, struct sim_cpu *cpu)
+{
+	uint64_t gva = 1ull << 47 | guest_gva(sim) >> 17;
+
+	if (is_nested(sim) || !sim_is_long_mode(cpu))
+		return;
+	if (cpu->paging.cr4 & REF_CR4_LA57)
+		gva <<= 9;
+	if (umbra_fault(cpu->vcpu, gva, 0).verdict != UMBRA_INJECT)
+		sim_fail(sim, "a gva that is not canonical was not refused");
+}
+
 static void do_step(struct sim *sim)
 {
 	struct sim_cpu *cpu = &sim->cpu[sim_random(sim, SIM_CPUS)];
-	bool paging = cpu->paging.cr0 & REF_CR0_PG;
-	uint64_t dice = sim_random(sim, 1000), gva;
+	uint64_t dice = sim_random(sim, 1000);
 	struct ref_access access = {.write = dice & 1, .user = dice & 2};
 
-	if (dice < 620) {
+	if (is_nested(sim) && dice >= 720 && dice < 850) /* the guest's own affair */
+		dice = 0;
+	if (dice < 620)
 		do_access(sim, cpu);
-	} else if (dice < 720) {
+	else if (dice < 720)
 		do_device_write(sim);
-	} else if (dice < 800) {
-		sim_invlpg(cpu,
-			   sim_random(sim, 2) ? recent[sim_random(sim, RECENT)] : guest_gva(sim));
-	} else if (dice < 850) {
+	else if (dice < 800)
+		do_invalidate(sim, cpu);
+	else if (dice < 850)
 		do_paging(sim, cpu);
-	} else if (dice < 900) {
-		gva = guest_gva(sim) & (paging ? UINT64_MAX : UINT32_MAX);
-		sim_op(sim, "speculate: cpu, gva", cpu->number, gva, 0);
-		if (!sim_cpu_enter(cpu))
-			sim_cpu_speculate(cpu, gva);
-	} else if (dice < 920) {
-		sim_translate(cpu, guest_gva(sim) & (paging ? UINT64_MAX : UINT32_MAX), access);
-	} else if (dice < 922) {
-		gva = 1ull << 47 | guest_gva(sim) >> 17;
-		if (umbra_fault(cpu->vcpu, gva, 0).verdict != UMBRA_INJECT)
-			sim_fail(sim, "a gva that is not canonical was not refused");
-	} else {
+	else if (dice < 900)
+		do_speculate(sim, cpu);
+	else if (dice < 920 && !is_nested(sim))
+		sim_translate(cpu, guest_gva(sim), access);
+	else if (dice < 922)
+		do_not_canonical(sim, cpu);
+	else
 		do_host(sim);
-	}
 }
 
 /* Everything against everything. */
@@ -245,14 +373,41 @@ static void check_deeply(struct sim *sim)
 	sim_check_tables(sim);
 	sim_check_mirror(sim);
 	for (unsigned i = 0; i < 48; i++)
-		sim_check_gva(sim, i < RECENT ? recent[i] : guest_gva(sim));
+		sim_check_gva(sim, i < RECENT ? recent[i] : random_gva(sim));
+}
+
+/* What a seed stands for, apart from the dice. */
+static void choose_guest(const struct arguments *arguments, struct sim_options *options)
+{
+	static const unsigned modes[] = {
+	    0,
+	    (1 << GUEST_MODES) - 1,
+	    1 << GUEST_32BIT | 1 << GUEST_PSE | 1 << GUEST_OFF,
+	    1 << GUEST_PAE | 1 << GUEST_OFF,
+	    1 << GUEST_4LEVEL | 1 << GUEST_5LEVEL,
+	    (1 << GUEST_MODES) - 1,
+	    1 << GUEST_32BIT | 1 << GUEST_PSE | 1 << GUEST_PAE,
+	    1 << GUEST_4LEVEL | 1 << GUEST_PAE,
+	};
+	static const unsigned large[] = {0, 60, 100, 100};
+	uint64_t hash = arguments->seed * 0x9e3779b97f4a7c15ull;
+
+	taste.modes = arguments->modes ? (unsigned)arguments->modes : modes[hash >> 61];
+	options->config.cpu = hash >> 40 & 7;
+	options->large = large[hash >> 50 & 3];
+	if ((hash >> 32 & 15) < 2 && !arguments->modes)
+		options->config.nested = hash >> 32 & 1 ? 4 : 5;
+	if (arguments->nested)
+		options->config.nested = (uint8_t)arguments->nested;
+	if (options->config.nested && options->config.maxphyaddr > 46)
+		options->config.maxphyaddr = 46; /* the machine's addresses have 48 bits */
 }
 
 static struct sim *make_guest(const struct arguments *arguments)
 {
 	static const uint8_t maxphyaddr[] = {36, 40, 52};
 	static const struct guest_taste tastes[] = {
-	    {1, 5, 10}, {4, 10, 20}, {0, 3, 0}, {15, 15, 30}};
+	    {1, 5, 10, 0, 0}, {4, 10, 20, 30, 0}, {0, 3, 0, 15, 0}, {15, 15, 30, 20, 0}};
 	struct sim_options options = {
 	    .name = "random",
 	    .seed = arguments->seed,
@@ -264,19 +419,26 @@ static struct sim *make_guest(const struct arguments *arguments)
 		    .maxphyaddr = maxphyaddr[arguments->seed % 3],
 		},
 	};
-	struct sim *sim = sim_create(&options);
+	struct sim *sim;
 
 	taste = tastes[arguments->seed / 3 % 4];
+	choose_guest(arguments, &options);
+	sim = sim_create(&options);
 	sim->break_flush = (unsigned)arguments->break_flush;
 	sim->break_write = (unsigned)arguments->break_write;
 	sim->expect_violation = arguments->break_flush || arguments->break_write;
 	guest_slots_add(sim);
 	guest_populate(sim, &taste);
-	for (unsigned i = 0; i < SIM_CPUS; i++) {
-		struct umbra_paging paging = guest_paging(sim, &taste);
+	for (unsigned i = 0; i < SIM_CPUS && !is_nested(sim); i++) {
+		struct umbra_paging paging;
+		int error;
 
-		if (sim_paging_set(&sim->cpu[i], &paging))
-			sim_fail(sim, "set_paging refused");
+		do {
+			paging = guest_paging(sim, &taste);
+			error = sim_paging_set(&sim->cpu[i], &paging);
+		} while (error == UMBRA_EPDPTE);
+		if (error)
+			sim_fail(sim, "set_paging refused: %d", error);
 	}
 	return sim;
 }
@@ -298,6 +460,8 @@ static void parse(int argc, char **argv, struct arguments *arguments)
 	    {"--every", &arguments->every},
 	    {"--break-flush", &arguments->break_flush},
 	    {"--break-write", &arguments->break_write},
+	    {"--modes", &arguments->modes},
+	    {"--nested", &arguments->nested},
 	};
 
 	for (int i = 1; i < argc; i += 2) {
@@ -355,13 +519,15 @@ int main(int argc, char **argv)
 	umbra_stats_get(sim->mmu, &stats);
 	printf(
 	    "random: %llu steps; accesses: %llu TLB hits, %llu walks, %llu faults "
-	    "(%llu injected, %llu MMIO, %llu emulated), %llu stores, %llu stale but legal; "
+	    "(%llu injected, %llu MMIO, %llu emulated), %llu stores, %llu stale but legal, "
+	    "%llu walks to large pages; modes %#x, nested %u; "
 	    "umbra: longest chain %llu, reclaimed %llu, flooded %llu, unsync %llu, remaps %llu\n",
 	    (unsigned long long)sim->step, (unsigned long long)sim->count.hits,
 	    (unsigned long long)sim->count.walks, (unsigned long long)sim->count.faults,
 	    (unsigned long long)sim->count.injected, (unsigned long long)sim->count.mmio,
 	    (unsigned long long)sim->count.emulated, (unsigned long long)sim->count.stores,
-	    (unsigned long long)sim->count.stale, (unsigned long long)stats.longest_chain,
+	    (unsigned long long)sim->count.stale, (unsigned long long)sim->count.large, taste.modes,
+	    sim->options.config.nested, (unsigned long long)stats.longest_chain,
 	    (unsigned long long)stats.shadow_reclaimed, (unsigned long long)stats.shadow_flooded,
 	    (unsigned long long)stats.unsyncs, (unsigned long long)stats.remaps);
 	sim_destroy(sim);

@@ -94,7 +94,7 @@ void sim_slot_delete(struct sim *sim, uint32_t id)
 	if (umbra_slot_delete(sim->mmu, id))
 		sim_fail(sim, "slot %u cannot be deleted", id);
 	slot->present = false;
-	sim_check_revoked(sim, slot->first, slot->pages);
+	sim_check_revoked(sim, slot->first, slot->pages, false);
 	sim_mirror_forget(sim, slot->first, slot->pages);
 }
 
@@ -131,28 +131,160 @@ void sim_device_write(struct sim *sim, uint64_t gpa, const void *bytes, size_t l
 
 /* ------------------------------------------------------------------ the guest's registers */
 
-int sim_paging_set(struct sim_cpu *cpu, const struct umbra_paging *paging)
+bool sim_is_long_mode(const struct sim_cpu *cpu)
+{
+	return cpu->paging.cr0 & REF_CR0_PG && cpu->paging.efer & REF_EFER_LMA;
+}
+
+static bool is_pae(const struct umbra_paging *paging)
+{
+	return paging->cr0 & REF_CR0_PG && paging->cr4 & REF_CR4_PAE &&
+	       !(paging->efer & REF_EFER_LMA);
+}
+
+bool sim_is_pae(const struct sim_cpu *cpu)
+{
+	return is_pae(&cpu->paging);
+}
+
+unsigned sim_pcid(const struct sim_cpu *cpu)
+{
+	return cpu->paging.cr4 & REF_CR4_PCIDE ? cpu->paging.cr3 & 0xfff : 0;
+}
+
+uint64_t sim_fit(const struct sim_cpu *cpu, uint64_t gva)
+{
+	unsigned unused = 64 - 48;
+
+	if (cpu->sim->options.config.nested)
+		return gva & ((1ull << cpu->sim->options.config.maxphyaddr) - 1);
+	if (!sim_is_long_mode(cpu))
+		return gva & 0xffffffff;
+	if (cpu->paging.cr4 & REF_CR4_LA57)
+		unused = 64 - 57;
+	return (uint64_t)((int64_t)(gva << unused) >> unused);
+}
+
+/* What the registers' bits are that paging depends on. */
+#define CR0_USED (REF_CR0_PG | REF_CR0_WP)
+#define CR4_LOAD (REF_CR4_PAE | REF_CR4_PGE | REF_CR4_PSE | REF_CR4_SMEP)
+#define CR4_USED \
+	(CR4_LOAD | REF_CR4_SMAP | REF_CR4_LA57 | REF_CR4_PCIDE | REF_CR4_PKE | REF_CR4_PKS)
+#define EFER_USED (REF_EFER_LME | REF_EFER_LMA | REF_EFER_NXE)
+
+/* Is that no more than a MOV to CR3? */
+static bool is_cr3_load(const struct umbra_paging *old, const struct umbra_paging *new)
+{
+	return !((old->cr0 ^ new->cr0) & CR0_USED || (old->cr4 ^ new->cr4) & CR4_USED ||
+		 (old->efer ^ new->efer) & EFER_USED);
+}
+
+/* SDM vol. 3 §4.4.1. */
+static bool is_pdpte_load(const struct umbra_paging *old, const struct umbra_paging *new)
+{
+	return is_pae(new) && (is_cr3_load(old, new) || (old->cr0 ^ new->cr0) & REF_CR0_PG ||
+			       (old->cr4 ^ new->cr4) & CR4_LOAD);
+}
+
+/* Note what the guest flushed by that. */
+static void note_flush(struct sim_cpu *cpu, const struct umbra_paging *new, bool cr3_load)
+{
+	uint64_t now = ++cpu->sim->now;
+
+	if (!cr3_load)
+		cpu->flushed_all = now;
+	else if (!(new->cr4 &REF_CR4_PCIDE))
+		cpu->flushed_pcid[0] = now;
+	else if (!(new->cr3 >> 63))
+		cpu->flushed_pcid[new->cr3 % SIM_PCIDS] = now;
+}
+
+static int paging_set(struct sim_cpu *cpu, const struct umbra_paging *paging)
 {
 	struct sim *sim = cpu->sim;
+	bool cr3_load = is_cr3_load(&cpu->paging, paging), good = true;
+	uint64_t pdpte[4] = {0};
 	int error;
 
+	if (is_pdpte_load(&cpu->paging, paging))
+		good = sim_ref_pdptes(cpu, paging, pdpte);
 	sim_op(sim, "set paging: cpu, cr3, cr0", cpu->number, paging->cr3, paging->cr0);
+	sim_op(sim, "  cr4, efer, PDPTEs are good", paging->cr4, paging->efer, good);
 	error = umbra_vcpu_set_paging(cpu->vcpu, paging);
+	if (error == UMBRA_EPDPTE ? good : !good && !(sim->shortage && error))
+		sim_fail(sim, "set_paging says %d; the oracle: PDPTEs at %#llx are %s", error,
+			 (unsigned long long)paging->cr3, good ? "good" : "bad");
 	if (error)
 		return error;
+	note_flush(cpu, paging, cr3_load);
+	if (is_pdpte_load(&cpu->paging, paging))
+		for (unsigned i = 0; i < 4; i++)
+			cpu->pdpte[i] = pdpte[i];
 	cpu->paging = *paging;
-	cpu->flushed_all = ++sim->now;
+	if (cpu->paging.cr4 & REF_CR4_PCIDE)
+		cpu->paging.cr3 &= ~(1ull << 63);
 	return 0;
+}
+
+/* One instruction writes one register: where it matters whether CR3 was written, it goes last. */
+int sim_paging_set(struct sim_cpu *cpu, const struct umbra_paging *paging)
+{
+	struct umbra_paging first = *paging;
+	int error = 0;
+
+	first.cr3 = cpu->paging.cr3;
+	if (is_pae(paging) && is_pae(&cpu->paging) && first.cr3 != paging->cr3 &&
+	    !is_cr3_load(&cpu->paging, paging))
+		error = paging_set(cpu, &first);
+	return error ? error : paging_set(cpu, paging);
+}
+
+static void note_invlpg(struct sim_cpu *cpu, uint64_t gva, unsigned pcid, bool global)
+{
+	unsigned at = cpu->invlpgs++ % SIM_INVLPGS;
+
+	cpu->invlpg[at].gva = gva;
+	cpu->invlpg[at].when = ++cpu->sim->now;
+	cpu->invlpg[at].pcid = pcid;
+	cpu->invlpg[at].global = global;
 }
 
 void sim_invlpg(struct sim_cpu *cpu, uint64_t gva)
 {
-	unsigned at = cpu->invlpgs++ % SIM_INVLPGS;
-
+	gva = sim_fit(cpu, gva);
 	sim_op(cpu->sim, "invlpg: cpu, gva", cpu->number, gva, 0);
 	umbra_invlpg(cpu->vcpu, gva);
-	cpu->invlpg[at].gva = gva;
-	cpu->invlpg[at].when = ++cpu->sim->now;
+	note_invlpg(cpu, gva, sim_pcid(cpu), true);
+}
+
+void sim_invpcid(struct sim_cpu *cpu, enum umbra_invpcid type, unsigned pcid, uint64_t gva)
+{
+	bool all = type == UMBRA_INVPCID_ALL || type == UMBRA_INVPCID_ALL_GLOBAL;
+	bool bad;
+	int error;
+
+	gva = sim_fit(cpu, gva);
+	bad = type > UMBRA_INVPCID_ALL ||
+	      (!all && (pcid > 4095 || (pcid && !(cpu->paging.cr4 & REF_CR4_PCIDE))));
+	sim_op(cpu->sim, "invpcid: type, pcid, gva", type, pcid, gva);
+	error = umbra_invpcid(cpu->vcpu, type, (uint16_t)pcid, gva);
+	if (error != (bad ? UMBRA_EINVAL : 0))
+		sim_fail(cpu->sim, "invpcid, type %d, pcid %u: %d", type, pcid, error);
+	if (bad)
+		return;
+	if (all)
+		cpu->flushed_all = ++cpu->sim->now;
+	else if (type == UMBRA_INVPCID_PCID && pcid < SIM_PCIDS)
+		cpu->flushed_pcid[pcid] = ++cpu->sim->now;
+	else if (type == UMBRA_INVPCID_ADDRESS)
+		note_invlpg(cpu, gva, pcid, false);
+}
+
+void sim_keys_set(struct sim_cpu *cpu, uint32_t pkru, uint32_t pkrs)
+{
+	sim_op(cpu->sim, "keys: cpu, pkru, pkrs", cpu->number, pkru, pkrs);
+	cpu->pkru = pkru;
+	cpu->pkrs = pkrs;
 }
 
 /* ------------------------------------------------------------------ the exit loop */
@@ -213,23 +345,33 @@ static uint32_t code_of(const struct sim_cpu *cpu, struct ref_access access)
 	       (access.fetch ? UMBRA_PF_I : 0) | (cpu->ac ? UMBRA_PF_AC : 0);
 }
 
+/* As the embedder has to before it asks about an access. */
+static void tell_keys(struct sim_cpu *cpu)
+{
+	if (cpu->paging.cr4 & (REF_CR4_PKE | REF_CR4_PKS))
+		umbra_vcpu_set_keys(cpu->vcpu, cpu->pkru, cpu->pkrs);
+}
+
 void sim_translate(struct sim_cpu *cpu, uint64_t gva, struct ref_access access)
 {
-	struct ref_result ref = sim_ref(cpu, gva, access);
+	struct ref_result ref;
 	struct umbra_answer answer;
 
+	gva = sim_fit(cpu, gva);
+	ref = sim_ref(cpu, gva, access);
+	tell_keys(cpu);
 	sim_op(cpu->sim, "translate: cpu, gva, code", cpu->number, gva, code_of(cpu, access));
 	answer = umbra_translate(cpu->vcpu, gva, code_of(cpu, access));
 	judge(cpu, gva, access, &ref, &answer, false);
 }
 
 /* The access passed: move the data, in the arena and in the mirror. */
-static void transfer(struct sim_cpu *cpu, uint64_t gva, struct ref_access access, uint64_t hpa,
-		     uint64_t *word)
+static void transfer(struct sim_cpu *cpu, uint64_t gva, struct ref_access access,
+		     const struct sim_pass *pass, uint64_t *word)
 {
 	struct sim *sim = cpu->sim;
-	uint64_t gpa = sim_check_access(cpu, gva, access, hpa);
-	uint64_t *at = arena_word(sim->arena, hpa);
+	uint64_t gpa = sim_check_access(cpu, gva, access, pass);
+	uint64_t *at = arena_word(sim->arena, pass->hpa);
 
 	if (access.write) {
 		*at = *word;
@@ -257,8 +399,9 @@ static bool emulate(struct sim_cpu *cpu, uint64_t gpa, const uint64_t *word)
 	sim_op(sim, "unprotect: gfn", gpa >> 12, 0, 0);
 	if (umbra_unprotect(sim->mmu, (umbra_gfn){gpa >> 12}))
 		return false;
-	/* Not tracked: only a kernel's write under CR0.WP = 0 and SMAP cannot be mapped at all. */
-	if (cpu->paging.cr0 & REF_CR0_WP || !(cpu->paging.cr4 & REF_CR4_SMAP))
+	/* Not tracked: only a kernel's write under CR0.WP = 0 and SMAP or keys cannot be mapped. */
+	if (cpu->paging.cr0 & REF_CR0_WP ||
+	    !(cpu->paging.cr4 & (REF_CR4_SMAP | REF_CR4_PKE | REF_CR4_PKS)))
 		sim_fail(sim, "EMULATE at gpa %#llx, which nothing tracks",
 			 (unsigned long long)gpa);
 	sim_device_write(sim, gpa, word, sizeof(*word));
@@ -271,9 +414,7 @@ enum sim_outcome sim_access(struct sim_cpu *cpu, uint64_t gva, struct ref_access
 	struct sim *sim = cpu->sim;
 	struct umbra_answer answer = {.verdict = UMBRA_RESUME};
 
-	gva &= ~7ull;
-	if (!(cpu->paging.cr0 & REF_CR0_PG))
-		gva &= 0xffffffff;
+	gva = sim_fit(cpu, gva) & ~7ull;
 	sim_op(sim,
 	       access.write   ? "write: cpu, gva, value"
 	       : access.fetch ? "fetch: cpu, gva, user"
@@ -281,7 +422,7 @@ enum sim_outcome sim_access(struct sim_cpu *cpu, uint64_t gva, struct ref_access
 	       cpu->number, gva, access.write ? *word : access.user);
 	for (unsigned try = 0; try < TRIES; try++) {
 		struct ref_result ref;
-		uint64_t hpa;
+		struct sim_pass pass;
 		uint32_t hw_code;
 
 		if (sim_cpu_enter(cpu)) {
@@ -289,12 +430,13 @@ enum sim_outcome sim_access(struct sim_cpu *cpu, uint64_t gva, struct ref_access
 				sim_fail(sim, "no root");
 			return SIM_STARVED;
 		}
-		if (sim_cpu_translate(cpu, gva, access, &hpa, &hw_code)) {
-			transfer(cpu, gva, access, hpa, word);
+		if (sim_cpu_translate(cpu, gva, access, &pass, &hw_code)) {
+			transfer(cpu, gva, access, &pass, word);
 			return SIM_DONE;
 		}
 		sim->count.faults++;
 		ref = sim_ref(cpu, gva, access);
+		tell_keys(cpu);
 		answer = umbra_fault(cpu->vcpu, gva, hw_code | (cpu->ac ? UMBRA_PF_AC : 0));
 		judge(cpu, gva, access, &ref, &answer, true);
 		switch (answer.verdict) {
@@ -328,7 +470,7 @@ enum sim_outcome sim_access(struct sim_cpu *cpu, uint64_t gva, struct ref_access
 /* Nothing may map the range now, nor count as mapping it. */
 static void check_dropped(struct sim *sim, uint64_t first, uint64_t pages)
 {
-	sim_check_revoked(sim, first, pages);
+	sim_check_revoked(sim, first, pages, false);
 	for (uint64_t gfn = first; gfn < first + pages; gfn++) {
 		uint64_t left = 0;
 		int error = umbra_rmap_count(sim->mmu, (umbra_gfn){gfn}, &left);
@@ -399,6 +541,30 @@ void sim_remap(struct sim *sim, uint64_t gfn)
 	check_dropped(sim, gfn, 1);
 }
 
+void sim_write_protect(struct sim *sim, uint64_t first, uint64_t pages)
+{
+	uint64_t sptes = UINT64_MAX;
+
+	sim_op(sim, "write protect: first, pages", first, pages, 0);
+	if (umbra_write_protect(sim->mmu, (umbra_gfn){first}, pages, &sptes) || sptes == UINT64_MAX)
+		sim_fail(sim, "umbra_write_protect refuses %#llx, %llu", (unsigned long long)first,
+			 (unsigned long long)pages);
+	sim_check_revoked(sim, first, pages, true);
+	for (uint64_t gfn = first; gfn < first + pages; gfn++)
+		if (sim_slot_of(sim, gfn << 12))
+			arena_frame_protect(sim->arena, (umbra_gfn){gfn});
+}
+
+void sim_gather(struct sim *sim, uint64_t gfn)
+{
+	gfn -= gfn % 512;
+	if (gfn + 512 > sim->options.gfns)
+		return;
+	sim_drop(sim, gfn, 512, SIM_KEEP);
+	sim_op(sim, "gather: first", gfn, 0, 0);
+	arena_area_gather(sim->arena, (umbra_gfn){gfn});
+}
+
 /* ------------------------------------------------------------------ life */
 
 struct sim *sim_create(const struct sim_options *options)
@@ -410,6 +576,7 @@ struct sim *sim_create(const struct sim_options *options)
 	    .high = 256ull << 20,
 	    .low = 1u << 20,
 	    .seed = options->seed,
+	    .large = options->large,
 	    .flush = sim_flush,
 	    .flush_ctx = sim,
 	};
@@ -420,7 +587,8 @@ struct sim *sim_create(const struct sim_options *options)
 	sim->options = *options;
 	sim->random = options->seed;
 	sim->mirror = calloc(options->gfns, 4096);
-	if (!sim->mirror || arena_create(&arena_options, &sim->arena))
+	sim->touched = calloc(options->gfns, 1);
+	if (!sim->mirror || !sim->touched || arena_create(&arena_options, &sim->arena))
 		abort();
 	failing_init(&sim->failing, &arena_host, sim->arena, &host);
 	if (umbra_mmu_create(&host, &sim->failing, &options->config, &sim->mmu))
@@ -441,6 +609,7 @@ void sim_destroy(struct sim *sim)
 		sim_fail(sim, "%llu bytes leaked", (unsigned long long)arena_in_use(sim->arena));
 	arena_destroy(sim->arena);
 	free(sim->mirror);
+	free(sim->touched);
 	free(sim->change);
 	free(sim);
 }

@@ -21,8 +21,18 @@
  * more. What they let through must be right now, or could have been right at some time since
  * the guest last flushed that address on that processor: sim_check.c keeps every value that
  * a guest word had since then, and walks over all combinations (real processors mix old
- * upper entries with new lower ones). What the *host* took away may never be seen again:
- * an entry is only good while its frame is that gfn's frame.
+ * upper entries with new lower ones). The same holds for the memory type and the protection key
+ * that the hardware used. What the *host* took away may never be seen again: an entry is only good
+ * while its frame is that gfn's frame; and no store may reach a page that umbra_write_protect()
+ * was called for until umbra asked the host for it with UMBRA_WANT_WRITE.
+ *
+ * What the guest flushes (SDM vol. 3 §4.10.4.1) is kept by PCID; random guests use 0 to 3. The
+ * judge is stricter than the manual: MOV CR3 and INVPCID flush global pages too, and changes of
+ * CR0, CR4 and EFER flush everything. Switching to a PCID without a flush makes old values of
+ * words visible, but never a root that the PCID was used with before.
+ *
+ * With nested paging (options.config.nested) guest addresses are guest-physical ones: a gva here is
+ * a gpa, and the oracle says that it leads to itself.
  *
  * Any violation prints the seed, the step and the last operations, and ends the program: exit(1),
  * or abort() where the options ask for it.
@@ -42,9 +52,11 @@
 
 #define SIM_CPUS    3u
 #define SIM_SLOTS   8u
-#define SIM_TLB     192u
+#define SIM_TLB     256u
+#define SIM_WAYS    4u
 #define SIM_CACHE   64u
 #define SIM_INVLPGS 64u
+#define SIM_PCIDS   4u
 #define SIM_OPS     48u
 
 struct sim_tlb_entry {
@@ -52,6 +64,7 @@ struct sim_tlb_entry {
 	uint64_t size;
 	uint64_t hpa;
 	uint64_t gfn; /* whose frame that was when the entry was made */
+	uint8_t key, type;
 	bool valid, writable, user, no_execute, dirty;
 };
 
@@ -69,15 +82,21 @@ struct sim_cpu {
 	unsigned number;
 	struct umbra_paging paging;
 	bool ac;
+	uint32_t pkru, pkrs;
+	uint64_t pdpte[4];      /* the guest's: PAE paging, as loaded */
 	struct umbra_root root; /* of the current entry */
+	uint64_t root_pdpte[4]; /* of a PAE root, as hardware loaded them then */
 
 	struct sim_tlb_entry tlb[SIM_TLB];
 	struct sim_cache_entry cache[SIM_CACHE];
 
 	/* What the guest flushed, and when: its own CR writes, its last INVLPGs. */
 	uint64_t flushed_all;
+	uint64_t flushed_pcid[SIM_PCIDS];
 	struct {
 		uint64_t gva, when;
+		unsigned pcid;
+		bool global; /* INVLPG flushes global pages under every PCID */
 	} invlpg[SIM_INVLPGS];
 	unsigned invlpgs;
 };
@@ -98,6 +117,7 @@ struct sim_options {
 	uint64_t seed;
 	uint64_t gfns;
 	struct umbra_config config;
+	unsigned large; /* percentage of the 2 MiB areas that the host backs in one piece */
 	bool abort_on_violation; /* what a fuzzer calls a crash */
 };
 
@@ -110,6 +130,7 @@ struct sim {
 	struct sim_cpu cpu[SIM_CPUS];
 	struct sim_slot slot[SIM_SLOTS]; /* the index is the id */
 	uint64_t *mirror;                /* gfns * 512 words */
+	unsigned char *touched;          /* gfns: pages of the mirror that were ever written */
 
 	uint64_t now;
 	struct sim_change *change;
@@ -131,7 +152,8 @@ struct sim {
 	} op[SIM_OPS];
 	uint64_t ops;
 	struct {
-		uint64_t hits, walks, faults, stale, checks, injected, mmio, emulated, stores;
+		uint64_t hits, walks, faults, stale, checks, injected, mmio, emulated, stores,
+		    large; /* walks that ended in a large page */
 	} count;
 };
 
@@ -164,9 +186,20 @@ void sim_device_write(struct sim *sim, uint64_t gpa, const void *bytes, size_t l
 /* Read guest memory; all ones where there is none. */
 uint64_t sim_word(struct sim *sim, uint64_t gpa);
 
-/* The guest's MOV to CR and WRMSR EFER; INVLPG. */
+/* The guest's MOV to CR and WRMSR EFER; UMBRA_EPDPTE is compared with the oracle. INVLPG. INVPCID.
+ */
 int sim_paging_set(struct sim_cpu *cpu, const struct umbra_paging *paging);
 void sim_invlpg(struct sim_cpu *cpu, uint64_t gva);
+void sim_invpcid(struct sim_cpu *cpu, enum umbra_invpcid type, unsigned pcid, uint64_t gva);
+
+/* WRPKRU, WRMSR IA32_PKRS: no exit, umbra is not told. */
+void sim_keys_set(struct sim_cpu *cpu, uint32_t pkru, uint32_t pkrs);
+
+/* @gva cut to what the guest's mode can use: 32 bits, or canonical; a gpa with nested paging. */
+uint64_t sim_fit(const struct sim_cpu *cpu, uint64_t gva);
+bool sim_is_long_mode(const struct sim_cpu *cpu);
+bool sim_is_pae(const struct sim_cpu *cpu);
+unsigned sim_pcid(const struct sim_cpu *cpu); /* the current one */
 
 /*
  * One aligned 8-byte access of the guest: *word is stored, or loaded. *code: of the #PF.
@@ -185,15 +218,26 @@ enum sim_drop {
 };
 void sim_drop(struct sim *sim, uint64_t first, uint64_t pages, enum sim_drop how);
 void sim_remap(struct sim *sim, uint64_t gfn);
+void sim_write_protect(struct sim *sim, uint64_t first, uint64_t pages);
+
+/* The host puts the frames of the 2 MiB area around @gfn side by side again. */
+void sim_gather(struct sim *sim, uint64_t gfn);
 
 /* ---- sim_cpu.c ---- */
 
 /* umbra's flush callback; @ctx is the sim. */
 void sim_flush(void *ctx, const struct umbra_flush *flush);
 
+/* Where an access went, and what of the leaf matters beyond its rights. */
+struct sim_pass {
+	uint64_t hpa;
+	uint8_t key, type;
+	bool user;
+};
+
 /* Translate as hardware does; false: #PF with *code. */
-bool sim_cpu_translate(struct sim_cpu *cpu, uint64_t gva, struct ref_access access, uint64_t *hpa,
-		       uint32_t *code);
+bool sim_cpu_translate(struct sim_cpu *cpu, uint64_t gva, struct ref_access access,
+		       struct sim_pass *pass, uint32_t *code);
 
 /* A processor may fill its TLB at any time. */
 void sim_cpu_speculate(struct sim_cpu *cpu, uint64_t gva);
@@ -204,6 +248,9 @@ int sim_cpu_enter(struct sim_cpu *cpu);
 /* ---- sim_check.c ---- */
 
 struct ref_cpu sim_ref_cpu(const struct sim_cpu *cpu);
+
+/* Load PDPTEs as the oracle sees memory; false: #GP. */
+bool sim_ref_pdptes(struct sim_cpu *cpu, const struct umbra_paging *paging, uint64_t pdpte[4]);
 struct ref_result sim_ref(struct sim_cpu *cpu, uint64_t gva, struct ref_access access);
 
 /* Change a guest word in the mirror, and remember the old value. */
@@ -212,15 +259,15 @@ void sim_mirror_write(struct sim *sim, uint64_t gpa, uint64_t word);
 /* The words of gfns first..first+pages-1 can no longer be seen stale. */
 void sim_mirror_forget(struct sim *sim, uint64_t first, uint64_t pages);
 
-/* The access passed and reached @hpa: returns the gpa, or fails. */
+/* The access passed: returns the gpa, or fails. */
 uint64_t sim_check_access(struct sim_cpu *cpu, uint64_t gva, struct ref_access access,
-			  uint64_t hpa);
+			  const struct sim_pass *pass);
 
 /* umbra answered: take over the accessed and dirty bits that were due (and no others). */
 void sim_check_bits(struct sim *sim, const struct ref_result *due, bool must);
 
-/* No TLB entry leads to gfns first..first+pages-1. */
-void sim_check_revoked(struct sim *sim, uint64_t first, uint64_t pages);
+/* No TLB entry leads to gfns first..first+pages-1; or none that lets writes pass. */
+void sim_check_revoked(struct sim *sim, uint64_t first, uint64_t pages, bool writes);
 
 void sim_check_tlbs(struct sim *sim);   /* each entry's frame is still its gfn's */
 void sim_check_mirror(struct sim *sim); /* arena and mirror are the same */

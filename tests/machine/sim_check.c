@@ -12,6 +12,18 @@
 
 /* ------------------------------------------------------------------ mirror and history */
 
+/* When did the processor last flush the PCID that it has not flushed for longest? */
+static uint64_t oldest_flush(const struct sim_cpu *cpu)
+{
+	unsigned pcids = cpu->paging.cr4 & REF_CR4_PCIDE ? SIM_PCIDS : 1;
+	uint64_t oldest = UINT64_MAX;
+
+	for (unsigned i = 0; i < pcids; i++)
+		if (cpu->flushed_pcid[i] < oldest)
+			oldest = cpu->flushed_pcid[i];
+	return oldest > cpu->flushed_all ? oldest : cpu->flushed_all;
+}
+
 void sim_mirror_write(struct sim *sim, uint64_t gpa, uint64_t word)
 {
 	uint64_t *at = &sim->mirror[gpa / 8];
@@ -23,8 +35,8 @@ void sim_mirror_write(struct sim *sim, uint64_t gpa, uint64_t word)
 		size_t kept = 0;
 
 		for (unsigned i = 0; i < SIM_CPUS; i++)
-			if (sim->cpu[i].flushed_all < oldest)
-				oldest = sim->cpu[i].flushed_all;
+			if (oldest_flush(&sim->cpu[i]) < oldest)
+				oldest = oldest_flush(&sim->cpu[i]);
 		for (size_t i = 0; i < sim->changes; i++)
 			if (sim->change[i].when > oldest)
 				sim->change[kept++] = sim->change[i];
@@ -39,6 +51,7 @@ void sim_mirror_write(struct sim *sim, uint64_t gpa, uint64_t word)
 	}
 	sim->change[sim->changes++] = (struct sim_change){gpa & ~7ull, *at, ++sim->now};
 	*at = word;
+	sim->touched[gpa >> 12] = 1;
 }
 
 void sim_mirror_forget(struct sim *sim, uint64_t first, uint64_t pages)
@@ -62,6 +75,12 @@ struct ref_cpu sim_ref_cpu(const struct sim_cpu *cpu)
 	    .efer = cpu->paging.efer,
 	    .maxphyaddr = cpu->sim->options.config.maxphyaddr,
 	    .ac = cpu->ac,
+	    .pkru = cpu->pkru,
+	    .pkrs = cpu->pkrs,
+	    .pdpte = {cpu->pdpte[0], cpu->pdpte[1], cpu->pdpte[2], cpu->pdpte[3]},
+	    .amd = cpu->sim->options.config.cpu & UMBRA_CPU_AMD,
+	    .no_1g = cpu->sim->options.config.cpu & UMBRA_CPU_NO_1G,
+	    .no_pse36 = cpu->sim->options.config.cpu & UMBRA_CPU_NO_PSE36,
 	};
 }
 
@@ -71,12 +90,33 @@ static bool read_now(void *ctx, uint64_t gpa, uint64_t *word)
 	return true;
 }
 
+bool sim_ref_pdptes(struct sim_cpu *cpu, const struct umbra_paging *paging, uint64_t pdpte[4])
+{
+	const struct ref_memory memory = {read_now, cpu->sim};
+	struct ref_cpu ref_cpu = sim_ref_cpu(cpu);
+
+	ref_cpu.cr3 = paging->cr3;
+	return ref_load_pdptes(&memory, &ref_cpu, pdpte);
+}
+
+/* What the reference says; with nested paging a gpa leads to itself, and the guest may do anything.
+ */
+static struct ref_result ask(struct sim_cpu *cpu, const struct ref_memory *memory, uint64_t gva,
+			     struct ref_access access)
+{
+	const struct ref_cpu ref_cpu = sim_ref_cpu(cpu);
+
+	if (cpu->sim->options.config.nested)
+		return (struct ref_result){
+		    .kind = REF_OK, .gpa = gva, .page_size = 4096, .writable = true, .user = true};
+	return ref_walk(memory, &ref_cpu, gva, access);
+}
+
 struct ref_result sim_ref(struct sim_cpu *cpu, uint64_t gva, struct ref_access access)
 {
 	const struct ref_memory memory = {read_now, cpu->sim};
-	const struct ref_cpu ref_cpu = sim_ref_cpu(cpu);
 
-	return ref_walk(&memory, &ref_cpu, gva, access);
+	return ask(cpu, &memory, gva, access);
 }
 
 /* Are all due bits set? Tables in read-only memory keep theirs. */
@@ -91,9 +131,22 @@ static bool is_settled(struct sim *sim, const struct ref_result *result)
 	return true;
 }
 
-static bool is_match(struct sim *sim, const struct ref_result *result, uint64_t gpa)
+/* Do the hardware's keys do what the guest's would, whatever PKRU and PKRS become? */
+static bool is_key_right(const struct sim_cpu *cpu, const struct ref_result *result,
+			 const struct sim_pass *pass)
 {
-	return result->kind == REF_OK && result->gpa == gpa && is_settled(sim, result);
+	uint64_t cr4 = sim_is_long_mode(cpu) ? cpu->paging.cr4 : 0;
+
+	if (!(cr4 & (result->user ? REF_CR4_PKE : REF_CR4_PKS)))
+		return true;
+	return pass->user == result->user && pass->key == result->key;
+}
+
+static bool is_match(const struct sim_cpu *cpu, const struct ref_result *result, uint64_t gpa,
+		     const struct sim_pass *pass)
+{
+	return result->kind == REF_OK && result->gpa == gpa && is_settled(cpu->sim, result) &&
+	       result->type == pass->type && is_key_right(cpu, result, pass);
 }
 
 /* ------------------------------------------------------------------ the oracle, since then */
@@ -110,24 +163,59 @@ struct history {
 };
 
 /* When did the guest last flush the page of @size around @gva on this processor? */
-static uint64_t flushed(const struct sim_cpu *cpu, uint64_t gva, uint64_t size)
+static uint64_t flushed(const struct sim_cpu *cpu, uint64_t gva, uint64_t size, bool global)
 {
+	unsigned pcid = sim_pcid(cpu);
 	uint64_t when = cpu->flushed_all;
 
+	if (cpu->flushed_pcid[pcid % SIM_PCIDS] > when)
+		when = cpu->flushed_pcid[pcid % SIM_PCIDS];
 	for (unsigned i = 0; i < SIM_INVLPGS; i++)
-		if (cpu->invlpg[i].when > when && !((cpu->invlpg[i].gva ^ gva) & ~(size - 1)))
+		if (cpu->invlpg[i].when > when && !((cpu->invlpg[i].gva ^ gva) & ~(size - 1)) &&
+		    (cpu->invlpg[i].pcid == pcid || (global && cpu->invlpg[i].global)))
 			when = cpu->invlpg[i].when;
 	return when;
 }
 
-/* Size of the page, if @word is a leaf when read as the @depth-th word of a walk. */
-static uint64_t leaf_size(unsigned depth, uint64_t word)
+/* The level of the table that the @depth-th word of a walk is in. */
+static unsigned level_at(const struct sim_cpu *cpu, unsigned depth)
 {
-	if (depth == 1 && word & REF_PS)
+	unsigned first = 2;
+
+	if (sim_is_long_mode(cpu))
+		first = cpu->paging.cr4 & REF_CR4_LA57 ? 5 : 4;
+	return first > depth ? first - depth : 1;
+}
+
+/* The entry for @gva in @word, if it is one of two. */
+static uint64_t entry_in(const struct sim_cpu *cpu, unsigned level, uint64_t gva, uint64_t word)
+{
+	if (cpu->paging.cr4 & REF_CR4_PAE)
+		return word;
+	return gva >> (level == 2 ? 22 : 12) & 1 ? word >> 32 : word & 0xffffffff;
+}
+
+/* Size of the page, if @entry is a leaf. */
+static uint64_t leaf_size(const struct sim_cpu *cpu, unsigned level, uint64_t entry)
+{
+	if (level == 3 && entry & REF_PS)
 		return 1u << 30;
-	if (depth == 2 && word & REF_PS)
+	if (level != 2 || !(entry & REF_PS))
+		return 1u << 12;
+	if (cpu->paging.cr4 & REF_CR4_PAE)
 		return 1u << 21;
-	return 1u << 12;
+	return cpu->paging.cr4 & REF_CR4_PSE ? 1u << 22 : 1u << 12;
+}
+
+/* Could the processor still use that value of the word? */
+static bool is_visible(const struct sim_cpu *cpu, uint64_t gva, unsigned depth,
+		       const struct sim_change *change)
+{
+	unsigned level = level_at(cpu, depth);
+	uint64_t entry = entry_in(cpu, level, gva, change->old);
+	bool global = entry & REF_G && cpu->paging.cr4 & REF_CR4_PGE;
+
+	return change->when > flushed(cpu, gva, leaf_size(cpu, level, entry), global);
 }
 
 static bool read_then(void *ctx, uint64_t gpa, uint64_t *word)
@@ -140,8 +228,7 @@ static bool read_then(void *ctx, uint64_t gpa, uint64_t *word)
 	for (size_t i = sim->changes; sim_slot_of(sim, gpa) && i-- > 0 && found < CHOICES;) {
 		const struct sim_change *change = &sim->change[i];
 
-		if (change->gpa != gpa || change->when <= flushed(history->cpu, history->gva,
-								  leaf_size(depth, change->old)))
+		if (change->gpa != gpa || !is_visible(history->cpu, history->gva, depth, change))
 			continue;
 		if (found++ == history->choice[depth])
 			*word = change->old;
@@ -150,20 +237,20 @@ static bool read_then(void *ctx, uint64_t gpa, uint64_t *word)
 	return true;
 }
 
-/* Was there a way for the processor to get from @gva to @gpa since the guest's last flush? */
-static bool was_possible(struct sim_cpu *cpu, uint64_t gva, struct ref_access access, uint64_t gpa)
+/* Was there a way for the processor to pass like that to @gpa since the guest's last flush? */
+static bool was_possible(struct sim_cpu *cpu, uint64_t gva, struct ref_access access, uint64_t gpa,
+			 const struct sim_pass *pass)
 {
 	struct history history = {.cpu = cpu, .gva = gva};
 	const struct ref_memory memory = {read_then, &history};
-	const struct ref_cpu ref_cpu = sim_ref_cpu(cpu);
 
 	for (;;) {
 		struct ref_result result;
 		unsigned depth;
 
 		history.depth = 0;
-		result = ref_walk(&memory, &ref_cpu, gva, access);
-		if (is_match(cpu->sim, &result, gpa))
+		result = ask(cpu, &memory, gva, access);
+		if (is_match(cpu, &result, gpa, pass))
 			return true;
 		for (depth = history.depth; depth > 0; depth--) {
 			if (++history.choice[depth - 1] < history.choices[depth - 1])
@@ -190,7 +277,8 @@ static const char *verdict_of(const struct ref_result *result)
 	return result->kind == REF_OK ? "ok" : result->kind == REF_FAULT ? "#PF" : "#GP";
 }
 
-uint64_t sim_check_access(struct sim_cpu *cpu, uint64_t gva, struct ref_access access, uint64_t hpa)
+uint64_t sim_check_access(struct sim_cpu *cpu, uint64_t gva, struct ref_access access,
+			  const struct sim_pass *pass)
 {
 	struct sim *sim = cpu->sim;
 	struct ref_result now;
@@ -199,27 +287,32 @@ uint64_t sim_check_access(struct sim_cpu *cpu, uint64_t gva, struct ref_access a
 	uint64_t gpa;
 
 	sim->count.checks++;
-	if (!arena_gfn_of(sim->arena, (umbra_pfn){hpa >> 12}, &gfn))
+	if (!arena_gfn_of(sim->arena, (umbra_pfn){pass->hpa >> 12}, &gfn))
 		sim_fail(sim, "cpu %u: %s of gva %#llx reaches hpa %#llx, no guest's frame",
 			 cpu->number, kind_name(access), (unsigned long long)gva,
-			 (unsigned long long)hpa);
-	gpa = gfn.n << 12 | (hpa & 0xfff);
+			 (unsigned long long)pass->hpa);
+	gpa = gfn.n << 12 | (pass->hpa & 0xfff);
 	slot = sim_slot_of(sim, gpa);
 	if (!slot || (access.write && slot->flags & UMBRA_SLOT_READONLY))
 		sim_fail(sim, "cpu %u: %s of gva %#llx reaches gpa %#llx: %s", cpu->number,
 			 kind_name(access), (unsigned long long)gva, (unsigned long long)gpa,
 			 slot ? "read-only" : "not in a slot");
-	now = sim_ref(cpu, gva, access);
-	if (is_match(sim, &now, gpa))
-		return gpa;
-	if (!was_possible(cpu, gva, access, gpa))
-		sim_fail(sim,
-			 "cpu %u: %s of gva %#llx reaches gpa %#llx; the oracle says %s, gpa "
-			 "%#llx, code %#x, %u A/D updates due; and it was never right since the "
-			 "last flush",
+	if (access.write && arena_is_protected(sim->arena, gfn))
+		sim_fail(sim, "cpu %u: %s of gva %#llx reaches gpa %#llx, which is protected",
 			 cpu->number, kind_name(access), (unsigned long long)gva,
-			 (unsigned long long)gpa, verdict_of(&now), (unsigned long long)now.gpa,
-			 now.error_code, now.updates);
+			 (unsigned long long)gpa);
+	now = sim_ref(cpu, gva, access);
+	if (is_match(cpu, &now, gpa, pass))
+		return gpa;
+	if (!was_possible(cpu, gva, access, gpa, pass))
+		sim_fail(sim,
+			 "cpu %u: %s of gva %#llx reaches gpa %#llx, key %u, type %u; the oracle "
+			 "says %s, gpa %#llx, key %u, type %u, code %#x, %u A/D updates due; and "
+			 "it was never right since the last flush",
+			 cpu->number, kind_name(access), (unsigned long long)gva,
+			 (unsigned long long)gpa, pass->key, pass->type, verdict_of(&now),
+			 (unsigned long long)now.gpa, now.key, now.type, now.error_code,
+			 now.updates);
 	sim->count.stale++;
 	return gpa;
 }
@@ -241,45 +334,60 @@ void sim_check_bits(struct sim *sim, const struct ref_result *due, bool must)
 			sim_fail(sim, "A/D bits: word at gpa %#llx was %#llx, is %#llx, due %#llx",
 				 (unsigned long long)gpa, (unsigned long long)*mirror,
 				 (unsigned long long)now, (unsigned long long)set);
+		if (now != *mirror && arena_is_protected(sim->arena, (umbra_gfn){gpa >> 12}))
+			sim_fail(sim, "A/D bits were set at gpa %#llx, which is protected",
+				 (unsigned long long)gpa);
 		*mirror = now;
 	}
 }
 
-void sim_check_revoked(struct sim *sim, uint64_t first, uint64_t pages)
+void sim_check_revoked(struct sim *sim, uint64_t first, uint64_t pages, bool writes)
 {
 	for (unsigned i = 0; i < SIM_CPUS; i++) {
 		for (unsigned j = 0; j < SIM_TLB; j++) {
 			const struct sim_tlb_entry *entry = &sim->cpu[i].tlb[j];
 
-			if (entry->valid && entry->gfn - first < pages)
+			if (!entry->valid || entry->gfn >= first + pages ||
+			    entry->gfn + (entry->size >> 12) <= first)
+				continue;
+			if (!writes || entry->writable)
 				sim_fail(sim,
 					 "cpu %u's TLB still maps gva %#llx to gfn %#llx, which "
-					 "was revoked",
+					 "was %s",
 					 i, (unsigned long long)entry->gva,
-					 (unsigned long long)entry->gfn);
+					 (unsigned long long)entry->gfn,
+					 writes ? "protected" : "revoked");
 		}
+	}
+}
+
+/* Of a large page we look at the ends, and somewhere between. */
+static void check_entry(struct sim *sim, const struct sim_cpu *cpu,
+			const struct sim_tlb_entry *entry)
+{
+	uint64_t pages = entry->size >> 12, at[3] = {0, sim->step % pages, pages - 1};
+
+	for (unsigned i = 0; i < (pages > 1 ? 3 : 1); i++) {
+		umbra_gfn gfn = {UINT64_MAX};
+
+		if (!arena_gfn_of(sim->arena, (umbra_pfn){(entry->hpa >> 12) + at[i]}, &gfn) ||
+		    gfn.n != entry->gfn + at[i] || !sim_slot_of(sim, gfn.n << 12))
+			sim_fail(sim,
+				 "cpu %u's TLB maps gva %#llx to gfn %#llx at hpa %#llx, page "
+				 "%llu of %llu, where gfn %#llx is now",
+				 cpu->number, (unsigned long long)entry->gva,
+				 (unsigned long long)entry->gfn, (unsigned long long)entry->hpa,
+				 (unsigned long long)at[i], (unsigned long long)pages,
+				 (unsigned long long)gfn.n);
 	}
 }
 
 void sim_check_tlbs(struct sim *sim)
 {
-	for (unsigned i = 0; i < SIM_CPUS; i++) {
-		for (unsigned j = 0; j < SIM_TLB; j++) {
-			const struct sim_tlb_entry *entry = &sim->cpu[i].tlb[j];
-			umbra_gfn gfn = {UINT64_MAX};
-
-			if (!entry->valid)
-				continue;
-			if (!arena_gfn_of(sim->arena, (umbra_pfn){entry->hpa >> 12}, &gfn) ||
-			    gfn.n != entry->gfn || !sim_slot_of(sim, gfn.n << 12))
-				sim_fail(sim,
-					 "cpu %u's TLB maps gva %#llx to gfn %#llx at hpa %#llx, "
-					 "where gfn %#llx is now",
-					 i, (unsigned long long)entry->gva,
-					 (unsigned long long)entry->gfn,
-					 (unsigned long long)entry->hpa, (unsigned long long)gfn.n);
-		}
-	}
+	for (unsigned i = 0; i < SIM_CPUS; i++)
+		for (unsigned j = 0; j < SIM_TLB; j++)
+			if (sim->cpu[i].tlb[j].valid)
+				check_entry(sim, &sim->cpu[i], &sim->cpu[i].tlb[j]);
 }
 
 void sim_check_mirror(struct sim *sim)
@@ -292,6 +400,8 @@ void sim_check_mirror(struct sim *sim)
 
 		if (arena_frame_of(sim->arena, (umbra_gfn){gfn}, &pfn))
 			have = arena_word(sim->arena, pfn.n << 12);
+		else if (!sim->touched[gfn])
+			continue;
 		if (!memcmp(want, have, 4096))
 			continue;
 		for (unsigned i = 0; i < 512; i++)
@@ -340,6 +450,9 @@ static void scan_leaf(struct scan *scan, uint64_t value, unsigned level)
 		if (!slot || (value & REF_W && slot->flags & UMBRA_SLOT_READONLY))
 			sim_fail(scan->sim, "an spte %#llx maps what no slot offers",
 				 (unsigned long long)value);
+		if (value & REF_W && arena_is_protected(scan->sim->arena, gfn))
+			sim_fail(scan->sim, "an spte %#llx lets writes to protected gfn %#llx pass",
+				 (unsigned long long)value, (unsigned long long)gfn.n);
 	}
 }
 
@@ -347,7 +460,7 @@ static void scan_table(struct scan *scan, uint64_t hpa, unsigned level, bool pdp
 {
 	if (!scan_is_new(scan, hpa | level))
 		return;
-	for (unsigned i = 0; i < (pdpt ? 4 : 512); i++) {
+	for (unsigned i = 0; i < (pdpt ? 4u : 512u); i++) {
 		uint64_t *word = arena_word(scan->sim->arena, hpa + i * 8);
 
 		if (!word || !arena_is_library(scan->sim->arena, hpa))
@@ -393,8 +506,6 @@ void sim_check_gva(struct sim *sim, uint64_t gva)
 {
 	for (unsigned i = 0; i < SIM_CPUS; i++) {
 		struct sim_cpu *cpu = &sim->cpu[i], look;
-		bool paging = cpu->paging.cr0 & REF_CR0_PG;
-
 		if (sim_cpu_enter(cpu))
 			continue;
 		look = *cpu;
@@ -403,11 +514,12 @@ void sim_check_gva(struct sim *sim, uint64_t gva)
 		for (unsigned kind = 0; kind < 6; kind++) {
 			struct ref_access access = {
 			    .user = kind & 1, .write = kind >> 1 == 1, .fetch = kind >> 1 == 2};
-			uint64_t hpa, at = paging ? gva : gva & 0xffffffff;
+			uint64_t at = sim_fit(cpu, gva);
+			struct sim_pass pass;
 			uint32_t code;
 
-			if (sim_cpu_translate(&look, at, access, &hpa, &code))
-				sim_check_access(&look, at, access, hpa);
+			if (sim_cpu_translate(&look, at, access, &pass, &code))
+				sim_check_access(&look, at, access, &pass);
 		}
 	}
 }

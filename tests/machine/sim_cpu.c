@@ -1,29 +1,43 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * The processor: walks the shadow tables like hardware (AMD64 APM vol. 2 §5.2 for the PAE root
- * of a guest without paging, §5.3 for long mode), and caches like the worst hardware that the
- * manual allows: pages and upper-level entries stay until sim_flush() names them, whatever
- * root is loaded in between. As on hardware, an entry that would cause a #PF is looked up
- * again in memory first, so an spte that gains rights needs no flush.
+ * of a guest outside of long mode, §5.3 for long mode, §15.25 for nested paging), and caches like
+ * the worst hardware that the manual allows: pages and upper-level entries stay until sim_flush()
+ * names them, whatever root is loaded in between. As on hardware, an entry that would cause a #PF
+ * is looked up again in memory first, so an spte that gains rights needs no flush.
  *
- * Hardware's registers here: CR0.WP = 1, EFER.NXE = 1, CR4.SMEP and SMAP as the guest's while
- * that has paging on.
+ * Hardware's registers here: CR0.WP = 1, EFER.NXE = 1, no PCID; CR4.SMEP and SMAP as the guest's
+ * while that has paging on, CR4.PKE and PKS while it is in long mode. Nested tables are walked with
+ * user's rights (§15.25.6), and without any of these.
  */
 #include "sim.h"
 
 #define PDPTE_RESERVED 0xfff00000000001e6ull /* APM vol. 2 §5.2.3 */
 #define SPTE_RESERVED  0x000f000000000000ull /* the machine has 48 address bits */
+#define PAE_RESERVED   0x7ff0000000000000ull /* APM vol. 2 §5.2: no software bits there */
+
+static bool is_nested(const struct sim_cpu *cpu)
+{
+	return cpu->sim->options.config.nested;
+}
 
 static struct ref_cpu hardware(const struct sim_cpu *cpu)
 {
 	uint64_t guest = cpu->paging.cr0 & REF_CR0_PG ? cpu->paging.cr4 : 0;
+	uint64_t use = REF_CR4_SMEP | REF_CR4_SMAP;
 
+	if (cpu->root.levels > 3)
+		use |= REF_CR4_PKE | REF_CR4_PKS;
+	if (is_nested(cpu))
+		use = 0;
 	return (struct ref_cpu){
 	    .cr0 = REF_CR0_PG | REF_CR0_WP,
-	    .cr4 = REF_CR4_PAE | (guest & (REF_CR4_SMEP | REF_CR4_SMAP)),
-	    .efer = REF_EFER_NXE,
+	    .cr4 = REF_CR4_PAE | (guest & use),
+	    .efer = REF_EFER_NXE | (cpu->root.levels > 3 ? REF_EFER_LME | REF_EFER_LMA : 0),
 	    .maxphyaddr = 48,
 	    .ac = cpu->ac,
+	    .pkru = cpu->pkru,
+	    .pkrs = cpu->pkrs,
 	};
 }
 
@@ -66,26 +80,43 @@ void sim_flush(void *ctx, const struct umbra_flush *flush)
 
 /* ------------------------------------------------------------------ the TLB */
 
+/*
+ * SIM_WAYS entries for each of SIM_TLB / SIM_WAYS sets; pages of different sizes may be there for
+ * the same address, when the tables had both one after the other.
+ */
+static struct sim_tlb_entry *tlb_set(struct sim_cpu *cpu, uint64_t gva, unsigned shift)
+{
+	uint64_t page = gva >> shift;
+
+	page = (page ^ page >> 9 ^ page >> 18 ^ page >> 27) + shift;
+	return &cpu->tlb[page % (SIM_TLB / SIM_WAYS) * SIM_WAYS];
+}
+
 static struct sim_tlb_entry *tlb_find(struct sim_cpu *cpu, uint64_t gva)
 {
-	for (unsigned i = 0; i < SIM_TLB; i++) {
-		struct sim_tlb_entry *entry = &cpu->tlb[i];
+	for (unsigned shift = 12; shift <= 30; shift += 9) {
+		struct sim_tlb_entry *entry = tlb_set(cpu, gva, shift);
 
-		if (entry->valid && gva - entry->gva < entry->size)
-			return entry;
+		for (unsigned i = 0; i < SIM_WAYS; i++, entry++)
+			if (entry->valid && gva - entry->gva < entry->size)
+				return entry;
 	}
 	return NULL;
 }
 
 static void tlb_fill(struct sim_cpu *cpu, const struct sim_tlb_entry *new)
 {
-	struct sim_tlb_entry *entry = tlb_find(cpu, new->gva);
+	struct sim_tlb_entry *set, *entry = NULL;
 
-	for (unsigned i = 0; !entry && i < SIM_TLB; i++)
-		if (!cpu->tlb[i].valid)
-			entry = &cpu->tlb[i];
+	set = tlb_set(cpu, new->gva, (unsigned)__builtin_ctzll(new->size));
+	for (unsigned i = 0; i < SIM_WAYS; i++)
+		if (!set[i].valid || (set[i].gva == new->gva &&set[i].size == new->size))
+			entry = &set[i];
+	for (unsigned i = 0; i < SIM_WAYS; i++)
+		if (set[i].valid && set[i].gva == new->gva &&set[i].size == new->size)
+			entry = &set[i];
 	if (!entry)
-		entry = &cpu->tlb[sim_random(cpu->sim, SIM_TLB)];
+		entry = &set[sim_random(cpu->sim, SIM_WAYS)];
 	*entry = *new;
 }
 
@@ -122,6 +153,13 @@ static struct sim_cache_entry walk_start(struct sim_cpu *cpu, uint64_t gva, bool
 	return start;
 }
 
+static bool is_reserved(const struct sim_cpu *cpu, unsigned level, uint64_t value)
+{
+	if (value & SPTE_RESERVED || (level > 3 && value & REF_PS))
+		return true;
+	return cpu->root.levels == 3 && value & PAE_RESERVED;
+}
+
 static uint64_t *table_word(struct sim_cpu *cpu, uint64_t hpa)
 {
 	uint64_t *word = arena_word(cpu->sim->arena, hpa);
@@ -144,19 +182,17 @@ static bool walk(struct sim_cpu *cpu, uint64_t gva, bool use_cache, struct sim_t
 	for (;; at.level--) {
 		bool pdpte = pae && at.level == 3;
 		unsigned index = (gva >> (12 + 9 * (at.level - 1))) & (pdpte ? 3 : 511);
-		uint64_t *word = table_word(cpu, at.table + index * 8);
-		uint64_t value = __atomic_load_n(word, __ATOMIC_RELAXED);
+		uint64_t *word = pdpte ? NULL : table_word(cpu, at.table + index * 8);
+		uint64_t value =
+		    pdpte ? cpu->root_pdpte[index] : __atomic_load_n(word, __ATOMIC_RELAXED);
 		bool last = at.level == 1 || (at.level < 4 && !pdpte && value & REF_PS);
 
 		if (!(value & REF_P))
 			return false;
-		if (value & SPTE_RESERVED || (at.level == 4 && value & REF_PS)) {
+		if (!pdpte && is_reserved(cpu, at.level, value)) {
 			*rsvd = true;
 			return false;
 		}
-		if (pdpte && value & PDPTE_RESERVED)
-			sim_fail(cpu->sim, "PDPTE %u has reserved bits: %#llx", index,
-				 (unsigned long long)value);
 		if (!pdpte) {
 			__atomic_fetch_or(word, REF_A, __ATOMIC_RELAXED);
 			at.writable = at.writable && value & REF_W;
@@ -166,6 +202,7 @@ static bool walk(struct sim_cpu *cpu, uint64_t gva, bool use_cache, struct sim_t
 		if (last) {
 			uint64_t size = span_of(at.level);
 			uint64_t hpa = (value & REF_ADDR & ~(size - 1)) | (gva & (size - 1));
+			bool pat = value & (size > 4096 ? REF_PAT : REF_PS);
 
 			arena_gfn_of(cpu->sim->arena, (umbra_pfn){hpa >> 12}, &owner);
 			*leaf = (struct sim_tlb_entry){
@@ -174,6 +211,8 @@ static bool walk(struct sim_cpu *cpu, uint64_t gva, bool use_cache, struct sim_t
 			    .size = size,
 			    .hpa = value & REF_ADDR & ~(size - 1),
 			    .gfn = owner.n - ((gva & (size - 1)) >> 12),
+			    .key = cpu->root.levels > 3 ? value >> 59 & 15 : 0,
+			    .type = (uint8_t)(pat << 2 | (value >> 3 & 3)),
 			    .writable = at.writable,
 			    .user = at.user,
 			    .no_execute = at.no_execute,
@@ -181,6 +220,7 @@ static bool walk(struct sim_cpu *cpu, uint64_t gva, bool use_cache, struct sim_t
 			};
 			*leaf_word = word;
 			cpu->sim->count.walks++;
+			cpu->sim->count.large += size > 4096;
 			return true;
 		}
 		at.table = value & REF_ADDR;
@@ -194,22 +234,36 @@ static bool passes(const struct sim_cpu *cpu, const struct sim_tlb_entry *entry,
 {
 	struct ref_cpu hw = hardware(cpu);
 
-	return ref_permitted(&hw, access, entry->writable, entry->user, entry->no_execute, 0, code);
+	return ref_permitted(&hw, access, entry->writable, entry->user, entry->no_execute,
+			     entry->key, code);
 }
 
-bool sim_cpu_translate(struct sim_cpu *cpu, uint64_t gva, struct ref_access access, uint64_t *hpa,
-		       uint32_t *code)
+static struct sim_pass pass_through(const struct sim_tlb_entry *entry, uint64_t gva)
 {
-	struct sim_tlb_entry *hit = tlb_find(cpu, gva), leaf;
+	return (struct sim_pass){
+	    .hpa = entry->hpa + (gva - entry->gva),
+	    .key = entry->key,
+	    .type = entry->type,
+	    .user = entry->user,
+	};
+}
+
+bool sim_cpu_translate(struct sim_cpu *cpu, uint64_t gva, struct ref_access access,
+		       struct sim_pass *pass, uint32_t *code)
+{
+	struct sim_tlb_entry *hit, leaf;
 	bool rsvd = false, present = false;
 	uint64_t *word;
 
+	if (is_nested(cpu))
+		access.user = true;
+	hit = tlb_find(cpu, gva);
 	if (hit && passes(cpu, hit, access, code) && (!access.write || hit->dirty)) {
-		*hpa = hit->hpa + (gva - hit->gva);
+		*pass = pass_through(hit, gva);
 		cpu->sim->count.hits++;
 		return true;
 	}
-	if (hit)
+	for (; hit; hit = tlb_find(cpu, gva))
 		hit->valid = false;
 	/* From the caches first; a fault is only raised on what memory says. */
 	for (int use_cache = 1; use_cache >= 0; use_cache--) {
@@ -226,13 +280,14 @@ bool sim_cpu_translate(struct sim_cpu *cpu, uint64_t gva, struct ref_access acce
 				leaf.dirty = true;
 			}
 			tlb_fill(cpu, &leaf);
-			*hpa = leaf.hpa + (gva - leaf.gva);
+			*pass = pass_through(&leaf, gva);
 			return true;
 		}
 	}
 	if (!present) {
-		leaf = (struct sim_tlb_entry){.writable = true, .user = true};
-		(void)passes(cpu, &leaf, access, code);
+		struct ref_cpu hw = hardware(cpu);
+
+		*code = ref_code(&hw, access);
 	}
 	*code |= present ? REF_PF_P : rsvd ? REF_PF_P | REF_PF_RSVD : 0;
 	return false;
@@ -248,17 +303,35 @@ void sim_cpu_speculate(struct sim_cpu *cpu, uint64_t gva)
 		tlb_fill(cpu, &leaf);
 }
 
+static unsigned levels_due(const struct sim_cpu *cpu)
+{
+	if (is_nested(cpu))
+		return cpu->sim->options.config.nested;
+	if (!sim_is_long_mode(cpu))
+		return 3;
+	return cpu->paging.cr4 & REF_CR4_LA57 ? 5 : 4;
+}
+
 int sim_cpu_enter(struct sim_cpu *cpu)
 {
-	bool paging = cpu->paging.cr0 & REF_CR0_PG;
 	struct umbra_root root;
 	int error = umbra_vcpu_root(cpu->vcpu, &root);
 
 	if (error)
 		return error;
-	if (root.hpa & 0xfff || root.levels != (paging ? 4 : 3) || (!paging && root.hpa >> 32))
+	if (root.hpa & 0xfff || root.levels != levels_due(cpu) ||
+	    (root.levels == 3 && root.hpa >> 32))
 		sim_fail(cpu->sim, "bad root %#llx, %u levels", (unsigned long long)root.hpa,
 			 root.levels);
 	cpu->root = root;
+	/* As VMRUN does. */
+	for (unsigned i = 0; root.levels == 3 && i < 4; i++) {
+		uint64_t value = *table_word(cpu, root.hpa + i * 8);
+
+		if (value & REF_P && value & (PDPTE_RESERVED | SPTE_RESERVED))
+			sim_fail(cpu->sim, "PDPTE %u has reserved bits: %#llx", i,
+				 (unsigned long long)value);
+		cpu->root_pdpte[i] = value;
+	}
 	return 0;
 }
