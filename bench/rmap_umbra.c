@@ -101,12 +101,12 @@ void umbra_tables(struct set *set)
 	slot_add();
 	if (set->tables && umbra_slot_add(side.mmu, &tables))
 		die("umbra: no slot for tables");
-	stock((struct need){.shadows = (uint32_t)set->tables});
 	set->table = memory_take(set->tables * sizeof(*set->table));
 	side.shadow = memory_take(set->tables * sizeof(*side.shadow));
 	for (uint64_t i = 0; i < set->tables; i++) {
 		union role role = {.level = 1, .access = ACCESS_ALL, .nxe = 1, .wp = 1};
 
+		stock((struct need){.shadows = 1, .spares = 2});
 		side.shadow[i] = shadow_get(side.mmu, (umbra_gfn){TABLES_GFN + i}, role, &flush);
 		set->table[i] = side.shadow[i]->table;
 	}

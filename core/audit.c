@@ -8,15 +8,17 @@
  *
  * Lock: the MMU's, taken in umbra_audit.
  */
-#include "mmu.h"
+#include "vcpu.h"
 
 struct audit {
 	struct umbra_mmu *mmu;
 	struct umbra_audit *report;
 	uint64_t gfn; /* what is being looked at, for the report */
 	uint64_t spte;
-	uint64_t implied;         /* bits taken as set in the guest's table */
-	uint64_t leaves, tables;  /* entries present */
+	uint64_t leaves, tables; /* entries present */
+	uint64_t large[2];       /* of the leaves, of 2 MiB and of 1 GiB */
+	uint64_t guest_tables;   /* gfns in slots that are shadowed, */
+	uint64_t counted[2];     /*   as directories count them in 2 MiB, and such areas in 1 GiB */
 	uint64_t chained, linked; /* sptes in chains of gfns, of parents */
 	uint64_t descs;
 };
@@ -44,51 +46,87 @@ static bool is_within(union role role, unsigned has, unsigned may)
 		return false;
 	if (!role.wp && !(has & ACCESS_U) && may & ACCESS_U && !(has & ~may & ACCESS_X) &&
 	    !(role.smep && has & ACCESS_X))
-		return !role.smap;
+		return !role.strict;
 	if (!role.wp && !(may & ACCESS_U))
 		may |= ACCESS_W;
 	return !(has & ~may) && !((has ^ may) & ACCESS_U);
 }
 
-/*
- * Invariant 2. @entries: the guest's table; NULL for a direct page, and while the host has the
- * table's frame away: then there is nothing to compare with.
- */
-static void check_leaf(struct audit *audit, struct shadow *shadow, unsigned index,
-		       const uint64_t *entries)
+/* Invariant 2: @gfn, mapped to @pfn, is the host's to give. */
+static void check_frame(struct audit *audit, umbra_gfn gfn, uint64_t pfn)
 {
 	struct umbra_mmu *mmu = audit->mmu;
-	umbra_gfn gfn = rmap_gfn(mmu, handle_of(shadow, index)), wanted = gfn;
 	struct slot *slot = slot_find(mmu, gfn);
-	unsigned has = pte_access(audit->spte), may = shadow->role.access;
 	struct umbra_frame frame;
 
-	audit->gfn = gfn.n;
 	if (!check(audit, slot, 2, "a leaf maps a gfn outside every slot"))
 		return;
 	if (!check(audit, !mmu->host.frame_get(mmu->ctx, gfn, UMBRA_WANT_PEEK, &frame), 2,
 		   "a leaf maps a gfn that has no frame"))
 		return;
-	check(audit, (audit->spte & PTE_ADDRESS) >> UMBRA_PAGE_SHIFT == frame.pfn.n, 2,
-	      "a leaf maps another frame than its gfn's");
-	check(audit, !(has & ACCESS_W) || (frame.writable && !(slot->flags & UMBRA_SLOT_READONLY)),
-	      2, "a leaf grants writing to read-only memory");
+	check(audit, pfn == frame.pfn.n, 2, "a leaf maps another frame than its gfn's");
+	check(audit,
+	      !(audit->spte & PTE_W) || (frame.writable && !(slot->flags & UMBRA_SLOT_READONLY)), 2,
+	      "a leaf grants writing to read-only memory");
+}
+
+/* The same for a whole page. Of a large one only both ends are asked for: there may be many. */
+static void check_frames(struct audit *audit, unsigned level, umbra_gfn gfn)
+{
+	uint64_t more = level_pages(level) - 1;
+	uint64_t pfn = (audit->spte & PTE_ADDRESS) >> UMBRA_PAGE_SHIFT & ~more;
+
+	check_frame(audit, gfn, pfn);
+	if (more)
+		check_frame(audit, (umbra_gfn){gfn.n + more}, pfn + more);
+}
+
+/* Invariant 2. @pte: the guest's entry, of no meaning for a direct page. */
+static void check_leaf(struct audit *audit, struct shadow *shadow, unsigned index, uint64_t pte,
+		       bool comparable)
+{
+	struct umbra_mmu *mmu = audit->mmu;
+	umbra_gfn gfn = rmap_gfn(mmu, handle_of(shadow, index));
+	unsigned level = shadow->role.level;
+	struct leaf leaf;
+
+	audit->gfn = gfn.n;
+	check_frames(audit, level, gfn);
 	check(audit, (audit->spte & (PTE_W | PTE_D)) != PTE_W && audit->spte & PTE_A, 2,
 	      "a leaf waits for the hardware to set A or D");
-	if (shadow->unsync || (!shadow->role.direct && !entries))
+	if (!comparable || !check(audit, walk_leaf_decode(mmu, shadow, index, pte, &leaf), 2,
+				  "a leaf stands where the guest maps nothing"))
 		return;
-	if (shadow->role.direct)
-		wanted.n = shadow->gfn.n + index;
-	else if (!check(audit,
-			walk_leaf_decode(mmu, shadow->role,
-					 spte_read(&entries[index]) | audit->implied, &wanted,
-					 &may),
-			2, "a leaf stands where the guest maps nothing"))
-		return;
-	check(audit, gfn.n == wanted.n, 2, "a leaf maps another gfn than the guest's entry");
+	check(audit, gfn.n == leaf.gfn.n, 2, "a leaf maps another gfn than the guest's entry");
+	check(audit, pte_marks(audit->spte, level) == leaf.marks, 2,
+	      "a leaf has another memory type or key than the guest's entry");
 	/* The hardware may set D on its own account only after we did: W without D is not ours. */
-	check(audit, is_within(shadow->role, has, may), 2,
+	check(audit, is_within(shadow->role, pte_access(audit->spte), leaf.access), 2,
 	      "a leaf grants more than the guest's entry");
+}
+
+/* Invariant 2 of notes. */
+static void check_note(struct audit *audit, struct shadow *shadow, unsigned index, uint64_t pte,
+		       bool comparable)
+{
+	struct umbra_mmu *mmu = audit->mmu;
+	umbra_gfn gfn = {(audit->spte & PTE_ADDRESS) >> UMBRA_PAGE_SHIFT};
+	unsigned has = pte_access(audit->spte);
+	struct leaf leaf;
+
+	if (!check(audit, shadow->role.level == 1 && audit->spte & NOTE, 1,
+		   "an spte that is not present is neither 0 nor a note"))
+		return;
+	if ((audit->spte & NOTE_GENERATION) != note_generation(mmu->generation))
+		return;
+	check(audit, !slot_find(mmu, gfn), 2, "a note names a gfn in a slot");
+	if (comparable && check(audit, walk_leaf_decode(mmu, shadow, index, pte, &leaf), 2,
+				"a note stands where the guest maps nothing"))
+		check(audit,
+		      gfn.n == leaf.gfn.n && !(has & ~leaf.access) &&
+			  !((has ^ leaf.access) & ACCESS_U) &&
+			  !((audit->spte ^ leaf.marks) & PTE_KEY),
+		      2, "a note tells something else than the guest's entry");
 }
 
 /*
@@ -109,8 +147,8 @@ static bool is_asked_for(struct umbra_mmu *mmu, const struct shadow *shadow, uns
 }
 
 /* Invariant 5, downwards. */
-static void check_table(struct audit *audit, struct shadow *shadow, unsigned index,
-			const uint64_t *entries)
+static void check_table(struct audit *audit, struct shadow *shadow, unsigned index, uint64_t pte,
+			bool comparable)
 {
 	struct umbra_mmu *mmu = audit->mmu;
 	head_ref owner = rmap_owner(mmu, handle_of(shadow, index));
@@ -122,46 +160,80 @@ static void check_table(struct audit *audit, struct shadow *shadow, unsigned ind
 	check(audit, child->state == SHADOW_USED, 5, "an entry leads to a page not in use");
 	check(audit, (audit->spte & PTE_ADDRESS) == child->hpa, 5,
 	      "an entry leads elsewhere than its parent chain says");
-	if (!shadow->role.direct && !entries)
-		return;
-	check(audit,
-	      is_asked_for(mmu, shadow, index,
-			   entries ? spte_read(&entries[index]) | audit->implied : 0, child),
-	      5, "an entry leads to a page of another gfn or role");
+	if (comparable)
+		check(audit, is_asked_for(mmu, shadow, index, pte, child), 5,
+		      "an entry leads to a page of another gfn or role");
 }
 
+static void check_entry(struct audit *audit, struct shadow *shadow, unsigned index, uint64_t pte,
+			bool comparable)
+{
+	unsigned level = shadow->role.level;
+
+	audit->spte = spte_read(&shadow->table[index]);
+	if (!(audit->spte & PTE_P)) {
+		if (audit->spte)
+			check_note(audit, shadow, index, pte, comparable);
+		return;
+	}
+	if (!spte_is_leaf(level, audit->spte)) {
+		audit->tables++;
+		check_table(audit, shadow, index, pte, comparable);
+		return;
+	}
+	audit->leaves++;
+	if (level > 1)
+		audit->large[level - 2]++;
+	if (check(audit, !(rmap_owner(audit->mmu, handle_of(shadow, index)) & HEAD_PARENTS), 1,
+		  "a leaf is in a parent chain"))
+		check_leaf(audit, shadow, index, pte, comparable);
+}
+
+static unsigned count_roots(const struct umbra_mmu *mmu, const struct shadow *shadow)
+{
+	unsigned roots = 0;
+
+	for (unsigned i = 0; i < UMBRA_VCPUS_MAX; i++)
+		for (unsigned j = 0; mmu->vcpu[i] && j < PAE_ROOTS; j++)
+			roots += mmu->vcpu[i]->root[j] == shadow->id;
+	return roots;
+}
+
+/* A guest's table, met for the first time. */
+static void check_tracked(struct audit *audit, umbra_gfn gfn)
+{
+	struct slot *slot = slot_find(audit->mmu, gfn);
+
+	if (!slot)
+		return;
+	audit->guest_tables++;
+	for (unsigned level = 2; level <= LEVELS; level++)
+		check(audit, slot_has_tables(slot, gfn, level), 6,
+		      "a guest's table is not counted");
+}
+
+/* Entries are compared with the guest's, unless the host has the table's frame away. */
 static void check_shadow(struct audit *audit, struct shadow *shadow)
 {
 	struct umbra_mmu *mmu = audit->mmu;
-	const uint64_t *entries = NULL;
-	unsigned roots = 0;
+	bool direct = shadow->role.direct, comparable;
+	const void *entries = NULL;
+	uint64_t implied = 0;
 	int error;
 
 	audit->gfn = shadow->gfn.n;
 	audit->spte = 0;
 	check(audit, shadow_find(mmu, shadow->gfn, shadow->role) == shadow, 5,
 	      "a shadow page is not the one under its key");
-	for (unsigned i = 0; i < UMBRA_VCPUS_MAX; i++)
-		roots += mmu->vcpu[i] && mmu->vcpu[i]->root == shadow->id;
-	check(audit, roots == shadow->roots, 6, "a count of roots is wrong");
-	if (!shadow->role.direct)
-		entries = walk_table(mmu, shadow->gfn, UMBRA_WANT_PEEK, &audit->implied, &error);
-	for (unsigned i = 0; i < PTE_ENTRIES; i++) {
-		audit->spte = spte_read(&shadow->table[i]);
-		if (!(audit->spte & PTE_P)) {
-			check(audit, !audit->spte, 1, "an spte that is not present is not 0");
-			continue;
-		}
-		if (shadow->role.level == 1) {
-			audit->leaves++;
-			if (check(audit, !(rmap_owner(mmu, handle_of(shadow, i)) & HEAD_PARENTS), 1,
-				  "a leaf is in a parent chain"))
-				check_leaf(audit, shadow, i, entries);
-		} else {
-			audit->tables++;
-			check_table(audit, shadow, i, entries);
-		}
+	check(audit, count_roots(mmu, shadow) == shadow->roots, 6, "a count of roots is wrong");
+	if (!direct) {
+		entries = walk_table(mmu, shadow->gfn, UMBRA_WANT_PEEK, &implied, &error);
+		if (shadow_first_of(mmu, shadow->gfn) == shadow)
+			check_tracked(audit, shadow->gfn);
 	}
+	comparable = direct || (entries && !shadow->unsync);
+	for (unsigned i = 0; i < PTE_ENTRIES; i++)
+		check_entry(audit, shadow, i, walk_entry(shadow, entries, implied, i), comparable);
 }
 
 /* Invariant 1 from the chain's side; returns its sptes. */
@@ -197,7 +269,8 @@ static void check_region(struct umbra_mmu *mmu, struct region *region, uint64_t 
 
 	for (unsigned i = 0; i < 512; i++) {
 		uint64_t gfn = region->base + i * level_pages(region->level);
-		bool writable = true;
+		struct slot *slot;
+		bool writable;
 
 		if (!heads[i])
 			continue;
@@ -205,8 +278,12 @@ static void check_region(struct umbra_mmu *mmu, struct region *region, uint64_t 
 		audit->spte = heads[i];
 		check(audit, gfn < end && gfn + level_pages(region->level) > first, 1,
 		      "a chain belongs to a gfn outside its slot");
-		for (uint64_t page = 0; page < level_pages(region->level); page++)
-			writable &= track_is_writable(mmu, (umbra_gfn){gfn + page});
+		slot = slot_find(mmu, (umbra_gfn){gfn});
+		writable = region->level > 1 || track_is_writable(mmu, (umbra_gfn){gfn});
+		check(audit,
+		      region->level == 1 ||
+			  (slot && !slot_has_tables(slot, (umbra_gfn){gfn}, region->level)),
+		      3, "a large leaf covers a guest's table");
 		audit->chained += check_chain(audit, region->id << 9 | i, writable);
 	}
 }
@@ -253,6 +330,11 @@ static void check_counters(struct audit *audit, uint64_t used, uint64_t unsync)
 		  mmu->shadow_pending_count,
 	      6, "the count of pending shadow pages is wrong");
 	check(audit, audit->leaves == mmu->stats.sptes, 6, "the count of sptes is wrong");
+	for (unsigned i = 0; i < 2; i++)
+		check(audit, audit->large[i] == mmu->stats.sptes_large[i], 6,
+		      "the count of large sptes is wrong");
+	check(audit, audit->guest_tables == audit->counted[0], 6,
+	      "tables are counted that are none");
 	check(audit, audit->leaves == audit->chained, 1, "leaves and chains differ in number");
 	check(audit, audit->tables == audit->linked, 5, "links and parent chains differ in number");
 	check(audit, audit->descs == mmu->stats.descs, 6, "the count of descriptors is wrong");
@@ -262,6 +344,28 @@ static void check_counters(struct audit *audit, uint64_t used, uint64_t unsync)
 		units += mmu->desc_free_count[kind] * (kind == DESC_LARGE ? 2 : 1);
 	}
 	check(audit, units == mmu->desc_count, 6, "free and used descriptors are not all");
+}
+
+/* Guest tables by the slot's own count; and its count of areas that have some is right. */
+static void check_directory(struct audit *audit, const struct slot *slot)
+{
+	uint64_t areas = 0;
+
+	for (unsigned level = 1; level < LEVELS; level++) {
+		uint64_t last = slot_region_index(slot, slot->first + slot->pages - 1, level);
+
+		audit->counted[level - 1] = level == 1 ? audit->counted[0] : 0;
+		for (uint64_t i = 0; i <= last; i++) {
+			const uint32_t *leaf = slot->dir[level - 1].top[i / DIR_LEAF];
+			uint32_t tables = leaf ? leaf[i % DIR_LEAF] >> DIR_TABLES_SHIFT : 0;
+
+			audit->counted[level - 1] += tables;
+			areas += level == 1 && tables;
+			if (!leaf)
+				i |= DIR_LEAF - 1;
+		}
+	}
+	check(audit, audit->counted[1] == areas, 6, "areas that have tables are counted wrong");
 }
 
 uint64_t umbra_audit(struct umbra_mmu *mmu, struct umbra_audit *report)
@@ -282,9 +386,11 @@ uint64_t umbra_audit(struct umbra_mmu *mmu, struct umbra_audit *report)
 		audit.gfn = shadow->gfn.n;
 		audit.linked += check_chain(&audit, HEAD_PARENTS | shadow->id, true);
 	}
-	for (uint32_t i = 0; i < mmu->slots; i++)
+	for (uint32_t i = 0; i < mmu->slots; i++) {
+		check_directory(&audit, &mmu->slot[i]);
 		slot_regions(mmu, &mmu->slot[i], mmu->slot[i].first,
 			     mmu->slot[i].first + mmu->slot[i].pages, check_region, &audit);
+	}
 	check_counters(&audit, used, unsync);
 	port_unlock(&mmu->lock);
 	return report->violations;

@@ -38,18 +38,42 @@ static uint64_t skip_unused(struct slot *slot, uint64_t gfn, uint64_t end)
 	return end;
 }
 
+/*
+ * Sweep the chains of the 1 GiB and the 2 MiB page around @gfn. => the caller gathers the flush,
+ * and counts what sweep->sptes grew by; returns whether all is done
+ */
+bool drop_large(struct umbra_mmu *mmu, struct slot *slot, uint64_t gfn, struct sweep *sweep)
+{
+	for (unsigned level = LEVELS; level > 1; level--) {
+		uint64_t *head = slot_head_find(mmu, slot, (umbra_gfn){gfn}, level);
+		uint64_t before = sweep->sptes;
+		bool done;
+
+		if (!head || !*head)
+			continue;
+		done = sweep->budget && sweep_chain(mmu, head, sweep);
+		mmu->stats.sptes_large[level - 2] -= sweep->sptes - before;
+		if (!done)
+			return false;
+	}
+	return true;
+}
+
+/* @sptes were swept. */
+void drop_count(struct umbra_mmu *mmu, uint64_t sptes)
+{
+	mmu->stats.sptes -= sptes;
+	mmu->stats.sptes_dropped += sptes;
+}
+
 /* Sweep the area of @gfn up to @end, which lies in it; returns where it stopped. */
 static uint64_t drop_area(struct umbra_mmu *mmu, struct slot *slot, uint64_t gfn, uint64_t end,
 			  struct sweep *sweep)
 {
 	uint64_t base = gfn / AREA * AREA, *heads;
 
-	for (unsigned level = LEVELS; level > 1; level--) {
-		uint64_t *head = slot_head_find(mmu, slot, (umbra_gfn){gfn}, level);
-
-		if (head && *head && (!sweep->budget || !sweep_chain(mmu, head, sweep)))
-			return gfn;
-	}
+	if (!drop_large(mmu, slot, gfn, sweep))
+		return gfn;
 	heads = slot_head_find(mmu, slot, (umbra_gfn){base}, 1);
 	if (!heads)
 		return end;
@@ -91,8 +115,7 @@ bool drop_range(struct umbra_mmu *mmu, uint64_t *first, uint64_t end, struct swe
 	}
 	if (done)
 		*first = end;
-	mmu->stats.sptes -= sweep->sptes - before;
-	mmu->stats.sptes_dropped += sweep->sptes - before;
+	drop_count(mmu, sweep->sptes - before);
 	if (sweep->sptes != before || mmu->tlb_stale)
 		flush_all(mmu, flush);
 	return done;
@@ -129,11 +152,11 @@ void drop_release(struct umbra_mmu *mmu, const struct held *held)
 	*at = held->next;
 }
 
-/* Whether an operation is taking @gfn away. */
-bool drop_is_held(const struct umbra_mmu *mmu, umbra_gfn gfn)
+/* Whether an operation is taking some of the @pages gfns from @first on away. */
+bool drop_is_held(const struct umbra_mmu *mmu, uint64_t first, uint64_t pages)
 {
 	for (const struct held *held = mmu->held; held; held = held->next)
-		if (gfn.n >= held->first && gfn.n < held->end)
+		if (first + pages > held->first && first < held->end)
 			return true;
 	return false;
 }

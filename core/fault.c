@@ -15,9 +15,7 @@
  * Lock: the MMU's, taken in umbra_fault and umbra_translate.
  */
 #include "head.h"
-
-#define CR4_SMEP (1ull << 20)
-#define CR4_SMAP (1ull << 21)
+#include "vcpu.h"
 
 #define RESTARTS 6 /* more would mean that other vcpus keep interfering: let the guest retry */
 
@@ -37,31 +35,50 @@ static struct umbra_answer answer(enum umbra_verdict verdict, uint64_t gpa)
 	return (struct umbra_answer){.verdict = verdict, .gpa = gpa};
 }
 
-/* The table of the last level for the gva, with all above it linked. */
-static struct shadow *descend(struct fault *fault)
+/*
+ * The entry @index of @shadow leads to the page of that key; NULL: to none, or to a page that is
+ * mapped whole. Either is taken away.
+ */
+static struct shadow *linked_child(struct fault *fault, struct shadow *shadow, unsigned index,
+				   umbra_gfn gfn, union role role)
 {
 	struct umbra_mmu *mmu = fault->vcpu->mmu;
-	struct shadow *shadow = vcpu_root(fault->vcpu, &fault->flush);
+	uint64_t spte = spte_read(&shadow->table[index]);
+	struct shadow *child;
 
-	for (unsigned level = shadow->role.level; level > 1; level--) {
-		fault->again |= flush_commit(mmu, &fault->flush);
-		if (fault->again)
-			return NULL;
+	if (!(spte & PTE_P))
+		return NULL;
+	if (spte_is_leaf(shadow->role.level, spte)) {
+		shadow_clear_leaf(mmu, shadow, index);
+		flush_all(mmu, &fault->flush);
+		return NULL;
+	}
+	child = shadow_child(mmu, shadow, index);
+	if (child->gfn.n == gfn.n && child->role.word == role.word)
+		return child;
+	shadow_unlink(mmu, shadow, index, &fault->flush);
+	return NULL;
+}
 
+/* The table of level @target for the gva, with all above it linked. NULL: .again */
+static struct shadow *descend(struct fault *fault, unsigned target)
+{
+	struct umbra_mmu *mmu = fault->vcpu->mmu;
+	struct shadow *shadow = vcpu_root(fault->vcpu, fault->gva, &fault->flush);
+
+	for (unsigned level = shadow->role.level; level > target; level--) {
 		unsigned index = gva_index(fault->gva, level);
-		struct shadow *child = NULL;
+		struct shadow *child;
 		union role role;
 		umbra_gfn gfn;
 
+		fault->again |= flush_commit(mmu, &fault->flush);
+		if (fault->again)
+			return NULL;
 		shadow->referenced = true;
 		shadow->writes = 0;
 		walk_child_key(mmu, shadow, index, fault->walk.pte[level], &gfn, &role);
-		if (spte_read(&shadow->table[index]) & PTE_P)
-			child = shadow_child(mmu, shadow, index);
-		if (child && (child->gfn.n != gfn.n || child->role.word != role.word)) {
-			shadow_unlink(mmu, shadow, index, &fault->flush);
-			child = NULL;
-		}
+		child = linked_child(fault, shadow, index, gfn, role);
 		if (!child) {
 			child = shadow_get(mmu, gfn, role, &fault->flush);
 			track_sync_below(mmu, child, &fault->flush);
@@ -71,7 +88,49 @@ static struct shadow *descend(struct fault *fault)
 	}
 	shadow->referenced = true;
 	shadow->writes = 0;
-	return shadow;
+	fault->again |= flush_commit(mmu, &fault->flush);
+	return fault->again ? NULL : shadow;
+}
+
+/* Whether the page of @level around the gfn may be mapped by one entry. */
+static bool is_whole(const struct fault *fault, unsigned level)
+{
+	const struct slot *slot = fault->slot;
+	uint64_t pages = level_pages(level), gfn = fault->walk.gfn.n;
+	uint64_t first = gfn & ~(pages - 1);
+
+	return first >= slot->first && first + pages <= slot->first + slot->pages &&
+	       !((gfn ^ fault->frame.pfn.n) & (pages - 1)) &&
+	       !slot_has_tables(slot, fault->walk.gfn, level) &&
+	       !drop_is_held(fault->vcpu->mmu, first, pages);
+}
+
+/* The level to map the page on: as large as guest and host have it. */
+static unsigned leaf_level(const struct fault *fault)
+{
+	unsigned level = fault->frame.level, roots = vcpu_levels(fault->vcpu);
+
+	level = level < fault->walk.level ? level : fault->walk.level;
+	level = roots == LEVELS && level > 2 ? 2 : level; /* a PDPTE maps no page */
+	while (level > 1 && !is_whole(fault, level))
+		level--;
+	return level ? level : 1;
+}
+
+/*
+ * Rights for a write that the guest's CR0.WP = 0 allows and no entry grants. The hardware runs with
+ * WP = 1: the spte grants writing and is taken from users, so from SMAP's and their keys' sight.
+ */
+static unsigned kernel_rights(const struct fault *fault, unsigned rights,
+			      enum umbra_verdict *verdict)
+{
+	const struct umbra_vcpu *vcpu = fault->vcpu;
+
+	if (rights & ACCESS_U && vcpu_is_strict(vcpu))
+		*verdict = UMBRA_EMULATE;
+	if (rights & ACCESS_U)
+		rights &= vcpu->paging.cr4 & CR4_SMEP ? ~(ACCESS_U | ACCESS_X) : ~ACCESS_U;
+	return rights | ACCESS_W;
 }
 
 /*
@@ -84,14 +143,10 @@ static unsigned leaf_rights(struct fault *fault, enum umbra_verdict *verdict)
 	unsigned rights = fault->walk.rights;
 
 	*verdict = UMBRA_RESUME;
-	if (write && !(rights & ACCESS_W)) { /* CR0.WP = 0, or the walk had refused */
-		if (rights & ACCESS_U && fault->vcpu->paging.cr4 & CR4_SMAP)
-			*verdict = UMBRA_EMULATE;
-		if (rights & ACCESS_U)
-			rights &=
-			    fault->vcpu->paging.cr4 & CR4_SMEP ? ~(ACCESS_U | ACCESS_X) : ~ACCESS_U;
-		rights |= ACCESS_W;
-	}
+	if (write && walk_key_denies(fault->vcpu, rights, fault->walk.marks) & 2)
+		*verdict = UMBRA_EMULATE; /* WP = 0 lets it pass, the hardware does not */
+	if (write && !(rights & ACCESS_W))
+		rights = kernel_rights(fault, rights, verdict);
 	if (!fault->frame.writable || fault->slot->flags & UMBRA_SLOT_READONLY) {
 		if (write)
 			*verdict = UMBRA_MMIO;
@@ -106,23 +161,21 @@ static unsigned leaf_rights(struct fault *fault, enum umbra_verdict *verdict)
 	return rights;
 }
 
-static void count_chain(struct umbra_mmu *mmu, head_ref ref)
-{
-	uint64_t length = rmap_count(*rmap_head_of(mmu, ref));
-
-	mmu->stats.sptes++;
-	mmu->stats.sptes_added++;
-	if (length > mmu->stats.longest_chain)
-		mmu->stats.longest_chain = length;
-}
-
 /* Enter a leaf in chain and table. => the entry is not present */
 static void leaf_add(struct umbra_mmu *mmu, struct shadow *shadow, unsigned index, head_ref ref,
 		     uint64_t value)
 {
+	uint64_t length;
+
 	rmap_add(mmu, ref, handle_of(shadow, index), value);
 	spte_write(&shadow->table[index], value);
-	count_chain(mmu, ref);
+	length = head_count(*head_at(mmu, ref));
+	if (length > mmu->stats.longest_chain)
+		mmu->stats.longest_chain = length;
+	mmu->stats.sptes++;
+	mmu->stats.sptes_added++;
+	if (shadow->role.level > 1)
+		mmu->stats.sptes_large[shadow->role.level - 2]++;
 }
 
 /* Whether some access that @old let through would fault with @new. */
@@ -131,43 +184,69 @@ static bool is_narrower(uint64_t old, uint64_t new)
 	return pte_access(old) & ~pte_access(new);
 }
 
+/* What a leaf says besides rights. */
+#define LEAF_SUBJECT (PTE_ADDRESS | PTE_MARKS)
+
+/*
+ * Take away what stands in the entry for the gva, unless it is a leaf that has @subject in common
+ * with the new one, which then may only differ in rights.
+ */
+static void make_way(struct fault *fault, struct shadow *shadow, unsigned index, uint64_t value)
+{
+	struct umbra_mmu *mmu = fault->vcpu->mmu;
+	uint64_t old = spte_read(&shadow->table[index]);
+	bool same;
+
+	if (!(old & PTE_P))
+		return;
+	if (!spte_is_leaf(shadow->role.level, old)) {
+		shadow_zap_orphan(mmu, shadow_unlink(mmu, shadow, index, &fault->flush),
+				  &fault->flush);
+		return;
+	}
+	same = rmap_gfn(mmu, handle_of(shadow, index)).n ==
+		   (fault->walk.gfn.n & ~(level_pages(shadow->role.level) - 1)) &&
+	       !((old ^ value) & LEAF_SUBJECT);
+	if (!same || is_narrower(old, value)) {
+		flush_page(fault->vcpu, &fault->flush, fault->gva);
+		flush_later(mmu);
+	}
+	if (!same)
+		shadow_clear_leaf(mmu, shadow, index);
+}
+
 /* Make the leaf say @value; true: it was not present before, or could not be written. */
 static bool leaf_set(struct fault *fault, struct shadow *shadow, uint64_t value)
 {
 	struct umbra_mmu *mmu = fault->vcpu->mmu;
-	unsigned index = gva_index(fault->gva, 1);
-	uint64_t *spte = &shadow->table[index];
-	uint64_t old = spte_read(spte);
+	unsigned level = shadow->role.level, index = gva_index(fault->gva, level);
+	uint64_t *spte = &shadow->table[index], old;
 
+	make_way(fault, shadow, index, value);
+	old = spte_read(spte);
 	if (old & PTE_P) {
-		bool same = rmap_gfn(mmu, handle_of(shadow, index)).n == fault->walk.gfn.n &&
-			    (old & PTE_ADDRESS) == (value & PTE_ADDRESS);
-
-		if (!same || is_narrower(old, value)) {
-			flush_page(fault->vcpu, &fault->flush, fault->gva);
-			flush_later(mmu);
-		}
-		if (same) {
-			rmap_note(mmu, handle_of(shadow, index), value);
-			spte_write(spte, value);
-			return value & ~old & PTE_W;
-		}
-		shadow_clear_leaf(mmu, shadow, index);
+		rmap_note(mmu, handle_of(shadow, index), value);
+		spte_write(spte, value);
+		return value & ~old & PTE_W;
 	}
-	leaf_add(mmu, shadow, index, slot_head_make(mmu, fault->slot, fault->walk.gfn, 1), value);
+	leaf_add(mmu, shadow, index, slot_head_make(mmu, fault->slot, fault->walk.gfn, level),
+		 value);
 	return true;
 }
 
-/* The gfn and rights that entry @index of a last-level table would map; false: nothing. */
-static bool neighbour(struct umbra_mmu *mmu, const struct shadow *shadow, unsigned index,
-		      const uint64_t *entries, uint64_t implied, umbra_gfn *gfn, unsigned *rights)
+/*
+ * The walk ended outside of all slots: note it, so that the next access there needs no walk.
+ *
+ * => a leaf that stood there is taken out of its chain first
+ */
+static void note_set(struct fault *fault, struct shadow *shadow)
 {
-	if (!shadow->role.direct)
-		return walk_leaf_decode(mmu, shadow->role, spte_read(&entries[index]) | implied,
-					gfn, rights);
-	gfn->n = shadow->gfn.n + index;
-	*rights = shadow->role.access;
-	return true;
+	unsigned index = gva_index(fault->gva, 1);
+	uint64_t note = note_make(fault->walk.gfn.n, fault->walk.rights, fault->walk.marks,
+				  fault->vcpu->mmu->generation);
+
+	make_way(fault, shadow, index, note);
+	spte_write(&shadow->table[index], note);
 }
 
 /*
@@ -175,33 +254,34 @@ static bool neighbour(struct umbra_mmu *mmu, const struct shadow *shadow, unsign
  * do there, so that there is likely nothing to do behind it.
  */
 static bool prefetch_one(struct umbra_mmu *mmu, struct shadow *shadow, unsigned index,
-			 const uint64_t *entries, uint64_t implied)
+			 const void *entries, uint64_t implied)
 {
 	uint64_t old = spte_read(&shadow->table[index]), value;
 	struct umbra_frame frame;
 	struct slot *slot;
-	unsigned rights;
-	umbra_gfn gfn;
+	struct leaf leaf;
 
-	if (old & PTE_W || !neighbour(mmu, shadow, index, entries, implied, &gfn, &rights) ||
-	    (old && !(rights & ACCESS_W)))
+	if (old & PTE_W || is_note(old) ||
+	    !walk_leaf_decode(mmu, shadow, index, walk_entry(shadow, entries, implied, index),
+			      &leaf) ||
+	    (old && !(leaf.access & ACCESS_W)))
 		return false;
-	slot = slot_find(mmu, gfn);
-	if (!slot || !slot_head_find(mmu, slot, gfn, 1) || drop_is_held(mmu, gfn) ||
-	    mmu->host.frame_get(mmu->ctx, gfn, UMBRA_WANT_PEEK, &frame))
+	slot = slot_find(mmu, leaf.gfn);
+	if (!slot || !slot_head_find(mmu, slot, leaf.gfn, 1) || drop_is_held(mmu, leaf.gfn.n, 1) ||
+	    mmu->host.frame_get(mmu->ctx, leaf.gfn, UMBRA_WANT_PEEK, &frame))
 		return false;
-	if (rights & ACCESS_W &&
-	    (!frame.writable || slot->flags & UMBRA_SLOT_READONLY || !track_is_writable(mmu, gfn)))
-		rights &= ~ACCESS_W;
-	value = spte_leaf(frame.pfn.n, rights);
+	if (leaf.access & ACCESS_W && (!frame.writable || slot->flags & UMBRA_SLOT_READONLY ||
+				       !track_is_writable(mmu, leaf.gfn)))
+		leaf.access &= ~ACCESS_W;
+	value = spte_leaf(1, frame.pfn.n, leaf.access, leaf.marks);
 	if (old) {
-		if (rmap_gfn(mmu, handle_of(shadow, index)).n != gfn.n ||
-		    (old ^ value) & PTE_ADDRESS || is_narrower(old, value) || !(value & PTE_W))
+		if (rmap_gfn(mmu, handle_of(shadow, index)).n != leaf.gfn.n ||
+		    (old ^ value) & LEAF_SUBJECT || is_narrower(old, value) || !(value & PTE_W))
 			return false;
 		rmap_note(mmu, handle_of(shadow, index), value);
 		spte_write(&shadow->table[index], value);
 	} else {
-		leaf_add(mmu, shadow, index, slot_head_make(mmu, slot, gfn, 1), value);
+		leaf_add(mmu, shadow, index, slot_head_make(mmu, slot, leaf.gfn, 1), value);
 	}
 	mmu->stats.prefetched++;
 	return true;
@@ -214,7 +294,8 @@ static bool prefetch_one(struct umbra_mmu *mmu, struct shadow *shadow, unsigned 
 static void prefetch(struct umbra_mmu *mmu, struct shadow *shadow, unsigned index)
 {
 	unsigned left = mmu->config.prefetch;
-	uint64_t *entries = NULL, implied = 0;
+	void *entries = NULL;
+	uint64_t implied = 0;
 	int error;
 
 	if (!left)
@@ -236,14 +317,49 @@ static void prefetch(struct umbra_mmu *mmu, struct shadow *shadow, unsigned inde
 static bool is_own_table(const struct fault *fault)
 {
 	struct umbra_mmu *mmu = fault->vcpu->mmu;
-	struct shadow *shadow = shadow_of(mmu, fault->vcpu->root);
+	struct shadow *shadow = shadow_of(mmu, *vcpu_root_id(fault->vcpu, fault->gva));
 
 	while (shadow->role.level > 1) {
+		unsigned index = gva_index(fault->gva, shadow->role.level);
+		uint64_t spte = spte_read(&shadow->table[index]);
+
 		if (!shadow->role.direct && shadow->gfn.n == fault->walk.gfn.n)
 			return true;
-		shadow = shadow_child(mmu, shadow, gva_index(fault->gva, shadow->role.level));
+		if (!(spte & PTE_P) || spte_is_leaf(shadow->role.level, spte))
+			return false;
+		shadow = shadow_child(mmu, shadow, index);
 	}
 	return false;
+}
+
+/* The walk ended at @gpa, where no memory is. What is not translated is not worth a note. */
+static struct umbra_answer map_nothing(struct fault *fault, struct shadow *shadow, uint64_t gpa)
+{
+	bool translated = fault->vcpu->mode != MODE_OFF && !fault->vcpu->mmu->config.nested;
+
+	if (translated && !shadow)
+		shadow = descend(fault, 1);
+	if (translated && shadow)
+		note_set(fault, shadow);
+	return answer(fault->again ? UMBRA_RESUME : UMBRA_MMIO, gpa);
+}
+
+static uint64_t leaf_value(const struct fault *fault, unsigned level, unsigned rights)
+{
+	uint64_t first = fault->frame.pfn.n & ~(level_pages(level) - 1);
+
+	return spte_leaf(level, first, rights, fault->walk.marks);
+}
+
+static struct umbra_answer map(struct fault *fault, struct shadow *shadow, uint64_t gpa);
+
+/* Small pages are mapped where a large one has come to fit: only a whole walk tells how large. */
+static struct umbra_answer map_large(struct fault *fault)
+{
+	struct umbra_answer walked =
+	    walk_guest(fault->vcpu, fault->gva, fault->error_code, &fault->walk);
+
+	return walked.verdict == UMBRA_RESUME ? map(fault, NULL, walked.gpa) : walked;
 }
 
 /*
@@ -254,25 +370,27 @@ static struct umbra_answer map(struct fault *fault, struct shadow *shadow, uint6
 {
 	struct umbra_mmu *mmu = fault->vcpu->mmu;
 	enum umbra_verdict verdict;
-	unsigned rights;
+	unsigned rights, level;
 	int error;
 
 	fault->slot = slot_find(mmu, fault->walk.gfn);
 	if (!fault->slot)
-		return answer(UMBRA_MMIO, gpa);
-	if (drop_is_held(mmu, fault->walk.gfn))
+		return map_nothing(fault, shadow, gpa);
+	if (drop_is_held(mmu, fault->walk.gfn.n, 1))
 		return answer(UMBRA_RETRY, 0);
 	error = mmu->host.frame_get(
 	    mmu->ctx, fault->walk.gfn,
 	    fault->error_code & UMBRA_PF_W ? UMBRA_WANT_WRITE : UMBRA_WANT_READ, &fault->frame);
 	if (error)
 		return answer(error == UMBRA_ENOMEM ? UMBRA_NOMEM : UMBRA_RETRY, 0);
-	if (!shadow) {
-		shadow = descend(fault);
-		fault->again |= flush_commit(mmu, &fault->flush);
-		if (fault->again)
-			return answer(UMBRA_RESUME, gpa);
-	}
+	level = leaf_level(fault);
+	if (shadow && level > 1)
+		return map_large(fault);
+	if (!shadow)
+		shadow = descend(fault, level);
+	fault->again |= leaf_level(fault) < level; /* one of the new tables lies in that page */
+	if (fault->again)
+		return answer(UMBRA_RESUME, gpa);
 	rights = leaf_rights(fault, &verdict);
 	if (verdict != UMBRA_RESUME)
 		return (struct umbra_answer){
@@ -280,7 +398,7 @@ static struct umbra_answer map(struct fault *fault, struct shadow *shadow, uint6
 		    .gpa = gpa,
 		    .own_table = verdict == UMBRA_EMULATE && is_own_table(fault),
 		};
-	if (leaf_set(fault, shadow, spte_leaf(fault->frame.pfn.n, rights)))
+	if (leaf_set(fault, shadow, leaf_value(fault, level, rights)) && level == 1)
 		prefetch(mmu, shadow, gva_index(fault->gva, 1));
 	return answer(UMBRA_RESUME, gpa);
 }
@@ -290,8 +408,8 @@ struct umbra_answer umbra_fault(struct umbra_vcpu *vcpu, uint64_t gva, uint32_t 
 	struct umbra_mmu *mmu = vcpu->mmu;
 	const struct need need = {
 	    .shadows = FAULT_TABLES,
-	    .descs = FAULT_TABLES + 1 + mmu->config.prefetch,
-	    .spares = 2,
+	    .descs = FAULT_TABLES + mmu->config.prefetch,
+	    .spares = 2 * (FAULT_TABLES + 1),
 	    .regions = 1,
 	};
 	struct fault fault = {.vcpu = vcpu, .gva = gva, .error_code = error_code};
@@ -335,7 +453,7 @@ struct umbra_answer umbra_translate(struct umbra_vcpu *vcpu, uint64_t gva, uint3
 	if (result.verdict == UMBRA_RESUME &&
 	    (!slot || (error_code & UMBRA_PF_W && slot->flags & UMBRA_SLOT_READONLY)))
 		result.verdict = UMBRA_MMIO;
-	else if (result.verdict == UMBRA_RESUME && drop_is_held(vcpu->mmu, walk.gfn))
+	else if (result.verdict == UMBRA_RESUME && drop_is_held(vcpu->mmu, walk.gfn.n, 1))
 		result = answer(UMBRA_RETRY, 0);
 	port_unlock(&vcpu->mmu->lock);
 	return result;

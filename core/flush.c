@@ -11,7 +11,7 @@
  *
  * Lock: the MMU's; host.flush is called under it.
  */
-#include "mmu.h"
+#include "vcpu.h"
 
 /* Everything, on every vcpu. */
 void flush_all(struct umbra_mmu *mmu, struct flush *flush)
@@ -29,10 +29,13 @@ void flush_vcpu(const struct umbra_vcpu *vcpu, struct flush *flush)
 	flush->gva = 0;
 }
 
-/* One page, on one vcpu; no more than that if nothing was gathered yet. */
+/*
+ * One page, on one vcpu; no more than that if nothing was gathered yet. With nested paging its gva
+ * is not known.
+ */
 void flush_page(const struct umbra_vcpu *vcpu, struct flush *flush, uint64_t gva)
 {
-	bool first = !flush->vcpus;
+	bool first = !flush->vcpus && !vcpu->mmu->config.nested;
 
 	flush->vcpus |= 1ull << vcpu->number;
 	flush->gva = first ? gva & ~(uint64_t)(UMBRA_PAGE_SIZE - 1) : 0;

@@ -6,10 +6,18 @@
  */
 #include "mmu.h"
 
+static bool is_nested_valid(const struct umbra_config *config)
+{
+	return !config->nested || config->nested == 5 ||
+	       (config->nested == 4 && config->maxphyaddr <= 48);
+}
+
 static bool is_config_valid(const struct umbra_config *config)
 {
 	return config->shadow_quota >= UMBRA_QUOTA_MIN && config->shadow_quota <= UMBRA_QUOTA_MAX &&
-	       config->prefetch <= 64 && config->maxphyaddr >= 32 && config->maxphyaddr <= 52;
+	       config->prefetch <= 64 && config->maxphyaddr >= 32 && config->maxphyaddr <= 52 &&
+	       is_nested_valid(config) &&
+	       !(config->cpu & ~(UMBRA_CPU_AMD | UMBRA_CPU_NO_1G | UMBRA_CPU_NO_PSE36));
 }
 
 static bool is_host_valid(const struct umbra_host *host)
@@ -48,6 +56,7 @@ int umbra_mmu_create(const struct umbra_host *host, void *ctx, const struct umbr
 	mmu->hash = hash.va;
 	mmu->hash_memory = hash;
 	mmu->hash_mask = hash_size(config->shadow_quota) - 1;
+	mode_reserved_make(&mmu->reserved, config->maxphyaddr, config->cpu);
 	*made = mmu;
 	return 0;
 }

@@ -5,7 +5,7 @@
  * The way of a fault, and of the data:
  *
  *   guest tables -> walk.c -> fault.c -> shadow.c (tables) -> rmap.c -> drop.c, sweep.c -> flush.c
- *                                        track.c (guest tables that changed)
+ *      (mode.c says what they are)       track.c (guest tables that changed)
  *
  * Invariants. audit.c checks each by its number; tests call it after every step.
  *
@@ -13,8 +13,10 @@
  *      (gfn, level), an entry to a table in the parent chain of that shadow page. A chain's
  *      head says so if one of its sptes is writable or volatile.
  *   2. A leaf's pfn is what the host says for its gfn, which lies in a slot; its rights are
- *      within the slot's and, where the shadow page is synced, within the guest's.
- *   3. A gfn that backs a synced shadow page has no writable spte.
+ *      within the slot's and, where the shadow page is synced, within the guest's. A note (spte.h)
+ *      of the present generation names a gfn in no slot.
+ *   3. A gfn that backs a synced shadow page has no writable spte. No large leaf covers a gfn that
+ *      backs a shadow page.
  *   4. (dirty log) reserved.
  *   5. Every entry to a table leads to a shadow page in use with the level below, and, in a
  *      synced page, of the gfn and role that the guest's entry asks for. Every shadow page
@@ -30,15 +32,13 @@
 
 #include <umbra/umbra.h>
 
+#include "mode.h"
 #include "port.h"
 #include "spte.h"
 #include "tuning.h"
 
-#define LEVELS         3u /* page sizes: 4K, 2M, 1G */
-#define LEVEL_ROOT     4u /* of long mode */
-#define LEVEL_ROOT_PAE 3u /* of a guest with paging off */
-#define FAULT_TABLES   4u /* shadow pages a fault makes at most, its root included */
-#define CHUNK_PAGES    (1u << TUNING_CHUNK_SHIFT)
+#define LEVELS      3u /* page sizes: 4K, 2M, 1G */
+#define CHUNK_PAGES (1u << TUNING_CHUNK_SHIFT)
 
 /*
  * A growing array of blocks of equal size; what an index means is the owner's business.
@@ -109,15 +109,26 @@ union role {
 	uint32_t word;
 	struct {
 		uint32_t level : 3;
-		uint32_t direct : 1; /* maps gfns 1:1 from .gfn on: no guest table behind it */
-		uint32_t access : 3; /* enum access: what the levels above leave */
-		uint32_t nxe : 1;    /* EFER.NXE: else bit 63 is reserved */
-		uint32_t wp : 1;     /* CR0.WP */
-		uint32_t smep : 1;   /* CR4.SMEP, where it matters: !wp */
-		uint32_t smap : 1;   /* CR4.SMAP, where it matters: !wp */
-		uint32_t clean : 1;  /* of a large page whose D is clear, where it matters: !wp */
+		uint32_t direct : 1;   /* maps gfns 1:1 from .gfn on: no guest table behind it */
+		uint32_t mode : 3;     /* enum paging_mode: what its entries are like */
+		uint32_t quadrant : 2; /* which part of a 32-bit table (mode.h) */
+		uint32_t access : 3;   /* enum access: what the levels above leave */
+		uint32_t nxe : 1;      /* EFER.NXE: else bit 63 is reserved */
+		uint32_t wp : 1;       /* CR0.WP */
+		uint32_t smep : 1;     /* CR4.SMEP, where it matters: !wp */
+		uint32_t strict : 1;   /* CR4.SMAP or protection keys, where it matters: !wp */
+		uint32_t clean : 1;    /* of a large page whose D is clear, where it matters: !wp */
+		uint32_t type : 3;     /* of a large page: PAT, PCD, PWT, */
+		uint32_t key : 4;      /*   protection key */
 	};
 };
+
+/* The marks (spte.h) of what a direct page maps. */
+static inline uint64_t role_marks(union role role)
+{
+	return (uint64_t)(role.type & 3) << 3 | (uint64_t)(role.type >> 2) << 7 |
+	       (uint64_t)role.key << KEY_SHIFT;
+}
 
 /* Intrusive lists of shadow pages, by id. */
 struct link {
@@ -170,14 +181,21 @@ struct slot {
 	uint64_t pages;
 	bool tables; /* some gfn of it was shadowed as a guest's table */
 	bool going;  /* being deleted */
-	/* Per level: top[i][j] is the id + 1 of the region i * 1024 + j, counted from first. */
+	/*
+	 * Per level: top[i][j] is about the region i * 1024 + j, counted from first: its id + 1 in
+	 * bits 21:0, and how many guest tables lie in it (level 2: regions of level 1 that have
+	 * some) in bits 31:22.
+	 */
 	struct {
 		uint32_t **top;
 		struct umbra_memory memory;
 		uint32_t count;
 	} dir[LEVELS];
 };
-#define DIR_LEAF 1024u
+#define DIR_LEAF         1024u
+#define DIR_ID           ((1u << 22) - 1)
+#define DIR_TABLES_SHIFT 22
+#define DIR_TABLES_ONE   (1u << DIR_TABLES_SHIFT)
 
 /*
  * gfns that an operation takes away piece by piece, giving up the lock in between: faults there
@@ -188,15 +206,6 @@ struct held {
 	struct held *next;
 };
 
-struct umbra_vcpu {
-	struct umbra_mmu *mmu;
-	struct umbra_memory memory;
-	struct umbra_memory pae; /* the PAE root that the hardware sees, below 4 GiB */
-	struct umbra_paging paging;
-	uint32_t number;
-	uint32_t root; /* shadow page id; 0: to be looked up */
-};
-
 #define SPARES 16u
 
 struct umbra_mmu {
@@ -205,12 +214,14 @@ struct umbra_mmu {
 	void *ctx;
 	struct umbra_config config;
 	struct umbra_memory memory;
+	struct reserved reserved;
 
 	/* slot.c */
 	struct slot slot[UMBRA_SLOTS_MAX]; /* sorted by .first */
 	uint32_t slots;
 	uint32_t slot_hit;   /* where the last look-up ended */
 	bool tables_outside; /* some gfn in no slot was shadowed as a guest's table */
+	uint32_t generation; /* of the slots: notes of others are void */
 
 	/* root.c */
 	struct umbra_vcpu *vcpu[UMBRA_VCPUS_MAX];
@@ -353,7 +364,7 @@ static inline uint32_t slot_region_id(const struct slot *slot, unsigned level, u
 {
 	uint32_t *leaf = slot->dir[level - 1].top[index / DIR_LEAF];
 
-	return leaf ? leaf[index % DIR_LEAF] : 0;
+	return leaf ? leaf[index % DIR_LEAF] & DIR_ID : 0;
 }
 
 /* The head of @gfn's chain of @level (1..3); NULL while its region was never used. */
@@ -382,6 +393,18 @@ static inline head_ref slot_head_make(struct umbra_mmu *mmu, struct slot *slot, 
 		id = slot_region_id(slot, level, index);
 	}
 	return (id - 1) << 9 | (gfn.n >> level_shift(level) & 511);
+}
+
+bool slot_table_add(struct umbra_mmu *mmu, struct slot *slot, umbra_gfn gfn);
+void slot_table_remove(struct umbra_mmu *mmu, struct slot *slot, umbra_gfn gfn);
+
+/* Whether guest tables lie in the page of @level (2, 3) around @gfn. */
+static inline bool slot_has_tables(const struct slot *slot, umbra_gfn gfn, unsigned level)
+{
+	uint64_t index = slot_region_index(slot, gfn.n, level - 1);
+	const uint32_t *leaf = slot->dir[level - 2].top[index / DIR_LEAF];
+
+	return leaf && leaf[index % DIR_LEAF] >= DIR_TABLES_ONE;
 }
 
 uint64_t slot_unused_end(const struct slot *slot, uint64_t gfn, unsigned level);
@@ -451,30 +474,38 @@ bool flush_commit(struct umbra_mmu *mmu, struct flush *flush);
 
 /* A finished walk of the guest's tables. */
 struct walk {
-	uint64_t pte[LEVEL_ROOT + 1]; /* by level, down to the leaf: A and D set as they are now */
+	uint64_t pte[LEVELS_MAX + 1]; /* by level, down to the leaf: A and D set as they are now */
 	umbra_gfn gfn;                /* 4K page of the access */
 	unsigned rights;              /* all levels; W only where D is set */
+	unsigned level;               /* of the leaf */
+	uint64_t marks;
+};
+
+/* What an entry of a shadow page maps, if it is a leaf. */
+struct leaf {
+	umbra_gfn gfn; /* its first 4K page */
+	unsigned access;
+	uint64_t marks;
 };
 
 struct umbra_answer walk_guest(struct umbra_vcpu *vcpu, uint64_t gva, uint32_t error_code,
 			       struct walk *walk);
 struct shadow *walk_shadowed(struct umbra_vcpu *vcpu, uint64_t gva, uint32_t error_code,
 			     struct walk *walk, struct umbra_answer *answer);
-bool walk_leaf_decode(const struct umbra_mmu *mmu, union role role, uint64_t pte, umbra_gfn *gfn,
-		      unsigned *access);
-uint64_t *walk_table(struct umbra_mmu *mmu, umbra_gfn gfn, enum umbra_want want, uint64_t *implied,
-		     int *error);
+bool walk_leaf_decode(const struct umbra_mmu *mmu, const struct shadow *shadow, unsigned index,
+		      uint64_t pte, struct leaf *leaf);
+void *walk_table(struct umbra_mmu *mmu, umbra_gfn gfn, enum umbra_want want, uint64_t *implied,
+		 int *error);
+uint64_t walk_entry(const struct shadow *shadow, const void *entries, uint64_t implied,
+		    unsigned index);
 bool walk_child_key(const struct umbra_mmu *mmu, const struct shadow *shadow, unsigned index,
 		    uint64_t pte, umbra_gfn *gfn, union role *role);
+unsigned walk_key_denies(const struct umbra_vcpu *vcpu, unsigned access, uint64_t marks);
 
+/* Of a gva, in our tables. */
 static inline unsigned gva_index(uint64_t gva, unsigned level)
 {
-	return gva >> (12 + 9 * (level - 1)) & 511;
-}
-
-static inline bool is_paging(const struct umbra_vcpu *vcpu)
-{
-	return vcpu->paging.cr0 >> 31 & 1;
+	return gva >> shadow_shift(level) & 511;
 }
 
 /* ---- shadow.c ---- */
@@ -511,6 +542,7 @@ bool track_unsync(struct umbra_mmu *mmu, umbra_gfn gfn);
 bool track_sync_entry(struct umbra_mmu *mmu, struct shadow *shadow, unsigned index, uint64_t pte);
 void track_forget_unsync(struct umbra_mmu *mmu, struct shadow *shadow);
 void track_sync_below(struct umbra_mmu *mmu, struct shadow *top, struct flush *flush);
+void track_sync_gva(struct umbra_mmu *mmu, struct shadow *shadow, uint64_t gva);
 
 /* ---- drop.c ---- */
 
@@ -518,12 +550,13 @@ bool drop_range(struct umbra_mmu *mmu, uint64_t *first, uint64_t end, struct swe
 		struct flush *flush);
 void drop_hold(struct umbra_mmu *mmu, struct held *held, struct sweep *total, struct flush *flush);
 void drop_release(struct umbra_mmu *mmu, const struct held *held);
-bool drop_is_held(const struct umbra_mmu *mmu, umbra_gfn gfn);
+bool drop_is_held(const struct umbra_mmu *mmu, uint64_t first, uint64_t pages);
+bool drop_large(struct umbra_mmu *mmu, struct slot *slot, uint64_t gfn, struct sweep *sweep);
+void drop_count(struct umbra_mmu *mmu, uint64_t sptes);
 void drop_tables(struct umbra_mmu *mmu, uint64_t first, uint64_t end, struct flush *flush);
 
 /* ---- root.c ---- */
 
-struct shadow *vcpu_root(struct umbra_vcpu *vcpu, struct flush *flush);
 void vcpu_root_gone(struct umbra_mmu *mmu, struct shadow *shadow);
 
 #endif

@@ -1,30 +1,18 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Virtual processors: their control registers and their root.
+ * Virtual processors: their registers and their roots (vcpu.h draws them).
  *
  * A root is a shadow page like any other, counted in shadow.roots by the vcpus that have it. It
  * is looked up when the guest loads CR3 and made when the vcpu is about to run; who zaps it sets
- * vcpu.root to 0. A guest with paging off runs on a direct root of level 3, whose first four
- * entries are copied to the vcpu's own PAE root (AMD64 APM vol. 2 §5.2.3) below 4 GiB.
+ * the vcpu's id of it to 0. So every root that a guest ever loaded is found again by its key, until
+ * the quota needs its page.
  *
  * Lock: the MMU's, taken in the umbra_* functions.
  */
-#include "mmu.h"
+#include "vcpu.h"
 
-#define CR0_WP    (1ull << 16)
-#define CR0_PG    (1ull << 31)
-#define CR4_PAE   (1ull << 5)
-#define CR4_LA57  (1ull << 12)
-#define CR4_PCIDE (1ull << 17)
-#define CR4_SMEP  (1ull << 20)
-#define CR4_SMAP  (1ull << 21)
-#define EFER_LME  (1ull << 8)
-#define EFER_LMA  (1ull << 10)
-#define EFER_NXE  (1ull << 11)
-
-#define PAE_ROOTS 4u
-
-static const struct need root_need = {.shadows = 1};
+/* Each root is a table: its two words of the slot's directory may be missing too. */
+static const struct need root_need = {.shadows = PAE_ROOTS, .spares = 2 * PAE_ROOTS};
 
 int umbra_vcpu_create(struct umbra_mmu *mmu, uint32_t number, struct umbra_vcpu **made)
 {
@@ -56,11 +44,11 @@ int umbra_vcpu_create(struct umbra_mmu *mmu, uint32_t number, struct umbra_vcpu 
 	return UMBRA_EEXIST;
 }
 
-static void root_set(struct umbra_vcpu *vcpu, struct shadow *root)
+static void root_set(struct umbra_vcpu *vcpu, unsigned i, struct shadow *root)
 {
-	if (vcpu->root)
-		shadow_of(vcpu->mmu, vcpu->root)->roots--;
-	vcpu->root = root ? root->id : 0;
+	if (vcpu->root[i])
+		shadow_of(vcpu->mmu, vcpu->root[i])->roots--;
+	vcpu->root[i] = root ? root->id : 0;
 	if (root) {
 		root->roots++;
 		root->referenced = true;
@@ -74,7 +62,8 @@ void umbra_vcpu_destroy(struct umbra_vcpu *vcpu)
 	struct umbra_memory memory = vcpu->memory, pae = vcpu->pae;
 
 	port_lock(&mmu->lock);
-	root_set(vcpu, NULL);
+	for (unsigned i = 0; i < PAE_ROOTS; i++)
+		root_set(vcpu, i, NULL);
 	mmu->vcpu[vcpu->number] = NULL;
 	mmu->vcpus &= ~(1ull << vcpu->number);
 	mmu->tlb_stale &= mmu->vcpus;
@@ -86,99 +75,232 @@ void umbra_vcpu_destroy(struct umbra_vcpu *vcpu)
 /* @shadow is being zapped: vcpus that run on it look for another one. The caller flushes them. */
 void vcpu_root_gone(struct umbra_mmu *mmu, struct shadow *shadow)
 {
-	for (unsigned i = 0; i < UMBRA_VCPUS_MAX; i++)
-		if (mmu->vcpu[i] && mmu->vcpu[i]->root == shadow->id)
-			root_set(mmu->vcpu[i], NULL);
+	for (unsigned i = 0; i < UMBRA_VCPUS_MAX * PAE_ROOTS; i++) {
+		struct umbra_vcpu *vcpu = mmu->vcpu[i / PAE_ROOTS];
+
+		if (vcpu && vcpu->root[i % PAE_ROOTS] == shadow->id)
+			root_set(vcpu, i % PAE_ROOTS, NULL);
+	}
 }
 
-/* The key of the vcpu's root. */
-static umbra_gfn root_key(const struct umbra_vcpu *vcpu, union role *role)
+/* What a root's role says of the registers, whatever the mode. */
+static union role role_of_registers(const struct umbra_vcpu *vcpu)
 {
 	const struct umbra_paging *paging = &vcpu->paging;
 	bool wp = paging->cr0 & CR0_WP;
 
-	*role = (union role){.access = ACCESS_ALL};
-	if (!is_paging(vcpu)) {
-		role->level = LEVEL_ROOT_PAE;
-		role->direct = 1;
-		return (umbra_gfn){0};
-	}
-	role->level = LEVEL_ROOT;
-	role->nxe = !!(paging->efer & EFER_NXE);
-	role->wp = wp;
-	role->smep = !wp && paging->cr4 & CR4_SMEP;
-	role->smap = !wp && paging->cr4 & CR4_SMAP;
-	return (umbra_gfn){(paging->cr3 & PTE_ADDRESS) >> UMBRA_PAGE_SHIFT};
+	return (union role){
+	    .access = ACCESS_ALL,
+	    .mode = vcpu->mode,
+	    .level = modes[vcpu->mode].shadow_root,
+	    .nxe = !!(paging->efer & EFER_NXE),
+	    .wp = wp,
+	    .smep = !wp && paging->cr4 & CR4_SMEP,
+	    .strict = !wp && vcpu_is_strict(vcpu),
+	};
 }
 
-/* The vcpu's root; a new one needs a free page in stock. */
-struct shadow *vcpu_root(struct umbra_vcpu *vcpu, struct flush *flush)
+/* The key of the vcpu's root @i. false: there is none. */
+static bool root_key(const struct umbra_vcpu *vcpu, unsigned i, umbra_gfn *gfn, union role *role)
+{
+	uint64_t table = vcpu->paging.cr3 & modes[vcpu->mode].cr3;
+	unsigned nested = vcpu->mmu->config.nested;
+
+	if (nested || vcpu->mode == MODE_OFF) {
+		*role = (union role){
+		    .direct = 1,
+		    .access = ACCESS_ALL,
+		    .mode = !nested       ? MODE_OFF
+			    : nested == 4 ? MODE_4
+					  : MODE_5,
+		    .level = nested ? nested : modes[MODE_OFF].shadow_root,
+		};
+		*gfn = (umbra_gfn){i * level_pages(LEVELS)};
+		return !nested || !i;
+	}
+	*role = role_of_registers(vcpu);
+	if (vcpu->mode == MODE_PAE) {
+		table = vcpu->pdpte[i] & PTE_ADDRESS;
+		*gfn = (umbra_gfn){table >> UMBRA_PAGE_SHIFT};
+		return vcpu->pdpte[i] & PTE_P;
+	}
+	if (role->level == 2)
+		role->quadrant = i;
+	*gfn = (umbra_gfn){table >> UMBRA_PAGE_SHIFT};
+	return role->level == 2 || !i;
+}
+
+/* The vcpu's root @i, if it has one; a new one needs a free page in stock. */
+static struct shadow *root_make(struct umbra_vcpu *vcpu, unsigned i, struct flush *flush)
 {
 	struct shadow *root;
 	union role role;
 	umbra_gfn gfn;
 
-	if (vcpu->root)
-		return shadow_of(vcpu->mmu, vcpu->root);
-	gfn = root_key(vcpu, &role);
+	if (vcpu->root[i])
+		return shadow_of(vcpu->mmu, vcpu->root[i]);
+	if (!root_key(vcpu, i, &gfn, &role))
+		return NULL;
 	root = shadow_get(vcpu->mmu, gfn, role, flush);
-	root_set(vcpu, root);
+	root_set(vcpu, i, root);
 	track_sync_below(vcpu->mmu, root, flush);
 	return root;
 }
 
-static bool is_supported(const struct umbra_paging *paging)
+/* The root that leads to @gva, which can be translated; a new one needs a free page in stock. */
+struct shadow *vcpu_root(struct umbra_vcpu *vcpu, uint64_t gva, struct flush *flush)
 {
+	return root_make(vcpu, (unsigned)(vcpu_root_id(vcpu, gva) - vcpu->root), flush);
+}
+
+/* SDM vol. 3 §4.1.1. MODES: the registers contradict one another. */
+static enum paging_mode mode_of(const struct umbra_paging *paging)
+{
+	bool lma = paging->efer & EFER_LMA, pcide = paging->cr4 & CR4_PCIDE;
+
 	if (!(paging->cr0 & CR0_PG))
-		return true;
-	return paging->cr4 & CR4_PAE && !(paging->cr4 & (CR4_LA57 | CR4_PCIDE)) &&
-	       (paging->efer & (EFER_LME | EFER_LMA)) == (EFER_LME | EFER_LMA);
+		return MODE_OFF;
+	if (lma != !!(paging->efer & EFER_LME) || (pcide && !lma))
+		return MODES;
+	if (!(paging->cr4 & CR4_PAE))
+		return lma ? MODES : paging->cr4 & CR4_PSE ? MODE_PSE : MODE_32;
+	if (!lma)
+		return MODE_PAE;
+	return paging->cr4 & CR4_LA57 ? MODE_5 : MODE_4;
+}
+
+/* SDM vol. 3 §4.4.1: whether a change of registers makes the processor read PDPTEs. */
+static bool is_pdpte_load(const struct umbra_paging *old, const struct umbra_paging *new)
+{
+	uint64_t cr0 = old->cr0 ^ new->cr0, cr4 = old->cr4 ^ new->cr4;
+
+	return (!cr0 && !cr4 && old->efer == new->efer) || cr0 & CR0_PG ||
+	       cr4 & (CR4_PAE | CR4_PGE | CR4_PSE | CR4_SMEP) || (old->efer ^ new->efer) & EFER_LMA;
+}
+
+/* Read the PDPTEs at @cr3. 0, or an error of the host, or UMBRA_EPDPTE. */
+static int pdptes_read(struct umbra_mmu *mmu, uint64_t cr3, uint64_t pdpte[PAE_ROOTS])
+{
+	uint64_t table = cr3 & modes[MODE_PAE].cr3, implied;
+	const char *entries;
+	int error;
+
+	entries = walk_table(mmu, (umbra_gfn){table >> UMBRA_PAGE_SHIFT}, UMBRA_WANT_READ, &implied,
+			     &error);
+	if (!entries && error != UMBRA_ENOENT)
+		return error;
+	for (unsigned i = 0; i < PAE_ROOTS; i++) {
+		pdpte[i] = entries ? mode_entry_read(MODE_PAE,
+						     entries + (table & (UMBRA_PAGE_SIZE - 1)), i)
+				   : ~0ull;
+		if (pdpte[i] & PTE_P && mode_reserved(&mmu->reserved, MODE_PAE, 3, pdpte[i], true))
+			return UMBRA_EPDPTE;
+	}
+	return 0;
+}
+
+/* The registers are set: find the roots they name, and synchronise what a flush must show. */
+static void roots_load(struct umbra_vcpu *vcpu, bool keep, struct flush *flush)
+{
+	struct umbra_mmu *mmu = vcpu->mmu;
+
+	for (unsigned i = 0; i < PAE_ROOTS; i++) {
+		struct shadow *root;
+		union role role;
+		umbra_gfn gfn;
+
+		if (!root_key(vcpu, i, &gfn, &role)) {
+			root_set(vcpu, i, NULL);
+			continue;
+		}
+		root = shadow_find(mmu, gfn, role);
+		root_set(vcpu, i, root);
+		if (keep && pcid_knows(vcpu, gfn, role)) {
+			mmu->stats.root_kept++;
+			continue;
+		}
+		if (root)
+			track_sync_below(mmu, root, flush);
+		pcid_remember(vcpu, gfn, role);
+	}
 }
 
 int umbra_vcpu_set_paging(struct umbra_vcpu *vcpu, const struct umbra_paging *paging)
 {
 	struct umbra_mmu *mmu = vcpu->mmu;
+	const struct umbra_paging old = vcpu->paging;
+	enum paging_mode mode = mode_of(paging);
+	uint64_t pdpte[PAE_ROOTS];
 	struct flush flush = {0};
-	struct shadow *root;
+	bool keep = paging->cr4 & CR4_PCIDE && paging->cr3 & CR3_KEEP;
+	bool load;
+	int error = 0;
+
+	if (mode == MODES)
+		return UMBRA_EINVAL;
+	port_lock(&mmu->lock);
+	load = mode == MODE_PAE && !mmu->config.nested && is_pdpte_load(&old, paging);
+	if (load)
+		error = pdptes_read(mmu, paging->cr3, pdpte);
+	if (!error) {
+		mmu->stats.root_loads++;
+		vcpu->paging = *paging;
+		vcpu->mode = mmu->config.nested ? MODE_OFF : mode;
+		if (load)
+			memcpy(vcpu->pdpte, pdpte, sizeof(pdpte));
+		if (paging->cr4 & CR4_PCIDE)
+			vcpu->paging.cr3 &= ~CR3_KEEP;
+		if (old.cr0 != paging->cr0 || old.cr4 != paging->cr4 || old.efer != paging->efer)
+			pcid_forget_all(vcpu);
+		else if (!keep)
+			pcid_forget(vcpu, vcpu_pcid(vcpu));
+		roots_load(vcpu, keep, &flush);
+		flush_vcpu(vcpu, &flush);
+	}
+	flush_commit(mmu, &flush);
+	port_unlock(&mmu->lock);
+	return error;
+}
+
+void umbra_vcpu_set_keys(struct umbra_vcpu *vcpu, uint32_t pkru, uint32_t pkrs)
+{
+	port_lock(&vcpu->mmu->lock);
+	vcpu->pkru = pkru;
+	vcpu->pkrs = pkrs;
+	port_unlock(&vcpu->mmu->lock);
+}
+
+static bool has_all_roots(const struct umbra_vcpu *vcpu)
+{
 	union role role;
 	umbra_gfn gfn;
 
-	if (!is_supported(paging))
-		return UMBRA_EINVAL;
-	port_lock(&mmu->lock);
-	mmu->stats.root_loads++;
-	vcpu->paging = *paging;
-	gfn = root_key(vcpu, &role);
-	root = shadow_find(mmu, gfn, role);
-	root_set(vcpu, root);
-	if (root)
-		track_sync_below(mmu, root, &flush);
-	flush_vcpu(vcpu, &flush);
-	flush_commit(mmu, &flush);
-	port_unlock(&mmu->lock);
-	return 0;
+	for (unsigned i = 0; i < PAE_ROOTS; i++)
+		if (!vcpu->root[i] && root_key(vcpu, i, &gfn, &role))
+			return false;
+	return true;
 }
 
 /*
- * The hardware reads PDPTEs once, when CR3 is loaded, so a copy at each entry is what it would
- * see anyway. Only P and the address may be set in them.
+ * The hardware reads PDPTEs when the guest is entered, and who takes a root away has the vcpu
+ * flushed, so a copy at each entry is never too old.
  */
-static void pae_copy(struct umbra_vcpu *vcpu, const struct shadow *root)
+static void pae_copy(struct umbra_vcpu *vcpu)
 {
 	uint64_t *pae = vcpu->pae.va;
 
 	for (unsigned i = 0; i < PAE_ROOTS; i++)
-		spte_write(&pae[i], spte_read(&root->table[i]) & (PTE_ADDRESS | PTE_P));
+		spte_write(&pae[i],
+			   vcpu->root[i] ? shadow_of(vcpu->mmu, vcpu->root[i])->hpa | PTE_P : 0);
 }
 
 int umbra_vcpu_root(struct umbra_vcpu *vcpu, struct umbra_root *out)
 {
 	struct umbra_mmu *mmu = vcpu->mmu;
 	struct flush flush = {0};
-	struct shadow *root;
 
 	port_lock(&mmu->lock);
-	if (!vcpu->root) {
+	if (!has_all_roots(vcpu)) {
 		int error;
 
 		port_unlock(&mmu->lock);
@@ -186,13 +308,12 @@ int umbra_vcpu_root(struct umbra_vcpu *vcpu, struct umbra_root *out)
 		if (error)
 			return error;
 	}
-	root = vcpu_root(vcpu, &flush);
-	if (!is_paging(vcpu))
-		pae_copy(vcpu, root);
-	*out = (struct umbra_root){
-	    .hpa = is_paging(vcpu) ? root->hpa : vcpu->pae.hpa,
-	    .levels = is_paging(vcpu) ? 4 : 3,
-	};
+	for (unsigned i = 0; i < PAE_ROOTS; i++)
+		root_make(vcpu, i, &flush);
+	out->levels = vcpu_levels(vcpu);
+	if (out->levels == 3)
+		pae_copy(vcpu);
+	out->hpa = out->levels == 3 ? vcpu->pae.hpa : shadow_of(mmu, vcpu->root[0])->hpa;
 	flush_commit(mmu, &flush);
 	port_unlock(&mmu->lock);
 	return 0;

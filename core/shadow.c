@@ -72,12 +72,23 @@ static struct shadow *take_free(struct umbra_mmu *mmu)
 	return shadow;
 }
 
-/* Whether there ever was a table around @gfn. */
-static bool *tables_in(struct umbra_mmu *mmu, umbra_gfn gfn)
+/* @gfn is about to be shadowed: large pages over it are taken away, and come no more. */
+static void table_begins(struct umbra_mmu *mmu, umbra_gfn gfn, struct flush *flush)
 {
 	struct slot *slot = slot_find(mmu, gfn);
+	struct sweep sweep = SWEEP_ALL;
 
-	return slot ? &slot->tables : &mmu->tables_outside;
+	if (!slot) {
+		mmu->tables_outside = true;
+		return;
+	}
+	slot->tables = true;
+	if (shadow_first_of(mmu, gfn) || !slot_table_add(mmu, slot, gfn))
+		return;
+	drop_large(mmu, slot, gfn.n, &sweep);
+	drop_count(mmu, sweep.sptes);
+	if (sweep.sptes)
+		flush_all(mmu, flush);
 }
 
 /*
@@ -95,6 +106,8 @@ struct shadow *shadow_get(struct umbra_mmu *mmu, umbra_gfn gfn, union role role,
 	if (shadow)
 		return shadow;
 	shadow = take_free(mmu);
+	if (!role.direct)
+		table_begins(mmu, gfn, flush);
 	shadow->gfn = gfn;
 	shadow->role = role;
 	shadow->parents = 0;
@@ -108,10 +121,7 @@ struct shadow *shadow_get(struct umbra_mmu *mmu, umbra_gfn gfn, union role role,
 	shadow->state = SHADOW_USED;
 	shadow->hash_next = *first;
 	*first = shadow->id;
-	if (role.direct)
-		return shadow;
-	*tables_in(mmu, gfn) = true;
-	if (track_write_protect(mmu, gfn))
+	if (!role.direct && track_write_protect(mmu, gfn))
 		flush_all(mmu, flush);
 	return shadow;
 }
@@ -123,6 +133,12 @@ static void unhash(struct umbra_mmu *mmu, struct shadow *shadow)
 	while (*at != shadow->id)
 		at = &shadow_of(mmu, *at)->hash_next;
 	*at = shadow->hash_next;
+	if (!shadow->role.direct && !shadow_first_of(mmu, shadow->gfn)) {
+		struct slot *slot = slot_find(mmu, shadow->gfn);
+
+		if (slot)
+			slot_table_remove(mmu, slot, shadow->gfn);
+	}
 }
 
 /* Put every page in use into the empty buckets @hash[0..@mask] instead. */
@@ -185,6 +201,8 @@ void shadow_clear_leaf(struct umbra_mmu *mmu, struct shadow *shadow, unsigned in
 	spte_clear(&shadow->table[index]);
 	mmu->stats.sptes--;
 	mmu->stats.sptes_removed++;
+	if (shadow->role.level > 1)
+		mmu->stats.sptes_large[shadow->role.level - 2]--;
 }
 
 /* Out of use, until a flush makes it free. */
@@ -214,8 +232,8 @@ static void zap_leaves(struct umbra_mmu *mmu, struct shadow *shadow)
 
 		for (; index < PTE_ENTRIES && count < BATCH;
 		     index = spte_next(shadow->table, index + 1)) {
-			batch[count++] = handle_of(shadow, index);
-			spte_clear(&shadow->table[index]);
+			if (!is_note(spte_clear(&shadow->table[index])))
+				batch[count++] = handle_of(shadow, index);
 		}
 		rmap_remove_many(mmu, batch, count);
 		mmu->stats.sptes -= count;
@@ -223,13 +241,19 @@ static void zap_leaves(struct umbra_mmu *mmu, struct shadow *shadow)
 	}
 }
 
+/* Of an upper table: links, and leaves that are large. */
 static void zap_links(struct umbra_mmu *mmu, struct shadow *shadow, bool orphans,
 		      struct flush *flush)
 {
 	for (unsigned i = spte_next(shadow->table, 0); i < PTE_ENTRIES;
 	     i = spte_next(shadow->table, i + 1)) {
-		struct shadow *child = shadow_unlink(mmu, shadow, i, flush);
+		struct shadow *child;
 
+		if (spte_read(&shadow->table[i]) & PTE_PS) {
+			shadow_clear_leaf(mmu, shadow, i);
+			continue;
+		}
+		child = shadow_unlink(mmu, shadow, i, flush);
 		if (orphans)
 			shadow_zap_orphan(mmu, child, flush);
 	}
@@ -262,7 +286,7 @@ void shadow_zap_tree(struct umbra_mmu *mmu, struct shadow *shadow, struct flush 
 /*
  * Take a page down, if nothing leads to it any more, and what becomes unreachable with it.
  *
- * => levels go down, so the recursion is at most three deep
+ * => levels go down, so the recursion is at most four deep
  */
 void shadow_zap_orphan(struct umbra_mmu *mmu, struct shadow *shadow, struct flush *flush)
 {
@@ -295,11 +319,11 @@ void shadow_zap_all(struct umbra_mmu *mmu, struct flush *flush)
 			continue;
 		rmap_forget(mmu, &shadow->parents);
 		shadow->used_up = true;
+		unhash(mmu, shadow);
 		retire(mmu, shadow);
 	}
-	memset(mmu->hash, 0, (mmu->hash_mask + 1ull) * sizeof(*mmu->hash));
-	mmu->stats.sptes_dropped += mmu->stats.sptes;
-	mmu->stats.sptes = 0;
+	mmu->stats.sptes_large[0] = mmu->stats.sptes_large[1] = 0;
+	drop_count(mmu, mmu->stats.sptes);
 	flush_all(mmu, flush);
 }
 

@@ -5,10 +5,13 @@
  * Heads come in regions of 512 neighbours, one page each, made when the first of them is
  * mapped. A slot finds them through a directory per level:
  *
- *     slot.dir[level - 1].top[i] -> page of 1024 region ids -> region -> head[512]
+ *     slot.dir[level - 1].top[i] -> page of 1024 words -> region -> head[512]
  *
  * so that a range is visited by skipping what was never used: 2 MiB of guest a region, 2 GiB a
- * page of ids. A region id is given back when its slot goes.
+ * page of words. A region id is given back when its slot goes.
+ *
+ * The same words count the guest's tables, so that whoever wants to map a large page sees at once
+ * whether there is one in it: a region of level 1 is a 2 MiB page, one of level 2 a 1 GiB page.
  *
  * Lock: the MMU's.
  */
@@ -68,12 +71,11 @@ static uint32_t region_make(struct umbra_mmu *mmu, uint64_t base, unsigned level
 	return id;
 }
 
-/* The region of @gfn's head is there when this returns. */
-void slot_region_make(struct umbra_mmu *mmu, struct slot *slot, umbra_gfn gfn, unsigned level)
+/* The directory's word about the region of @gfn; its leaf is made if it is missing. */
+static uint32_t *dir_word(struct umbra_mmu *mmu, struct slot *slot, umbra_gfn gfn, unsigned level)
 {
 	uint64_t index = slot_region_index(slot, gfn.n, level);
 	uint32_t **leaf = &slot->dir[level - 1].top[index / DIR_LEAF];
-	uint32_t *id;
 
 	if (!*leaf) {
 		struct umbra_memory memory;
@@ -83,12 +85,43 @@ void slot_region_make(struct umbra_mmu *mmu, struct slot *slot, umbra_gfn gfn, u
 		((uint64_t *)(slot->dir[level - 1].top +
 			      slot->dir[level - 1].count))[index / DIR_LEAF] = memory.hpa;
 	}
-	id = &(*leaf)[index % DIR_LEAF];
-	if (!*id) {
-		uint64_t base = gfn.n & ~(level_pages(level + 1) - 1);
+	return &(*leaf)[index % DIR_LEAF];
+}
 
-		*id = region_make(mmu, base, level) + 1;
-	}
+/* The region of @gfn's head is there when this returns. */
+void slot_region_make(struct umbra_mmu *mmu, struct slot *slot, umbra_gfn gfn, unsigned level)
+{
+	uint32_t *word = dir_word(mmu, slot, gfn, level);
+	uint64_t base = gfn.n & ~(level_pages(level + 1) - 1);
+
+	if (!(*word & DIR_ID))
+		*word |= region_make(mmu, base, level) + 1;
+}
+
+/*
+ * @gfn has become a guest's table. => needs two spare pages in stock
+ * => returns whether it is the first in its 2 MiB: then large pages may be mapped over it
+ */
+bool slot_table_add(struct umbra_mmu *mmu, struct slot *slot, umbra_gfn gfn)
+{
+	uint32_t *word = dir_word(mmu, slot, gfn, 1);
+
+	*word += DIR_TABLES_ONE;
+	if (*word >> DIR_TABLES_SHIFT > 1)
+		return false;
+	*dir_word(mmu, slot, gfn, 2) += DIR_TABLES_ONE;
+	return true;
+}
+
+/* @gfn is a table no more. */
+void slot_table_remove(struct umbra_mmu *mmu, struct slot *slot, umbra_gfn gfn)
+{
+	uint32_t *word = dir_word(mmu, slot, gfn, 1);
+
+	port_assert(*word >= DIR_TABLES_ONE);
+	*word -= DIR_TABLES_ONE;
+	if (*word < DIR_TABLES_ONE)
+		*dir_word(mmu, slot, gfn, 2) -= DIR_TABLES_ONE;
 }
 
 void slot_regions(struct umbra_mmu *mmu, struct slot *slot, uint64_t first, uint64_t end,
@@ -211,11 +244,15 @@ int umbra_slot_add(struct umbra_mmu *mmu, const struct umbra_slot *wanted)
 	port_lock(&mmu->lock);
 	at = slot_place(mmu, wanted);
 	if (at >= 0) {
+		if (mmu->tables_outside)
+			drop_tables(mmu, slot.first, slot.first + slot.pages, &flush);
+		if (++mmu->generation == NOTE_GENERATIONS) {
+			mmu->generation = 0;
+			shadow_zap_all(mmu, &flush);
+		}
 		for (uint32_t i = mmu->slots++; i > (uint32_t)at; i--)
 			mmu->slot[i] = mmu->slot[i - 1];
 		mmu->slot[at] = slot;
-		if (mmu->tables_outside)
-			drop_tables(mmu, slot.first, slot.first + slot.pages, &flush);
 		flush_commit(mmu, &flush);
 	}
 	port_unlock(&mmu->lock);

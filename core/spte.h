@@ -7,6 +7,12 @@
  * only together with D. The hardware has nothing left to write to such an entry, so a plain
  * store clears it. Only entries to lower tables may have A clear: the clock of shadow.c
  * clears it to see who is in use.
+ *
+ * A leaf carries the guest's *marks* for the hardware to obey: memory type (PAT, PCD, PWT) and
+ * protection key. They are kept as a 4K entry has them; PAT stands elsewhere in a large one.
+ *
+ * An entry that is not present is 0, or a *note*: the page is known to be no memory. It holds the
+ * gpa and rights where a leaf has them, and the generation of the slots that it was true for.
  */
 #ifndef UMBRA_SPTE_H
 #define UMBRA_SPTE_H
@@ -15,13 +21,21 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define PTE_P  (1ull << 0)
-#define PTE_W  (1ull << 1)
-#define PTE_U  (1ull << 2)
-#define PTE_A  (1ull << 5)
-#define PTE_D  (1ull << 6)
-#define PTE_PS (1ull << 7)
-#define PTE_NX (1ull << 63)
+#define PTE_P   (1ull << 0)
+#define PTE_W   (1ull << 1)
+#define PTE_U   (1ull << 2)
+#define PTE_PWT (1ull << 3)
+#define PTE_PCD (1ull << 4)
+#define PTE_A   (1ull << 5)
+#define PTE_D   (1ull << 6)
+#define PTE_PS  (1ull << 7)
+#define PTE_PAT (1ull << 7) /* of a 4K page; else bit 12 */
+#define PTE_G   (1ull << 8)
+#define PTE_KEY (15ull << 59)
+#define PTE_NX  (1ull << 63)
+
+#define PTE_MARKS (PTE_PWT | PTE_PCD | PTE_PAT | PTE_KEY)
+#define KEY_SHIFT 59
 
 #define PTE_ADDRESS 0x000ffffffffff000ull
 
@@ -42,10 +56,47 @@ static inline unsigned pte_access(uint64_t pte)
 	       (pte & PTE_NX ? 0 : ACCESS_X);
 }
 
-static inline uint64_t spte_leaf(uint64_t pfn, unsigned access)
+/* Marks of a leaf, a guest's or ours. */
+static inline uint64_t pte_marks(uint64_t pte, unsigned level)
 {
+	return (pte & (PTE_PWT | PTE_PCD | PTE_KEY)) |
+	       (level > 1 ? pte >> 5 & PTE_PAT : pte & PTE_PAT);
+}
+
+/* @pfn: of the first 4K page. */
+static inline uint64_t spte_leaf(unsigned level, uint64_t pfn, unsigned access, uint64_t marks)
+{
+	if (level > 1)
+		marks = (marks & ~PTE_PAT) | (marks & PTE_PAT) << 5 | PTE_PS;
 	return pfn << 12 | PTE_P | PTE_A | (access & ACCESS_W ? PTE_W | PTE_D : 0) |
-	       (access & ACCESS_U ? PTE_U : 0) | (access & ACCESS_X ? 0 : PTE_NX);
+	       (access & ACCESS_U ? PTE_U : 0) | (access & ACCESS_X ? 0 : PTE_NX) | marks;
+}
+
+/* Whether a present entry of ours maps a page. */
+static inline bool spte_is_leaf(unsigned level, uint64_t value)
+{
+	return level == 1 || value & PTE_PS;
+}
+
+#define NOTE             (1ull << 9) /* so that none is 0 */
+#define NOTE_GENERATIONS (1u << 13)
+#define NOTE_GENERATION  (127ull << 52 | 63ull << 3)
+
+static inline uint64_t note_generation(uint32_t generation)
+{
+	return (uint64_t)(generation >> 6 & 127) << 52 | (uint64_t)(generation & 63) << 3;
+}
+
+static inline uint64_t note_make(uint64_t gfn, unsigned access, uint64_t key, uint32_t generation)
+{
+	return gfn << 12 | NOTE | (access & ACCESS_W ? PTE_W : 0) |
+	       (access & ACCESS_U ? PTE_U : 0) | (access & ACCESS_X ? 0 : PTE_NX) |
+	       (key & PTE_KEY) | note_generation(generation);
+}
+
+static inline bool is_note(uint64_t value)
+{
+	return value && !(value & PTE_P);
 }
 
 /*

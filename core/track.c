@@ -18,7 +18,7 @@
 #include "mmu.h"
 
 /*
- * Take the W bit from every spte of @gfn.
+ * Take the W bit from every spte of @gfn. (Large ones over a guest's table there are none.)
  *
  * => true: all vcpus must be flushed before the protection holds
  */
@@ -26,13 +26,11 @@ bool track_write_protect(struct umbra_mmu *mmu, umbra_gfn gfn)
 {
 	struct slot *slot = slot_find(mmu, gfn);
 	bool changed = mmu->tlb_stale != 0;
+	uint64_t *head;
 
-	for (unsigned level = 1; slot && level <= LEVELS; level++) {
-		uint64_t *head = slot_head_find(mmu, slot, gfn, level);
-
-		if (head)
-			changed |= rmap_write_protect(mmu, head) != 0;
-	}
+	head = slot ? slot_head_find(mmu, slot, gfn, 1) : NULL;
+	if (head)
+		changed |= rmap_write_protect(mmu, head) != 0;
 	return changed;
 }
 
@@ -122,32 +120,44 @@ bool track_unsync(struct umbra_mmu *mmu, umbra_gfn gfn)
 	return true;
 }
 
+/* Make note @index agree with the guest's entry, which says @leaf; NULL: nothing. */
+static void sync_note(struct umbra_mmu *mmu, struct shadow *shadow, unsigned index,
+		      const struct leaf *leaf)
+{
+	uint64_t *spte = &shadow->table[index];
+
+	if (!leaf ||
+	    spte_read(spte) != note_make(leaf->gfn.n, leaf->access, leaf->marks, mmu->generation))
+		spte_write(spte, 0);
+}
+
 /*
- * Make leaf @index, which is present, agree with the guest's entry @pte.
+ * Make leaf or note @index, which is there, agree with the guest's entry @pte.
  *
- * => returns whether it changed. More rights are not granted here: that is a fault's job
+ * => returns whether it took something away that TLBs may hold. More rights are not granted here:
+ *    that is a fault's job
  */
 bool track_sync_entry(struct umbra_mmu *mmu, struct shadow *shadow, unsigned index, uint64_t pte)
 {
-	uint64_t *spte = &shadow->table[index];
-	unsigned has = pte_access(spte_read(spte)), may;
-	umbra_gfn gfn;
+	uint64_t *spte = &shadow->table[index], value = spte_read(spte);
+	unsigned has = pte_access(value);
+	struct leaf leaf;
+	bool maps = walk_leaf_decode(mmu, shadow, index, pte, &leaf);
 
-	if (!walk_leaf_decode(mmu, shadow->role, pte, &gfn, &may) ||
-	    gfn.n != rmap_gfn(mmu, handle_of(shadow, index)).n || (has ^ may) & ACCESS_U ||
-	    has & ~may & ACCESS_X)
+	if (is_note(value)) {
+		sync_note(mmu, shadow, index, maps ? &leaf : NULL);
+		return false;
+	}
+	if (!maps || leaf.gfn.n != rmap_gfn(mmu, handle_of(shadow, index)).n ||
+	    leaf.marks != pte_marks(value, shadow->role.level) || (has ^ leaf.access) & ACCESS_U ||
+	    has & ~leaf.access & ACCESS_X)
 		shadow_clear_leaf(mmu, shadow, index);
-	else if (has & ~may & ACCESS_W)
-		spte_write(spte, spte_read(spte) & ~PTE_W);
+	else if (has & ~leaf.access & ACCESS_W)
+		spte_write(spte, value & ~PTE_W);
 	else
 		return false;
 	flush_later(mmu);
 	return true;
-}
-
-static uint64_t guest_entry(const uint64_t *entries, uint64_t implied, unsigned index)
-{
-	return entries ? spte_read(&entries[index]) | implied : 0;
 }
 
 /* Compare a whole table of the last level; returns whether anything had changed. */
@@ -155,13 +165,14 @@ static bool sync_table(struct umbra_mmu *mmu, struct shadow *shadow)
 {
 	uint64_t implied;
 	int error;
-	uint64_t *entries = walk_table(mmu, shadow->gfn, UMBRA_WANT_PEEK, &implied, &error);
+	void *entries = walk_table(mmu, shadow->gfn, UMBRA_WANT_PEEK, &implied, &error);
 	bool changed = false;
 
 	mmu->stats.syncs++;
 	for (unsigned i = spte_next(shadow->table, 0); i < PTE_ENTRIES;
 	     i = spte_next(shadow->table, i + 1))
-		changed |= track_sync_entry(mmu, shadow, i, guest_entry(entries, implied, i));
+		changed |=
+		    track_sync_entry(mmu, shadow, i, walk_entry(shadow, entries, implied, i));
 	return changed;
 }
 
@@ -191,7 +202,7 @@ static uint32_t sole_root(struct umbra_mmu *mmu, struct shadow *shadow)
 {
 	struct rmap_cursor cursor;
 
-	while (shadow->role.level < LEVEL_ROOT) {
+	while (shadow->role.level < modes[shadow->role.mode].shadow_root) {
 		if (rmap_count(shadow->parents) != 1)
 			return 0;
 		shadow = handle_shadow(mmu, rmap_first(mmu, shadow->parents, &cursor));
@@ -205,7 +216,7 @@ static uint32_t sole_root(struct umbra_mmu *mmu, struct shadow *shadow)
  */
 static bool is_under(struct umbra_mmu *mmu, struct shadow *shadow, const struct shadow *top)
 {
-	if (top->role.level < LEVEL_ROOT)
+	if (top->role.level < modes[top->role.mode].shadow_root)
 		return is_below(mmu, shadow, top);
 	if (!shadow->top || shadow->top_epoch != mmu->link_epoch) {
 		shadow->top = sole_root(mmu, shadow);
@@ -254,18 +265,25 @@ void track_sync_below(struct umbra_mmu *mmu, struct shadow *top, struct flush *f
 	}
 }
 
-/* The guest's entry @index of a tracked table is @pte now; returns whether pages were zapped. */
+/*
+ * The guest's entry @index of a tracked table is @pte now; returns whether pages were zapped.
+ *
+ * => what upper entries meant is flushed at once: one of the guest's may cover more than one of
+ *    ours, and it names only one address when it flushes
+ */
 static bool entry_written(struct umbra_mmu *mmu, struct shadow *shadow, unsigned index,
 			  uint64_t pte, struct flush *flush)
 {
+	uint64_t spte = spte_read(&shadow->table[index]);
 	struct shadow *child;
 	union role role;
 	umbra_gfn gfn;
 
-	if (!(spte_read(&shadow->table[index]) & PTE_P))
+	if (!spte)
 		return false;
-	if (shadow->role.level == 1) {
-		track_sync_entry(mmu, shadow, index, pte);
+	if (spte_is_leaf(shadow->role.level, spte)) {
+		if (track_sync_entry(mmu, shadow, index, pte) && shadow->role.level > 1)
+			flush_all(mmu, flush);
 		return false;
 	}
 	child = shadow_child(mmu, shadow, index);
@@ -284,21 +302,46 @@ static bool is_flooded(const struct shadow *shadow)
 	       shadow->writes >= TUNING_FLOOD_WRITES;
 }
 
-/* Let the shadow pages of @gfn follow a write; true: pages were zapped, look again. */
-static bool follow_write(struct umbra_mmu *mmu, umbra_gfn gfn, const uint64_t *entries,
-			 uint64_t implied, unsigned first, unsigned last, struct flush *flush)
+/* Bytes of a guest table. */
+struct written {
+	umbra_gfn gfn;
+	unsigned first, last;
+	const void *entries;
+	uint64_t implied;
+};
+
+/* The entries of @shadow that stand for the bytes: [*@first, *@end). */
+static void written_entries(const struct written *written, const struct shadow *shadow,
+			    unsigned *first, unsigned *end)
 {
-	for_each_shadow_of (mmu, gfn, shadow) {
+	const struct mode *mode = &modes[shadow->role.mode];
+	unsigned level = shadow->role.level, before = shadow->role.quadrant * PTE_ENTRIES;
+	unsigned parts = mode->level[level].shift - shadow_shift(level); /* log2 */
+	unsigned from = written->first >> mode->entry_shift << parts;
+	unsigned to = ((written->last >> mode->entry_shift) + 1) << parts;
+
+	*first = from > before ? from - before : 0;
+	*end = to > before ? to - before : 0;
+	*end = *end < PTE_ENTRIES ? *end : PTE_ENTRIES;
+}
+
+/* Let the shadow pages of a table follow a write; true: pages were zapped, look again. */
+static bool follow_write(struct umbra_mmu *mmu, const struct written *written, struct flush *flush)
+{
+	for_each_shadow_of (mmu, written->gfn, shadow) {
 		bool zapped = false;
+		unsigned i, end;
 
 		if (is_flooded(shadow)) {
 			mmu->stats.shadow_flooded++;
 			shadow_zap_tree(mmu, shadow, flush);
 			return true;
 		}
-		for (unsigned i = first; i <= last && !zapped; i++)
-			zapped =
-			    entry_written(mmu, shadow, i, guest_entry(entries, implied, i), flush);
+		written_entries(written, shadow, &i, &end);
+		for (; i < end && !zapped; i++)
+			zapped = entry_written(
+			    mmu, shadow, i,
+			    walk_entry(shadow, written->entries, written->implied, i), flush);
 		if (zapped)
 			return true;
 	}
@@ -308,9 +351,9 @@ static bool follow_write(struct umbra_mmu *mmu, umbra_gfn gfn, const uint64_t *e
 int umbra_guest_write(struct umbra_mmu *mmu, uint64_t gpa, size_t len)
 {
 	unsigned offset = gpa & (UMBRA_PAGE_SIZE - 1);
-	umbra_gfn gfn = {gpa >> UMBRA_PAGE_SHIFT};
+	struct written written = {
+	    .gfn = {gpa >> UMBRA_PAGE_SHIFT}, .first = offset, .last = offset + (unsigned)len - 1};
 	struct flush flush = {0};
-	uint64_t *entries, implied = 0;
 	int error;
 
 	if (len > UMBRA_PAGE_SIZE - offset)
@@ -318,16 +361,16 @@ int umbra_guest_write(struct umbra_mmu *mmu, uint64_t gpa, size_t len)
 	if (!len)
 		return 0;
 	port_lock(&mmu->lock);
-	entries = NULL;
-	for_each_shadow_of (mmu, gfn, shadow) {
-		if (!entries) {
-			entries = walk_table(mmu, gfn, UMBRA_WANT_PEEK, &implied, &error);
+	for_each_shadow_of (mmu, written.gfn, shadow) {
+		if (!written.entries) {
+			written.entries =
+			    walk_table(mmu, written.gfn, UMBRA_WANT_PEEK, &written.implied, &error);
 			mmu->stats.guest_writes++;
 		}
 		if (shadow->writes < UINT8_MAX)
 			shadow->writes++;
 	}
-	while (follow_write(mmu, gfn, entries, implied, offset / 8, (offset + len - 1) / 8, &flush))
+	while (follow_write(mmu, &written, &flush))
 		;
 	flush_commit(mmu, &flush);
 	port_unlock(&mmu->lock);
@@ -351,33 +394,25 @@ size_t umbra_unprotect(struct umbra_mmu *mmu, umbra_gfn gfn)
 }
 
 /*
- * Only a table of the last level can be unsync, so one entry is all that may be out of date;
- * what stands above it follows at once.
+ * Synchronise what @shadow, a root, says of @gva. Only a table of the last level can be unsync, so
+ * one entry is all that may be out of date; what stands above it follows at once.
  */
-void umbra_invlpg(struct umbra_vcpu *vcpu, uint64_t gva)
+void track_sync_gva(struct umbra_mmu *mmu, struct shadow *shadow, uint64_t gva)
 {
-	struct umbra_mmu *mmu = vcpu->mmu;
-	struct flush flush = {0};
-	struct shadow *shadow;
+	unsigned index = gva_index(gva, 1);
+	uint64_t implied;
+	void *entries;
+	int error;
 
-	port_lock(&mmu->lock);
-	mmu->stats.invlpgs++;
-	shadow = vcpu->root && is_paging(vcpu) ? shadow_of(mmu, vcpu->root) : NULL;
-	while (shadow && shadow->role.level > 1) {
-		unsigned index = gva_index(gva, shadow->role.level);
+	for (unsigned level = shadow->role.level; level > 1; level--) {
+		uint64_t spte = spte_read(&shadow->table[gva_index(gva, level)]);
 
-		shadow = spte_read(&shadow->table[index]) & PTE_P ? shadow_child(mmu, shadow, index)
-								  : NULL;
+		if (!(spte & PTE_P) || spte_is_leaf(level, spte))
+			return;
+		shadow = shadow_child(mmu, shadow, gva_index(gva, level));
 	}
-	if (shadow && shadow->unsync && spte_read(&shadow->table[gva_index(gva, 1)]) & PTE_P) {
-		uint64_t implied;
-		int error;
-		uint64_t *entries = walk_table(mmu, shadow->gfn, UMBRA_WANT_PEEK, &implied, &error);
-
-		track_sync_entry(mmu, shadow, gva_index(gva, 1),
-				 guest_entry(entries, implied, gva_index(gva, 1)));
-	}
-	flush_page(vcpu, &flush, gva);
-	flush_commit(mmu, &flush);
-	port_unlock(&mmu->lock);
+	if (!shadow->unsync || !spte_read(&shadow->table[index]))
+		return;
+	entries = walk_table(mmu, shadow->gfn, UMBRA_WANT_PEEK, &implied, &error);
+	track_sync_entry(mmu, shadow, index, walk_entry(shadow, entries, implied, index));
 }

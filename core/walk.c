@@ -1,55 +1,21 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The walk of the guest's own page tables, as its processor would do it: AMD64 APM vol. 2 §5.3
- * (long mode), §5.4 (entries, accessed and dirty), §5.6 (protection), §8.4.2 (error codes).
+ * The walk of the guest's own page tables, as its processor would do it: AMD64 APM vol. 2 §5.2,
+ * §5.3 (modes), §5.4 (entries, accessed and dirty), §5.6 (protection), §8.4.2 (error codes); Intel
+ * SDM vol. 3 §4.6.2 (protection keys).
  *
- * Paging modes are const tables of level descriptors, so that the walk is one loop. Accessed
- * and dirty bits are set after all checks passed, leaf last, with a compare-and-exchange: if
- * the guest changed an entry meanwhile, the walk starts again.
+ * Paging modes are const tables of level descriptors (mode.c), so that the walk is one loop.
+ * Accessed and dirty bits are set after all checks passed, leaf last, with a compare-and-exchange:
+ * if the guest changed an entry meanwhile, the walk starts again.
  *
  * Table entries where there is no memory read as all ones, as on a PC's bus; nothing is ever
  * mapped from such a table. Entries in read-only memory keep their bits.
  *
  * Lock: the MMU's; host.frame_get may be called.
  */
-#include "mmu.h"
+#include "vcpu.h"
 
 #define TRIES 16 /* walks that found an entry changed under them, until the guest must wait */
-
-#define CR0_WP   (1ull << 16)
-#define CR4_SMEP (1ull << 20)
-#define CR4_SMAP (1ull << 21)
-#define EFER_NXE (1ull << 11)
-
-/* What an entry of a level may be. */
-struct level {
-	bool leaf;              /* may map a page, by PS or because it is the last */
-	bool table;             /* may lead to a table */
-	uint64_t reserved;      /* bits that must be 0 whatever the entry is */
-	uint64_t reserved_leaf; /* and if it maps a page */
-};
-
-/* APM vol. 2 §5.3.3: 4-level long mode. Bit 12 of a large page is its PAT bit. */
-static const struct level long_mode[LEVEL_ROOT + 1] = {
-    [1] = {.leaf = true},
-    [2] = {.leaf = true, .table = true, .reserved_leaf = 0x1fe000},
-    [3] = {.leaf = true, .table = true, .reserved_leaf = 0x3fffe000},
-    [4] = {.table = true, .reserved = PTE_PS},
-};
-
-static bool is_leaf(unsigned level, uint64_t pte)
-{
-	return long_mode[level].leaf && (!long_mode[level].table || pte & PTE_PS);
-}
-
-/* The reserved bits that are set in a present entry. */
-static uint64_t reserved(const struct umbra_mmu *mmu, unsigned level, uint64_t pte, bool nxe)
-{
-	uint64_t beyond = PTE_ADDRESS & ~((1ull << mmu->config.maxphyaddr) - 1);
-
-	return pte & (beyond | long_mode[level].reserved | (nxe ? 0 : PTE_NX) |
-		      (is_leaf(level, pte) ? long_mode[level].reserved_leaf : 0));
-}
 
 /*
  * Where a guest table may be read, and written if *@implied is 0. NULL: *@error says why
@@ -58,8 +24,8 @@ static uint64_t reserved(const struct umbra_mmu *mmu, unsigned level, uint64_t p
  * => *@implied: bits to take as set in each entry. Tables in read-only memory cannot keep A and
  *    D, so nobody waits for them there
  */
-uint64_t *walk_table(struct umbra_mmu *mmu, umbra_gfn gfn, enum umbra_want want, uint64_t *implied,
-		     int *error)
+void *walk_table(struct umbra_mmu *mmu, umbra_gfn gfn, enum umbra_want want, uint64_t *implied,
+		 int *error)
 {
 	struct slot *slot = slot_find(mmu, gfn);
 	struct umbra_frame frame;
@@ -75,19 +41,66 @@ uint64_t *walk_table(struct umbra_mmu *mmu, umbra_gfn gfn, enum umbra_want want,
 	return mmu->host.frame_va(mmu->ctx, frame.pfn);
 }
 
-/*
- * What a leaf entry of a 4K table says, seen from a shadow page of @role. false: it maps
- * nothing that may be mapped without a walk (not present, reserved bits, not accessed).
- */
-bool walk_leaf_decode(const struct umbra_mmu *mmu, union role role, uint64_t pte, umbra_gfn *gfn,
-		      unsigned *access)
+/* Counted through all quadrants. */
+static unsigned whole_index(const struct shadow *shadow, unsigned index)
 {
-	if ((pte & (PTE_P | PTE_A)) != (PTE_P | PTE_A) || reserved(mmu, 1, pte, role.nxe))
+	return shadow->role.quadrant * PTE_ENTRIES + index;
+}
+
+/* The guest's entry behind entry @index of @shadow; @entries: its table, NULL: gone. */
+uint64_t walk_entry(const struct shadow *shadow, const void *entries, uint64_t implied,
+		    unsigned index)
+{
+	union role role = shadow->role;
+
+	if (!entries)
+		return 0;
+	index = mode_guest_index(role.mode, role.level, whole_index(shadow, index));
+	return mode_entry_read(role.mode, entries, index) | implied;
+}
+
+/* Whether a present entry may be used without a walk: accessed, and nothing reserved set. */
+static bool is_usable(const struct umbra_mmu *mmu, union role role, uint64_t pte)
+{
+	return (pte & (PTE_P | PTE_A)) == (PTE_P | PTE_A) &&
+	       !mode_reserved(&mmu->reserved, role.mode, role.level, pte, role.nxe);
+}
+
+/* The first gfn that entry @index maps, where the guest's leaf @pte covers more than one of ours.
+ */
+static umbra_gfn part_gfn(const struct shadow *shadow, unsigned index, uint64_t pte)
+{
+	union role role = shadow->role;
+	uint64_t part = mode_part(role.mode, role.level, index);
+
+	return (umbra_gfn){(mode_page(role.mode, role.level, pte) >> UMBRA_PAGE_SHIFT) +
+			   part * level_pages(role.level)};
+}
+
+/*
+ * What entry @index of @shadow would map as a leaf, when the guest's entry there is @pte (of no
+ * meaning for a direct page). false: nothing that may be mapped without a walk.
+ */
+bool walk_leaf_decode(const struct umbra_mmu *mmu, const struct shadow *shadow, unsigned index,
+		      uint64_t pte, struct leaf *leaf)
+{
+	union role role = shadow->role;
+
+	if (role.direct) {
+		*leaf = (struct leaf){
+		    .gfn = {shadow->gfn.n + index * level_pages(role.level)},
+		    .access = role.access,
+		    .marks = role_marks(role),
+		};
+		return true;
+	}
+	if (!is_usable(mmu, role, pte) || !mode_is_leaf(role.mode, role.level, pte))
 		return false;
-	gfn->n = (pte & PTE_ADDRESS) >> UMBRA_PAGE_SHIFT;
-	*access = role.access & pte_access(pte);
-	if (!(pte & PTE_D))
-		*access &= ~ACCESS_W;
+	*leaf = (struct leaf){
+	    .gfn = part_gfn(shadow, index, pte),
+	    .access = role.access & pte_access(pte) & (pte & PTE_D ? ACCESS_ALL : ~ACCESS_W),
+	    .marks = pte_marks(pte, role.level),
+	};
 	return true;
 }
 
@@ -104,34 +117,61 @@ bool walk_child_key(const struct umbra_mmu *mmu, const struct shadow *shadow, un
 
 	*role = shadow->role;
 	role->level = level - 1;
+	role->quadrant = 0;
 	if (shadow->role.direct) {
 		gfn->n = shadow->gfn.n + index * level_pages(level);
 		return true;
 	}
-	if ((pte & (PTE_P | PTE_A)) != (PTE_P | PTE_A) ||
-	    reserved(mmu, level, pte, shadow->role.nxe))
+	if (!is_usable(mmu, shadow->role, pte))
 		return false;
 	role->access &= pte_access(pte);
-	gfn->n = (pte & PTE_ADDRESS) >> UMBRA_PAGE_SHIFT;
-	if (is_leaf(level, pte)) {
-		gfn->n &= ~(level_pages(level) - 1);
-		role->direct = 1;
-		if (!(pte & PTE_D)) {
-			role->access &= ~ACCESS_W;
-			role->clean = !role->wp; /* the kernel may write what access forbids */
-		}
+	if (!mode_is_leaf(role->mode, level, pte)) {
+		role->quadrant = mode_part(role->mode, level, index);
+		gfn->n = (pte & PTE_ADDRESS) >> UMBRA_PAGE_SHIFT;
+		return true;
+	}
+	*gfn = part_gfn(shadow, index, pte);
+	role->direct = 1;
+	role->type = pte_marks(pte, level) >> 3 & 3;
+	role->type |= (pte_marks(pte, level) & PTE_PAT) >> 5;
+	role->key = pte >> KEY_SHIFT & 15;
+	if (!(pte & PTE_D)) {
+		role->access &= ~ACCESS_W;
+		role->clean = !role->wp; /* the kernel may write what access forbids */
 	}
 	return true;
 }
 
 /* An entry that the walk read, to be revisited for its A and D bits. */
 struct step {
-	_Atomic uint64_t *pte; /* NULL: read-only, or no memory */
+	void *pte; /* NULL: a register, read-only, or no memory */
 	uint64_t value;
 };
 
+/* SDM vol. 3 §4.6.2: what the protection key of a page denies: 1 data accesses, 2 writes. */
+unsigned walk_key_denies(const struct umbra_vcpu *vcpu, unsigned access, uint64_t marks)
+{
+	bool user_page = access & ACCESS_U;
+	uint32_t keys = user_page ? vcpu->pkru : vcpu->pkrs;
+
+	if (!(vcpu->paging.cr4 & (user_page ? CR4_PKE : CR4_PKS)) || !modes[vcpu->mode].keys)
+		return 0;
+	return keys >> 2 * (marks >> KEY_SHIFT & 15) & 3;
+}
+
+static bool is_key_against(const struct umbra_vcpu *vcpu, unsigned access, uint64_t marks,
+			   uint32_t error_code)
+{
+	unsigned denied = walk_key_denies(vcpu, access, marks);
+
+	if (error_code & UMBRA_PF_I)
+		return false;
+	return denied & 1 || (denied & 2 && error_code & UMBRA_PF_W &&
+			      (error_code & UMBRA_PF_U || vcpu->paging.cr0 & CR0_WP));
+}
+
 /* APM vol. 2 §5.6: whether the rights of all levels together allow the access. */
-static bool is_allowed(const struct umbra_vcpu *vcpu, unsigned access, uint32_t error_code)
+static bool is_granted(const struct umbra_vcpu *vcpu, unsigned access, uint32_t error_code)
 {
 	bool user = error_code & UMBRA_PF_U;
 	bool write = error_code & UMBRA_PF_W;
@@ -150,17 +190,26 @@ static bool is_allowed(const struct umbra_vcpu *vcpu, unsigned access, uint32_t 
 	return !(vcpu->paging.cr4 & CR4_SMAP) || error_code & UMBRA_PF_AC;
 }
 
-/* Set A on the way and D at the leaf; false: an entry changed under us. */
-static bool set_accessed_dirty(struct step *step, unsigned leaf, bool write)
+/* 0: the access is allowed; else what an error code says of why not. */
+static uint32_t refusal(const struct umbra_vcpu *vcpu, unsigned access, uint64_t marks,
+			uint32_t error_code)
 {
-	for (unsigned level = LEVEL_ROOT; level >= leaf; level--) {
+	if (is_key_against(vcpu, access, marks, error_code))
+		return UMBRA_PF_P | UMBRA_PF_PK;
+	return is_granted(vcpu, access, error_code) ? 0 : UMBRA_PF_P;
+}
+
+/* Set A on the way and D at the leaf; false: an entry changed under us. */
+static bool set_accessed_dirty(enum paging_mode mode, struct step *step, unsigned leaf, bool write)
+{
+	for (unsigned level = modes[mode].root; level >= leaf; level--) {
 		uint64_t wanted = step[level].value | PTE_A;
 
 		if (level == leaf && write)
 			wanted |= PTE_D;
 		if (wanted == step[level].value || !step[level].pte)
 			continue;
-		if (!atomic_compare_exchange_strong(step[level].pte, &step[level].value, wanted))
+		if (!mode_entry_exchange(mode, step[level].pte, step[level].value, wanted))
 			return false;
 		step[level].value = wanted;
 	}
@@ -169,7 +218,8 @@ static bool set_accessed_dirty(struct step *step, unsigned leaf, bool write)
 
 static struct umbra_answer inject(const struct umbra_vcpu *vcpu, uint32_t access, uint32_t why)
 {
-	bool fetch_told = vcpu->paging.efer & EFER_NXE || vcpu->paging.cr4 & CR4_SMEP;
+	bool fetch_told = (vcpu->paging.efer & EFER_NXE && vcpu->paging.cr4 & CR4_PAE) ||
+			  vcpu->paging.cr4 & CR4_SMEP;
 
 	return (struct umbra_answer){
 	    .verdict = UMBRA_INJECT,
@@ -183,28 +233,52 @@ static struct umbra_answer trouble(int error)
 	return (struct umbra_answer){.verdict = error == UMBRA_ENOMEM ? UMBRA_NOMEM : UMBRA_RETRY};
 }
 
-/* Read one entry; @step says where. 0 or the host's error. */
-static int step_read(struct umbra_vcpu *vcpu, uint64_t gva, unsigned level, umbra_gfn table,
-		     struct step *step)
+static struct umbra_answer reached(const struct walk *walk, uint64_t gva)
 {
+	return (struct umbra_answer){
+	    .verdict = UMBRA_RESUME,
+	    .gpa = walk->gfn.n << UMBRA_PAGE_SHIFT | (gva & (UMBRA_PAGE_SIZE - 1)),
+	};
+}
+
+/* Read one entry of the table at gpa @table; @step says where. 0 or the host's error. */
+static int step_read(struct umbra_vcpu *vcpu, uint64_t gva, unsigned level, uint64_t table,
+		     struct step *step, bool *no_memory)
+{
+	const struct mode *mode = &modes[vcpu->mode];
+	unsigned index = gva >> mode->level[level].shift & ((1u << mode->level[level].bits) - 1);
 	uint64_t implied;
 	int error;
-	uint64_t *entries = walk_table(vcpu->mmu, table, UMBRA_WANT_WRITE, &implied, &error);
+	char *entries;
 
 	*step = (struct step){.value = ~0ull};
-	if (entries) {
-		_Atomic uint64_t *pte = (_Atomic uint64_t *)&entries[gva_index(gva, level)];
-
-		step->value = atomic_load_explicit(pte, memory_order_acquire) | implied;
-		step->pte = implied ? NULL : pte;
+	/* With nested paging they are read from memory, as any entry (APM vol. 2 §15.25.10). */
+	if (mode->level[level].bare && !vcpu->mmu->config.nested) {
+		step->value = vcpu->pdpte[index];
+		return 0;
 	}
-	return error == UMBRA_ENOENT ? 0 : error;
+	entries = walk_table(vcpu->mmu, (umbra_gfn){table >> UMBRA_PAGE_SHIFT}, UMBRA_WANT_WRITE,
+			     &implied, &error);
+	if (!entries) {
+		*no_memory |= error == UMBRA_ENOENT;
+		step->value = mode->entry_shift == 2 ? UINT32_MAX : UINT64_MAX;
+		return error == UMBRA_ENOENT ? 0 : error;
+	}
+	entries += table & (UMBRA_PAGE_SIZE - 1);
+	step->value = mode_entry_read(vcpu->mode, entries, index);
+	if (!mode->level[level].bare) {
+		step->value |= implied;
+		step->pte = implied ? NULL : entries + ((size_t)index << mode->entry_shift);
+	}
+	return 0;
 }
 
 static struct umbra_answer walk_off(uint64_t gva, struct walk *walk)
 {
 	walk->gfn.n = gva >> UMBRA_PAGE_SHIFT;
 	walk->rights = ACCESS_ALL;
+	walk->level = LEVELS;
+	walk->marks = 0;
 	return (struct umbra_answer){.verdict = UMBRA_RESUME, .gpa = gva};
 }
 
@@ -212,60 +286,71 @@ static struct umbra_answer walk_off(uint64_t gva, struct walk *walk)
 static struct umbra_answer walk_once(struct umbra_vcpu *vcpu, uint64_t gva, uint32_t error_code,
 				     struct walk *walk, bool *again)
 {
-	bool nxe = vcpu->paging.efer & EFER_NXE;
+	const enum paging_mode mode = vcpu->mode;
+	const bool nxe = vcpu->paging.efer & EFER_NXE;
+	unsigned access = ACCESS_ALL, level = modes[mode].root;
+	uint64_t table = vcpu->paging.cr3 & modes[mode].cr3, pte, offset;
+	struct step step[LEVELS_MAX + 1];
+	struct umbra_answer answer;
 	bool no_memory = false;
-	unsigned access = ACCESS_ALL, level = LEVEL_ROOT;
-	umbra_gfn table = {(vcpu->paging.cr3 & PTE_ADDRESS) >> UMBRA_PAGE_SHIFT};
-	struct step step[LEVEL_ROOT + 1];
-	uint64_t pte, offset;
+	uint32_t refused;
 
 	for (;; level--) {
-		int error = step_read(vcpu, gva, level, table, &step[level]);
+		int error = step_read(vcpu, gva, level, table, &step[level], &no_memory);
 
 		if (error)
 			return trouble(error);
 		pte = step[level].value;
-		no_memory |= !slot_find(vcpu->mmu, table);
 		if (!(pte & PTE_P))
 			return inject(vcpu, error_code, 0);
-		if (reserved(vcpu->mmu, level, pte, nxe))
+		if (mode_reserved(&vcpu->mmu->reserved, mode, level, pte, nxe))
 			return inject(vcpu, error_code, UMBRA_PF_P | UMBRA_PF_RSVD);
-		access &= pte_access(pte);
-		if (is_leaf(level, pte))
+		if (!modes[mode].level[level].bare)
+			access &= pte_access(pte);
+		if (mode_is_leaf(mode, level, pte))
 			break;
-		table.n = (pte & PTE_ADDRESS) >> UMBRA_PAGE_SHIFT;
+		table = pte & PTE_ADDRESS;
 	}
-	if (!is_allowed(vcpu, access, error_code))
-		return inject(vcpu, error_code, UMBRA_PF_P);
-	*again = !set_accessed_dirty(step, level, error_code & UMBRA_PF_W);
+	walk->marks = pte_marks(pte, level);
+	refused = refusal(vcpu, access, walk->marks, error_code);
+	if (refused)
+		return inject(vcpu, error_code, refused);
+	*again = !set_accessed_dirty(mode, step, level, error_code & UMBRA_PF_W);
 
-	offset = level_pages(level) * UMBRA_PAGE_SIZE - 1;
-	for (unsigned i = LEVEL_ROOT; i >= level; i--)
+	offset = (1ull << modes[mode].level[level].shift) - 1;
+	for (unsigned i = modes[mode].root; i >= level; i--)
 		walk->pte[i] = step[i].value;
-	walk->gfn.n = ((pte & PTE_ADDRESS & ~offset) | (gva & offset)) >> UMBRA_PAGE_SHIFT;
+	walk->gfn.n = (mode_page(mode, level, pte) | (gva & offset)) >> UMBRA_PAGE_SHIFT;
+	walk->level = level;
 	walk->rights = access;
 	if (!(step[level].value & PTE_D))
 		walk->rights &= ~ACCESS_W;
-	return (struct umbra_answer){
-	    .verdict = no_memory ? UMBRA_MMIO : UMBRA_RESUME,
-	    .gpa = walk->gfn.n << UMBRA_PAGE_SHIFT | (gva & (UMBRA_PAGE_SIZE - 1)),
-	};
+	answer = reached(walk, gva);
+	if (no_memory)
+		answer.verdict = UMBRA_MMIO;
+	return answer;
 }
 
 /* The last-level shadow page for @gva, or NULL: the tables do not reach down to one. */
 static struct shadow *shadow_last(struct umbra_vcpu *vcpu, uint64_t gva)
 {
 	struct shadow *shadow;
+	uint32_t root;
 
-	if (!vcpu->root || !is_paging(vcpu) || (int64_t)(gva << 16) >> 16 != (int64_t)gva)
+	if (vcpu->mode == MODE_OFF || vcpu->mmu->config.nested ||
+	    !mode_is_canonical(vcpu->mode, gva))
 		return NULL;
-	shadow = shadow_of(vcpu->mmu, vcpu->root);
-	for (unsigned level = LEVEL_ROOT; level > 1; level--) {
+	root = *vcpu_root_id(vcpu, gva);
+	if (!root)
+		return NULL;
+	shadow = shadow_of(vcpu->mmu, root);
+	for (unsigned level = shadow->role.level; level > 1; level--) {
 		unsigned index = gva_index(gva, level);
+		uint64_t spte = spte_read(&shadow->table[index]);
 
 		shadow->referenced = true;
 		shadow->writes = 0;
-		if (!(spte_read(&shadow->table[index]) & PTE_P))
+		if (!(spte & PTE_P) || spte_is_leaf(level, spte))
 			return NULL;
 		shadow = shadow_child(vcpu->mmu, shadow, index);
 	}
@@ -275,51 +360,77 @@ static struct shadow *shadow_last(struct umbra_vcpu *vcpu, uint64_t gva)
 }
 
 /*
+ * Whether a note in @shadow tells that the access, which the guest allows, is to no memory. Where
+ * the guest may be changing the table unseen, nothing is told.
+ */
+static bool is_noted(struct umbra_vcpu *vcpu, const struct shadow *shadow, uint64_t gva,
+		     uint32_t error_code, struct walk *walk)
+{
+	uint64_t note = spte_read(&shadow->table[gva_index(gva, 1)]);
+	unsigned access = pte_access(note);
+
+	if (!is_note(note) || shadow->unsync ||
+	    (note & NOTE_GENERATION) != note_generation(vcpu->mmu->generation) ||
+	    (error_code & UMBRA_PF_W && !(access & ACCESS_W)) ||
+	    refusal(vcpu, access, note & PTE_KEY, error_code))
+		return false;
+	walk->gfn.n = (note & PTE_ADDRESS) >> UMBRA_PAGE_SHIFT;
+	vcpu->mmu->stats.mmio_cached++;
+	return true;
+}
+
+/*
  * The same as walk_guest() where shadow tables reach down to the last level: links stand for what
  * the guest's upper entries say, A bits included (a write that changes one cuts its link), so only
  * the leaf has to be read. NULL: not to be told this way, @answer and @walk mean nothing; else
- * the last-level shadow page. walk->pte is not filled in.
+ * the last-level shadow page. walk->pte is not filled in; walk->level 2 means 2 or more.
  */
 struct shadow *walk_shadowed(struct umbra_vcpu *vcpu, uint64_t gva, uint32_t error_code,
 			     struct walk *walk, struct umbra_answer *answer)
 {
 	struct shadow *shadow = shadow_last(vcpu, gva);
-	unsigned access;
+	uint64_t pte = 0, implied;
+	unsigned index = gva_index(gva, 1), access;
+	struct leaf leaf;
+	uint32_t refused;
 
 	if (!shadow)
 		return NULL;
-	if (shadow->role.direct) { /* a large page; W is missing while its D is clear */
-		walk->gfn.n = shadow->gfn.n + gva_index(gva, 1);
-		access = walk->rights = shadow->role.access;
-		if (!is_allowed(vcpu, access, error_code) ||
-		    (error_code & UMBRA_PF_W && !(access & ACCESS_W)))
-			return NULL;
-	} else {
-		uint64_t implied, pte;
+	if (is_noted(vcpu, shadow, gva, error_code, walk)) {
+		*answer = reached(walk, gva);
+		answer->verdict = UMBRA_MMIO;
+		return shadow;
+	}
+	access = shadow->role.access;
+	if (!shadow->role.direct) {
 		int error;
-		uint64_t *entries =
+		void *entries =
 		    walk_table(vcpu->mmu, shadow->gfn, UMBRA_WANT_PEEK, &implied, &error);
 
 		if (!entries)
 			return NULL;
-		pte = spte_read(&entries[gva_index(gva, 1)]) | implied;
+		pte = walk_entry(shadow, entries, implied, index);
 		if (!(pte & PTE_P)) {
 			*answer = inject(vcpu, error_code, 0);
 			return shadow;
 		}
-		if (!walk_leaf_decode(vcpu->mmu, shadow->role, pte, &walk->gfn, &walk->rights) ||
-		    (error_code & UMBRA_PF_W && !(pte & PTE_D)))
-			return NULL;
-		access = shadow->role.access & pte_access(pte);
-		if (!is_allowed(vcpu, access, error_code)) {
-			*answer = inject(vcpu, error_code, UMBRA_PF_P);
-			return shadow;
-		}
+		access &= pte_access(pte);
 	}
-	*answer = (struct umbra_answer){
-	    .verdict = UMBRA_RESUME,
-	    .gpa = walk->gfn.n << UMBRA_PAGE_SHIFT | (gva & (UMBRA_PAGE_SIZE - 1)),
+	if (!walk_leaf_decode(vcpu->mmu, shadow, index, pte, &leaf))
+		return NULL;
+	refused = refusal(vcpu, access, leaf.marks, error_code);
+	/* A direct page lacks W where the large page's D is clear, or its W: the walk knows. */
+	if (refused && shadow->role.direct)
+		return NULL;
+	if (!refused && error_code & UMBRA_PF_W && !(pte & PTE_D) && !(leaf.access & ACCESS_W))
+		return NULL;
+	*walk = (struct walk){
+	    .gfn = leaf.gfn,
+	    .rights = leaf.access,
+	    .level = shadow->role.direct ? 2 : 1,
+	    .marks = leaf.marks,
 	};
+	*answer = refused ? inject(vcpu, error_code, refused) : reached(walk, gva);
 	return shadow;
 }
 
@@ -335,10 +446,12 @@ struct umbra_answer walk_guest(struct umbra_vcpu *vcpu, uint64_t gva, uint32_t e
 	unsigned tries = 0;
 	bool again;
 
-	if (!is_paging(vcpu))
-		return gva >> 32 ? inject(vcpu, error_code, 0) : walk_off(gva, walk);
-	if ((int64_t)(gva << 16) >> 16 != (int64_t)gva)
+	if (vcpu->mmu->config.nested)
+		return walk_off(gva, walk);
+	if (!mode_is_canonical(vcpu->mode, gva))
 		return inject(vcpu, error_code, 0);
+	if (vcpu->mode == MODE_OFF)
+		return walk_off(gva, walk);
 	do {
 		again = false;
 		answer = walk_once(vcpu, gva, error_code, walk, &again);

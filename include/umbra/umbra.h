@@ -271,7 +271,7 @@ struct umbra_paging {
  *
  * UMBRA_EPDPTE: one of them is bad; inject #GP(0). UMBRA_EAGAIN, UMBRA_ENOMEM: their frame cannot
  * be had now. UMBRA_EINVAL: the registers contradict one another (with PG: LMA without LME or PAE,
- * LME without LMA; LA57 or PCIDE outside of long mode). Reserved bits of the registers are the
+ * LME without LMA; PCIDE outside of long mode). Reserved bits of the registers are the
  * embedder's to refuse (#GP) before.
  */
 int umbra_vcpu_set_paging(struct umbra_vcpu *vcpu, const struct umbra_paging *paging);
@@ -378,8 +378,8 @@ enum umbra_invpcid {
 
 /*
  * The guest executed INVPCID. @pcid and @gva are of the descriptor; what the type does not use is
- * ignored. UMBRA_EINVAL: unknown type, @pcid above 4095, @gva not canonical, or a @pcid other than
- * 0 without CR4.PCIDE: the instruction raises #GP(0).
+ * ignored. UMBRA_EINVAL: unknown type; @pcid above 4095, whatever the type; @gva not canonical; a
+ * @pcid other than 0 without CR4.PCIDE. Then the instruction raises #GP(0).
  */
 int umbra_invpcid(struct umbra_vcpu *vcpu, enum umbra_invpcid type, uint16_t pcid, uint64_t gva);
 

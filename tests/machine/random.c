@@ -123,7 +123,7 @@ static void do_bad_paging(struct sim *sim, struct sim_cpu *cpu)
 
 	bad.cr0 |= REF_CR0_PG;
 	bad.efer &= ~(REF_EFER_LME | REF_EFER_LMA);
-	switch (sim_random(sim, 5)) {
+	switch (sim_random(sim, 4)) {
 	case 0:
 		bad.efer |= REF_EFER_LME;
 		break;
@@ -134,11 +134,8 @@ static void do_bad_paging(struct sim *sim, struct sim_cpu *cpu)
 		bad.efer |= REF_EFER_LMA | REF_EFER_LME;
 		bad.cr4 &= ~REF_CR4_PAE;
 		break;
-	case 3:
-		bad.cr4 |= REF_CR4_PCIDE | REF_CR4_PAE;
-		break;
 	default:
-		bad.cr4 |= REF_CR4_LA57;
+		bad.cr4 |= REF_CR4_PCIDE | REF_CR4_PAE;
 		break;
 	}
 	if (umbra_vcpu_set_paging(cpu->vcpu, &bad) != UMBRA_EINVAL)

@@ -271,8 +271,8 @@ void sim_invpcid(struct sim_cpu *cpu, enum umbra_invpcid type, unsigned pcid, ui
 	int error;
 
 	gva = sim_fit(cpu, gva);
-	bad = type > UMBRA_INVPCID_ALL ||
-	      (!all && (pcid > 4095 || (pcid && !(cpu->paging.cr4 & REF_CR4_PCIDE))));
+	bad = type > UMBRA_INVPCID_ALL || pcid > 4095 ||
+	      (!all && pcid && !(cpu->paging.cr4 & REF_CR4_PCIDE));
 	sim_op(cpu->sim, "invpcid: type, pcid, gva", type, pcid, gva);
 	error = umbra_invpcid(cpu->vcpu, type, (uint16_t)pcid, gva);
 	if (error != (bad ? UMBRA_EINVAL : 0))
@@ -502,9 +502,8 @@ void sim_drop(struct sim *sim, uint64_t first, uint64_t pages, enum sim_drop how
 	}
 	/* A large spte counts once, though it maps many of the gfns. */
 	if (umbra_drop(sim->mmu, (umbra_gfn){first}, pages, &dropped) ||
-	    (sim->options.large && pages > 1
-		 ? dropped.sptes > before || !dropped.sptes != !before
-		 : dropped.sptes != before))
+	    (sim->options.large && pages > 1 ? dropped.sptes > before || !dropped.sptes != !before
+					     : dropped.sptes != before))
 		sim_fail(sim, "drop took %llu of %llu sptes", (unsigned long long)dropped.sptes,
 			 (unsigned long long)before);
 	check_dropped(sim, first, pages);

@@ -439,7 +439,7 @@ static bool scan_is_new(struct scan *scan, uint64_t key)
 static void scan_leaf(struct scan *scan, uint64_t value, unsigned level)
 {
 	uint64_t pages = 1ull << 9 * (level - 1);
-	uint64_t pfn = (value & REF_ADDR) >> 12;
+	uint64_t pfn = ((value & REF_ADDR) >> 12) & ~(pages - 1); /* PAT stands below */
 
 	for (uint64_t i = 0; i < pages; i++) {
 		struct sim_slot *slot = NULL;

@@ -99,12 +99,16 @@ uint64_t drop(uint64_t gfn, uint64_t pages)
 
 struct shadow *shadow_at_level(uint64_t gva, unsigned level)
 {
-	struct shadow *shadow = fix.vcpu->root ? shadow_of(fix.mmu, fix.vcpu->root) : NULL;
+	const uint32_t *root = vcpu_root_id(fix.vcpu, gva);
+	struct shadow *shadow = *root ? shadow_of(fix.mmu, *root) : NULL;
 
 	while (shadow && shadow->role.level > level) {
 		unsigned index = gva_index(gva, shadow->role.level);
 
-		shadow = shadow->table[index] & PTE_P ? shadow_child(fix.mmu, shadow, index) : NULL;
+		shadow = shadow->table[index] & PTE_P &&
+				 !spte_is_leaf(shadow->role.level, shadow->table[index])
+			     ? shadow_child(fix.mmu, shadow, index)
+			     : NULL;
 	}
 	return shadow;
 }

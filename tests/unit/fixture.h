@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What unit tests of core files start from: an MMU over the arena, one vcpu, a guest of 64 pages
+ * What unit tests of core files start from: an MMU over the arena, one vcpu, a guest of 128 pages
  * with tables 1 -> 2 -> 3 -> 4, of which table 4 maps gfns 16..31 at DATA. PD 5 leads to table 4
  * as well, at OTHER. Sizes are those of tuning/small.
  */
@@ -16,7 +16,7 @@
 
 #include "arena.h"
 #include "failing.h"
-#include "mmu.h"
+#include "vcpu.h"
 
 #define RIGHTS (PTE_P | PTE_W | PTE_U)
 #define DATA   0x400000ull   /* PDPT 2 entry 0, PD 3 entry 2, table 4 */

@@ -11,7 +11,7 @@
 #include <cmocka.h>
 
 #include "guest.h"
-#include "mmu.h"
+#include "vcpu.h"
 
 #define GVA 0x3000ull
 #define PWU (REF_P | REF_W | REF_U)
@@ -57,7 +57,7 @@ static int setup(void **state)
 	sim_paging_set(&sim->cpu[0], &paging);
 	for (uint64_t i = 0; i < 10; i++)
 		touch(i << 12, i < 8);
-	level[4] = shadow_of(sim->mmu, sim->cpu[0].vcpu->root);
+	level[4] = shadow_of(sim->mmu, sim->cpu[0].vcpu->root[0]);
 	for (unsigned i = 4; i > 1; i--)
 		level[i - 1] = shadow_child(sim->mmu, level[i], 0);
 	sim_check_audit(sim);

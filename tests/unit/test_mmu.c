@@ -120,7 +120,7 @@ static void test_quota_lowered(void **state)
 	assert_int_equal(umbra_quota_set(fix.mmu, UMBRA_QUOTA_MIN), 0);
 	assert_int_equal(fix.flushes, flushes + 1);
 	assert_int_equal(used(), UMBRA_QUOTA_MIN);
-	assert_int_not_equal(fix.vcpu->root, 0);
+	assert_int_not_equal(fix.vcpu->root[0], 0);
 	assert_sound();
 	assert_int_equal(umbra_quota_set(fix.mmu, UMBRA_QUOTA_MIN), 0);
 	assert_int_equal(fix.flushes, flushes + 1); /* nothing to do */

@@ -129,8 +129,8 @@ static void check(unsigned gfn)
 
 static void add(unsigned gfn, handle h)
 {
-	rmap_add(mmu, head_of(gfn), h, spte_leaf(gfn, ACCESS_ALL));
-	spte_write(handle_spte(mmu, h), spte_leaf(gfn, ACCESS_ALL));
+	rmap_add(mmu, head_of(gfn), h, spte_leaf(1, gfn, ACCESS_ALL, 0));
+	spte_write(handle_spte(mmu, h), spte_leaf(1, gfn, ACCESS_ALL, 0));
 	list[gfn][length[gfn]++] = h;
 }
 

@@ -74,35 +74,42 @@ static void test_modes(void **state)
 {
 	static const struct {
 		uint64_t cr0, cr4, efer;
-		int result;
-	} modes[] = {
-	    {0, 0, 0, 0},
-	    {0, CR4_PAE | CR4_LA57, EFER_LME, 0},
-	    {CR0_PG, CR4_PAE, EFER_LME | EFER_LMA, 0},
-	    {CR0_PG, CR4_PAE | CR4_PGE, EFER_LME | EFER_LMA | EFER_SCE, 0},
-	    {CR0_PG, 0, 0, UMBRA_EINVAL},       /* 32-bit */
-	    {CR0_PG, CR4_PAE, 0, UMBRA_EINVAL}, /* PAE */
-	    {CR0_PG, 0, EFER_LME | EFER_LMA, UMBRA_EINVAL},
-	    {CR0_PG, CR4_PAE, EFER_LMA, UMBRA_EINVAL},
-	    {CR0_PG, CR4_PAE, EFER_LME, UMBRA_EINVAL},
-	    {CR0_PG, CR4_PAE | CR4_LA57, EFER_LME | EFER_LMA, UMBRA_EINVAL},
-	    {CR0_PG, CR4_PAE | CR4_PCIDE, EFER_LME | EFER_LMA, UMBRA_EINVAL},
+		unsigned levels; /* of the hardware's tables; 0: UMBRA_EINVAL */
+	} cases[] = {
+	    {0, 0, 0, 3},
+	    {0, CR4_PAE | CR4_LA57, EFER_LME, 3},
+	    {CR0_PG, CR4_PAE, EFER_LME | EFER_LMA, 4},
+	    {CR0_PG, CR4_PAE | CR4_PGE, EFER_LME | EFER_LMA | EFER_SCE, 4},
+	    {CR0_PG, 0, 0, 3},
+	    {CR0_PG, CR4_PSE, 0, 3},
+	    {CR0_PG, CR4_PAE, 0, 3},
+	    {CR0_PG, CR4_PAE | CR4_LA57, 0, 3}, /* which says nothing outside of long mode */
+	    {CR0_PG, 0, EFER_LME | EFER_LMA, 0},
+	    {CR0_PG, CR4_PAE, EFER_LMA, 0},
+	    {CR0_PG, CR4_PAE, EFER_LME, 0},
+	    {CR0_PG, CR4_PAE | CR4_PCIDE, 0, 0},
+	    {CR0_PG, CR4_PCIDE, 0, 0},
+	    {CR0_PG, CR4_PAE | CR4_LA57, EFER_LME | EFER_LMA, 5},
+	    {CR0_PG, CR4_PAE | CR4_PCIDE, EFER_LME | EFER_LMA, 4},
 	};
 
 	(void)state;
-	for (unsigned i = 0; i < sizeof(modes) / sizeof(modes[0]); i++) {
-		const struct umbra_paging paging = {modes[i].cr0, 0x1000, modes[i].cr4,
-						    modes[i].efer};
+	*guest_entry(1, 0) = PTE_P | 0x2000; /* a sound PDPTE */
+	for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		const struct umbra_paging paging = {cases[i].cr0, 0x1000, cases[i].cr4,
+						    cases[i].efer};
 		uint64_t before = root_of(fix.vcpu).hpa;
 		unsigned flushes = fix.flushes;
+		int error = umbra_vcpu_set_paging(fix.vcpu, &paging);
 
-		assert_int_equal(umbra_vcpu_set_paging(fix.vcpu, &paging), modes[i].result);
-		if (modes[i].result) { /* nothing has changed */
+		assert_int_equal(error, cases[i].levels ? 0 : UMBRA_EINVAL);
+		if (error) { /* nothing has changed */
 			assert_int_equal(root_of(fix.vcpu).hpa, before);
 			assert_int_equal(fix.flushes, flushes);
 		} else {
-			assert_int_equal(root_of(fix.vcpu).levels, modes[i].cr0 >> 31 ? 4 : 3);
+			assert_int_equal(root_of(fix.vcpu).levels, cases[i].levels);
 		}
+		assert_sound();
 	}
 }
 
@@ -232,11 +239,13 @@ static void test_paging_off(void **state)
 	assert_non_null(pae);
 	assert_int_equal(pae[0], shadow_at_level(FIRST << 12, 2)->hpa | PTE_P);
 	for (unsigned i = 1; i < 4; i++)
-		assert_int_equal(pae[i], 0);
+		assert_int_equal(pae[i], shadow_at_level((uint64_t)i << 30, 2)->hpa | PTE_P);
 	assert_int_equal(spte_at(FIRST << 12) & (PTE_P | PTE_W), PTE_P | PTE_W);
 	umbra_zap_all(fix.mmu);
 	root_of(fix.vcpu);
-	assert_int_equal(pae[0], 0); /* nothing of before */
+	for (unsigned i = 0; i < 4; i++) /* nothing of before */
+		assert_int_equal(pae[i], shadow_at_level((uint64_t)i << 30, 2)->hpa | PTE_P);
+	assert_int_equal(spte_at(FIRST << 12), 0);
 }
 
 /* A root changed while it is not loaded shows when it is. */

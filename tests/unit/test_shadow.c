@@ -154,7 +154,7 @@ static void test_zap_root(void **state)
 	touch(DATA);
 	shadow_zap(fix.mmu, shadow_at_level(DATA, 4), &flush);
 	commit(&flush);
-	assert_int_equal(fix.vcpu->root, 0);
+	assert_int_equal(fix.vcpu->root[0], 0);
 	assert_int_equal(umbra_vcpu_root(fix.vcpu, &root), 0);
 	assert_int_equal(root.hpa, shadow_at_level(DATA, 4)->hpa);
 	touch(DATA);
@@ -239,7 +239,7 @@ static void test_reclaim_idle(void **state)
 
 		part();
 		nobody_walked();
-		for (unsigned level = 2; level <= LEVEL_ROOT; level++)
+		for (unsigned level = 2; level <= 4; level++)
 			shadow_at_level(busy, level)->table[gva_index(busy, level)] |= PTE_A;
 		reclaim(5);
 		assert_int_equal(used(), 5);
@@ -249,7 +249,7 @@ static void test_reclaim_idle(void **state)
 
 		part();
 		nobody_walked();
-		for (unsigned level = 1; level <= LEVEL_ROOT; level++)
+		for (unsigned level = 1; level <= 4; level++)
 			shadow_at_level(busy, level)->referenced = true;
 		reclaim(5);
 		assert_int_equal(spte_at(busy) & PTE_P, PTE_P);
@@ -271,7 +271,7 @@ static void test_reclaim_busy(void **state)
 	assert_int_equal(used(), 3);
 	reclaim(0);
 	assert_int_equal(used(), 1);
-	assert_int_not_equal(fix.vcpu->root, 0);
+	assert_int_not_equal(fix.vcpu->root[0], 0);
 	umbra_stats_get(fix.mmu, &stats);
 	assert_int_equal(stats.shadow_reclaimed, 5);
 	assert_int_equal(stats.shadow_pages_peak, 6);
