@@ -46,6 +46,7 @@ int umbra_vcpu_create(struct umbra_mmu *mmu, uint32_t number, struct umbra_vcpu 
 
 static void root_set(struct umbra_vcpu *vcpu, unsigned i, struct shadow *root)
 {
+	vcpu->loaded.levels = 0;
 	if (vcpu->root[i])
 		shadow_of(vcpu->mmu, vcpu->root[i])->roots--;
 	vcpu->root[i] = root ? root->id : 0;
@@ -270,17 +271,6 @@ void umbra_vcpu_set_keys(struct umbra_vcpu *vcpu, uint32_t pkru, uint32_t pkrs)
 	port_unlock(&vcpu->mmu->lock);
 }
 
-static bool has_all_roots(const struct umbra_vcpu *vcpu)
-{
-	union role role;
-	umbra_gfn gfn;
-
-	for (unsigned i = 0; i < PAE_ROOTS; i++)
-		if (!vcpu->root[i] && root_key(vcpu, i, &gfn, &role))
-			return false;
-	return true;
-}
-
 /*
  * The hardware reads PDPTEs when the guest is entered, and who takes a root away has the vcpu
  * flushed, so a copy at each entry is never too old.
@@ -294,27 +284,38 @@ static void pae_copy(struct umbra_vcpu *vcpu)
 			   vcpu->root[i] ? shadow_of(vcpu->mmu, vcpu->root[i])->hpa | PTE_P : 0);
 }
 
+/* Make what is missing, and note what the hardware is to load. */
+static void roots_make(struct umbra_vcpu *vcpu, struct flush *flush)
+{
+	unsigned levels = vcpu_levels(vcpu);
+
+	for (unsigned i = 0; i < PAE_ROOTS; i++)
+		root_make(vcpu, i, flush);
+	if (levels == 3)
+		pae_copy(vcpu);
+	vcpu->loaded = (struct umbra_root){
+	    .hpa = levels == 3 ? vcpu->pae.hpa : shadow_of(vcpu->mmu, vcpu->root[0])->hpa,
+	    .levels = levels,
+	};
+}
+
 int umbra_vcpu_root(struct umbra_vcpu *vcpu, struct umbra_root *out)
 {
 	struct umbra_mmu *mmu = vcpu->mmu;
 	struct flush flush = {0};
 
-	port_lock(&mmu->lock);
-	if (!has_all_roots(vcpu)) {
-		int error;
+	int error;
 
+	port_lock(&mmu->lock);
+	if (!vcpu->loaded.levels) {
 		port_unlock(&mmu->lock);
 		error = pool_lock(mmu, &root_need);
 		if (error)
 			return error;
+		roots_make(vcpu, &flush);
+		flush_commit(mmu, &flush);
 	}
-	for (unsigned i = 0; i < PAE_ROOTS; i++)
-		root_make(vcpu, i, &flush);
-	out->levels = vcpu_levels(vcpu);
-	if (out->levels == 3)
-		pae_copy(vcpu);
-	out->hpa = out->levels == 3 ? vcpu->pae.hpa : shadow_of(mmu, vcpu->root[0])->hpa;
-	flush_commit(mmu, &flush);
+	*out = vcpu->loaded;
 	port_unlock(&mmu->lock);
 	return 0;
 }

@@ -38,7 +38,8 @@ struct umbra_vcpu {
 	uint64_t pdpte[PAE_ROOTS]; /* PAE paging: as loaded */
 	uint32_t pkru, pkrs;
 	uint32_t number;
-	uint32_t root[PAE_ROOTS]; /* shadow page ids; 0: to be looked up, or none */
+	uint32_t root[PAE_ROOTS]; /* shadow page ids; 0: to be made, or none */
+	struct umbra_root loaded; /* what umbra_vcpu_root() said; .levels 0: a root has changed */
 	struct known_root known[KNOWN_ROOTS];
 	uint32_t known_next; /* to be replaced */
 };
