@@ -8,7 +8,7 @@
  *
  * Lock: the MMU's, taken in umbra_audit.
  */
-#include "vcpu.h"
+#include "walk.h"
 
 struct audit {
 	struct umbra_mmu *mmu;

@@ -15,7 +15,7 @@
  * Lock: the MMU's, taken in umbra_fault and umbra_translate.
  */
 #include "head.h"
-#include "vcpu.h"
+#include "walk.h"
 
 #define RESTARTS 6 /* more would mean that other vcpus keep interfering: let the guest retry */
 
@@ -108,13 +108,15 @@ static bool is_whole(const struct fault *fault, unsigned level)
 /* The level to map the page on: as large as guest and host have it. */
 static unsigned leaf_level(const struct fault *fault)
 {
-	unsigned level = fault->frame.level, roots = vcpu_levels(fault->vcpu);
+	unsigned level = fault->frame.level, most = fault->vcpu->levels == 3 ? 2 : LEVELS;
 
+	if (level < 2)
+		return 1;
 	level = level < fault->walk.level ? level : fault->walk.level;
-	level = roots == LEVELS && level > 2 ? 2 : level; /* a PDPTE maps no page */
+	level = level < most ? level : most;
 	while (level > 1 && !is_whole(fault, level))
 		level--;
-	return level ? level : 1;
+	return level;
 }
 
 /*
@@ -314,10 +316,10 @@ static void prefetch(struct umbra_mmu *mmu, struct shadow *shadow, unsigned inde
 }
 
 /* Whether the gva is translated through the page it leads to, as a table above the last level. */
-static bool is_own_table(const struct fault *fault)
+static bool is_own_table(struct fault *fault)
 {
 	struct umbra_mmu *mmu = fault->vcpu->mmu;
-	struct shadow *shadow = shadow_of(mmu, *vcpu_root_id(fault->vcpu, fault->gva));
+	struct shadow *shadow = vcpu_root(fault->vcpu, fault->gva, &fault->flush);
 
 	while (shadow->role.level > 1) {
 		unsigned index = gva_index(fault->gva, shadow->role.level);
@@ -388,7 +390,8 @@ static struct umbra_answer map(struct fault *fault, struct shadow *shadow, uint6
 		return map_large(fault);
 	if (!shadow)
 		shadow = descend(fault, level);
-	fault->again |= leaf_level(fault) < level; /* one of the new tables lies in that page */
+	if (level > 1 && leaf_level(fault) < level)
+		fault->again = true; /* one of the new tables lies in that page */
 	if (fault->again)
 		return answer(UMBRA_RESUME, gpa);
 	rights = leaf_rights(fault, &verdict);

@@ -470,45 +470,13 @@ void flush_page(const struct umbra_vcpu *vcpu, struct flush *flush, uint64_t gva
 void flush_later(struct umbra_mmu *mmu);
 bool flush_commit(struct umbra_mmu *mmu, struct flush *flush);
 
-/* ---- walk.c ---- */
-
-/* A finished walk of the guest's tables. */
-struct walk {
-	uint64_t pte[LEVELS_MAX + 1]; /* by level, down to the leaf: A and D set as they are now */
-	umbra_gfn gfn;                /* 4K page of the access */
-	unsigned rights;              /* all levels; W only where D is set */
-	unsigned level;               /* of the leaf */
-	uint64_t marks;
-};
-
-/* What an entry of a shadow page maps, if it is a leaf. */
-struct leaf {
-	umbra_gfn gfn; /* its first 4K page */
-	unsigned access;
-	uint64_t marks;
-};
-
-struct umbra_answer walk_guest(struct umbra_vcpu *vcpu, uint64_t gva, uint32_t error_code,
-			       struct walk *walk);
-struct shadow *walk_shadowed(struct umbra_vcpu *vcpu, uint64_t gva, uint32_t error_code,
-			     struct walk *walk, struct umbra_answer *answer);
-bool walk_leaf_decode(const struct umbra_mmu *mmu, const struct shadow *shadow, unsigned index,
-		      uint64_t pte, struct leaf *leaf);
-void *walk_table(struct umbra_mmu *mmu, umbra_gfn gfn, enum umbra_want want, uint64_t *implied,
-		 int *error);
-uint64_t walk_entry(const struct shadow *shadow, const void *entries, uint64_t implied,
-		    unsigned index);
-bool walk_child_key(const struct umbra_mmu *mmu, const struct shadow *shadow, unsigned index,
-		    uint64_t pte, umbra_gfn *gfn, union role *role);
-unsigned walk_key_denies(const struct umbra_vcpu *vcpu, unsigned access, uint64_t marks);
+/* ---- shadow.c ---- */
 
 /* Of a gva, in our tables. */
 static inline unsigned gva_index(uint64_t gva, unsigned level)
 {
 	return gva >> shadow_shift(level) & 511;
 }
-
-/* ---- shadow.c ---- */
 
 struct shadow *shadow_find(struct umbra_mmu *mmu, umbra_gfn gfn, union role role);
 struct shadow *shadow_get(struct umbra_mmu *mmu, umbra_gfn gfn, union role role,

@@ -22,12 +22,13 @@ const struct mode
 		    .root = 2,
 		    .shadow_root = 2,
 		    .entry_shift = 2,
+		    .parts = true,
 		    .cr3 = BITS(31, 12),
 		    .sign = BITS(63, 32),
 		    .level =
 			{
-			    [1] = {.shift = 12, .bits = 10, .leaf = true},
-			    [2] = {.shift = 22, .bits = 10, .table = true},
+			    [1] = {.shift = 12, .bits = 10},
+			    [2] = {.shift = 22, .bits = 10},
 			},
 		},
 	    [MODE_PSE] =
@@ -35,15 +36,15 @@ const struct mode
 		    .root = 2,
 		    .shadow_root = 2,
 		    .entry_shift = 2,
+		    .parts = true,
 		    .cr3 = BITS(31, 12),
 		    .sign = BITS(63, 32),
 		    .level =
 			{
-			    [1] = {.shift = 12, .bits = 10, .leaf = true},
+			    [1] = {.shift = 12, .bits = 10},
 			    [2] = {.shift = 22,
 				   .bits = 10,
 				   .leaf = true,
-				   .table = true,
 				   .reserved_leaf = BITS(21, 21),
 				   .high = PSE36_HIGH},
 			},
@@ -57,16 +58,14 @@ const struct mode
 		    .sign = BITS(63, 32),
 		    .level =
 			{
-			    [1] = {.shift = 12, .bits = 9, .leaf = true, .reserved = BITS(62, 52)},
+			    [1] = {.shift = 12, .bits = 9, .reserved = BITS(62, 52)},
 			    [2] = {.shift = 21,
 				   .bits = 9,
 				   .leaf = true,
-				   .table = true,
 				   .reserved = BITS(62, 52),
 				   .reserved_leaf = BITS(20, 13)},
 			    [3] = {.shift = 30,
 				   .bits = 2,
-				   .table = true,
 				   .bare = true,
 				   .reserved = BITS(63, 52) | BITS(8, 5) | BITS(2, 1)},
 			},
@@ -81,21 +80,18 @@ const struct mode
 		    .sign = BITS(63, 47),
 		    .level =
 			{
-			    [1] = {.shift = 12, .bits = 9, .leaf = true},
+			    [1] = {.shift = 12, .bits = 9},
 			    [2] = {.shift = 21,
 				   .bits = 9,
 				   .leaf = true,
-				   .table = true,
 				   .reserved_leaf = BITS(20, 13)},
 			    [3] = {.shift = 30,
 				   .bits = 9,
 				   .leaf = true,
-				   .table = true,
 				   .reserved_leaf = BITS(29, 13),
 				   .reserved_table = PTE_G},
 			    [4] = {.shift = 39,
 				   .bits = 9,
-				   .table = true,
 				   .reserved = PTE_PS,
 				   .reserved_table = PTE_G},
 			},
@@ -110,26 +106,22 @@ const struct mode
 		    .sign = BITS(63, 56),
 		    .level =
 			{
-			    [1] = {.shift = 12, .bits = 9, .leaf = true},
+			    [1] = {.shift = 12, .bits = 9},
 			    [2] = {.shift = 21,
 				   .bits = 9,
 				   .leaf = true,
-				   .table = true,
 				   .reserved_leaf = BITS(20, 13)},
 			    [3] = {.shift = 30,
 				   .bits = 9,
 				   .leaf = true,
-				   .table = true,
 				   .reserved_leaf = BITS(29, 13),
 				   .reserved_table = PTE_G},
 			    [4] = {.shift = 39,
 				   .bits = 9,
-				   .table = true,
 				   .reserved = PTE_PS,
 				   .reserved_table = PTE_G},
 			    [5] = {.shift = 48,
 				   .bits = 9,
-				   .table = true,
 				   .reserved = PTE_PS,
 				   .reserved_table = PTE_G},
 			},
@@ -148,19 +140,17 @@ void mode_reserved_make(struct reserved *reserved, unsigned maxphyaddr, uint32_t
 {
 	const uint64_t beyond = PTE_ADDRESS & ~((1ull << maxphyaddr) - 1);
 
-	for (unsigned mode = 0; mode < MODES; mode++) {
-		for (unsigned i = 1; i <= LEVELS_MAX; i++) {
-			const struct level *level = &modes[mode].level[i];
-			uint64_t *of = reserved->of[mode][i];
+	for (unsigned i = 0; i < MODES * (LEVELS_MAX + 1) * 2; i++) {
+		unsigned mode = i / 2 / (LEVELS_MAX + 1), at = i / 2 % (LEVELS_MAX + 1);
+		const struct level *level = &modes[mode].level[at];
+		uint64_t *of = reserved->of[mode][at][i % 2];
 
-			of[0] = beyond | level->reserved;
-			of[1] =
-			    of[0] | level->reserved_leaf | high_reserved(level, maxphyaddr, cpu);
-			if (cpu & UMBRA_CPU_AMD)
-				of[0] |= level->reserved_table;
-			if (cpu & UMBRA_CPU_NO_1G && level->leaf && level->shift == 30)
-				of[1] |= PTE_PS;
-		}
+		of[0] = beyond | level->reserved | (i % 2 ? 0 : PTE_NX);
+		of[1] = of[0] | level->reserved_leaf | high_reserved(level, maxphyaddr, cpu);
+		if (cpu & UMBRA_CPU_AMD)
+			of[0] |= level->reserved_table;
+		if (cpu & UMBRA_CPU_NO_1G && level->leaf && level->shift == 30)
+			of[1] |= PTE_PS;
 	}
 }
 

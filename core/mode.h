@@ -47,8 +47,7 @@ enum paging_mode {
 struct level {
 	uint8_t shift;           /* the lowest bit of a gva that chooses the entry */
 	uint8_t bits;            /* how many do */
-	bool leaf;               /* may map a page, by PS or because it is the last */
-	bool table;              /* may lead to a table */
+	bool leaf;               /* may map a page, if it has PS; the last level does without */
 	bool bare;               /* grants everything and has no A bit: a PDPTE of PAE paging */
 	uint64_t reserved;       /* bits that must be 0 whatever the entry is, */
 	uint64_t reserved_leaf;  /*   and if it maps a page, */
@@ -61,6 +60,7 @@ struct mode {
 	uint8_t root;        /* level of what CR3 leads to; 0: paging is off */
 	uint8_t shadow_root; /* level of our roots; 2: four of them, below a PAE root */
 	uint8_t entry_shift; /* log2 of the bytes of an entry */
+	bool parts;          /* an entry of the guest's may be several of ours */
 	bool keys;           /* protection keys, in bits 62:59 */
 	uint64_t cr3;        /* bits of CR3 that are an address */
 	uint64_t sign;       /* bits of a gva that are alike: all clear, or in long mode all set */
@@ -68,10 +68,12 @@ struct mode {
 
 extern const struct mode modes[MODES];
 
-/* Bits that must be 0 in a present entry, for one guest's processor: [0] of tables, [1] of leaves.
+/*
+ * Bits that must be 0 in a present entry, for one guest's processor: by mode, level, EFER.NXE, and
+ * whether it maps a page.
  */
 struct reserved {
-	uint64_t of[MODES][LEVELS_MAX + 1][2];
+	uint64_t of[MODES][LEVELS_MAX + 1][2][2];
 };
 
 void mode_reserved_make(struct reserved *reserved, unsigned maxphyaddr, uint32_t cpu);
@@ -84,17 +86,14 @@ static inline unsigned shadow_shift(unsigned level)
 
 static inline bool mode_is_leaf(enum paging_mode mode, unsigned level, uint64_t pte)
 {
-	const struct level *at = &modes[mode].level[level];
-
-	return at->leaf && (!at->table || pte & PTE_PS);
+	return level == 1 || (pte & PTE_PS && modes[mode].level[level].leaf);
 }
 
-/* The reserved bits that are set in a present entry. */
-static inline uint64_t mode_reserved(const struct reserved *reserved, enum paging_mode mode,
-				     unsigned level, uint64_t pte, bool nxe)
+/* The bits of a present entry that must be clear. */
+static inline uint64_t mode_reserved_mask(const struct reserved *reserved, enum paging_mode mode,
+					  unsigned level, uint64_t pte, bool nxe)
 {
-	return pte &
-	       (reserved->of[mode][level][mode_is_leaf(mode, level, pte)] | (nxe ? 0 : PTE_NX));
+	return reserved->of[mode][level][nxe][mode_is_leaf(mode, level, pte)];
 }
 
 /* gpa of the first byte of the page that leaf @pte maps. */
@@ -102,6 +101,8 @@ static inline uint64_t mode_page(enum paging_mode mode, unsigned level, uint64_t
 {
 	const struct level *at = &modes[mode].level[level];
 
+	if (level == 1)
+		return pte & PTE_ADDRESS;
 	return (pte & PTE_ADDRESS & ~0ull << at->shift) | (pte & at->high) << 19;
 }
 
@@ -116,12 +117,16 @@ static inline bool mode_is_canonical(enum paging_mode mode, uint64_t gva)
 /* The guest's entry behind ours; @index counts through all quadrants. */
 static inline unsigned mode_guest_index(enum paging_mode mode, unsigned level, unsigned index)
 {
+	if (!modes[mode].parts)
+		return index;
 	return index >> (modes[mode].level[level].shift - shadow_shift(level));
 }
 
 /* Which part of what the guest's entry covers ours does. */
 static inline unsigned mode_part(enum paging_mode mode, unsigned level, unsigned index)
 {
+	if (!modes[mode].parts)
+		return 0;
 	return index & ((1u << (modes[mode].level[level].shift - shadow_shift(level))) - 1);
 }
 

@@ -14,40 +14,43 @@
  */
 #include "vcpu.h"
 
-static struct known_root *find(struct umbra_vcpu *vcpu, umbra_gfn gfn, union role role)
+static struct known_root *find(struct umbra_vcpu *vcpu, const struct root_key *key)
 {
 	uint32_t pcid = vcpu_pcid(vcpu);
 
 	for (unsigned i = 0; i < KNOWN_ROOTS; i++) {
 		struct known_root *known = &vcpu->known[i];
 
-		if (known->role.word == role.word && known->gfn.n == gfn.n && known->pcid == pcid)
+		if (known->key.role.word == key->role.word && known->key.gfn.n == key->gfn.n &&
+		    known->pcid == pcid)
 			return known;
 	}
 	return NULL;
 }
 
-/* Whether the root of that key is synchronised as far as the vcpu's present PCID asks for. */
-bool pcid_knows(struct umbra_vcpu *vcpu, umbra_gfn gfn, union role role)
+/* Whether that root is synchronised as far as the vcpu's present PCID asks for. */
+bool pcid_knows(struct umbra_vcpu *vcpu, const struct root_key *key)
 {
-	return vcpu->paging.cr4 & CR4_PCIDE && find(vcpu, gfn, role);
+	return vcpu->paging.cr4 & CR4_PCIDE && find(vcpu, key);
 }
 
-/* The root of that key has been synchronised, for the vcpu's present PCID. */
-void pcid_remember(struct umbra_vcpu *vcpu, umbra_gfn gfn, union role role)
+/* That root has been synchronised, for the vcpu's present PCID. */
+void pcid_remember(struct umbra_vcpu *vcpu, const struct root_key *key)
 {
-	if (!(vcpu->paging.cr4 & CR4_PCIDE) || find(vcpu, gfn, role))
+	if (!(vcpu->paging.cr4 & CR4_PCIDE) || find(vcpu, key))
 		return;
 	vcpu->known[vcpu->known_next++ % KNOWN_ROOTS] =
-	    (struct known_root){.gfn = gfn, .role = role, .pcid = vcpu_pcid(vcpu)};
+	    (struct known_root){.key = *key, .pcid = vcpu_pcid(vcpu)};
 }
 
 /* That PCID is flushed. */
 void pcid_forget(struct umbra_vcpu *vcpu, uint32_t pcid)
 {
+	if (!(vcpu->paging.cr4 & CR4_PCIDE))
+		return;
 	for (unsigned i = 0; i < KNOWN_ROOTS; i++)
 		if (vcpu->known[i].pcid == pcid)
-			vcpu->known[i].role.word = 0;
+			vcpu->known[i].key.role.word = 0;
 }
 
 /* All are. */
@@ -58,7 +61,7 @@ void pcid_forget_all(struct umbra_vcpu *vcpu)
 
 static void sync_current(struct umbra_vcpu *vcpu, uint64_t gva)
 {
-	uint32_t root = *vcpu_root_id(vcpu, gva);
+	uint32_t root = vcpu->root[vcpu_root_index(vcpu, gva)];
 
 	if (root)
 		track_sync_gva(vcpu->mmu, shadow_of(vcpu->mmu, root), gva);
@@ -71,9 +74,9 @@ static void sync_known(struct umbra_vcpu *vcpu, int pcid, uint64_t gva)
 		const struct known_root *known = &vcpu->known[i];
 		struct shadow *root;
 
-		if (!known->role.word || (pcid >= 0 && known->pcid != (uint32_t)pcid))
+		if (!known->key.role.word || (pcid >= 0 && known->pcid != (uint32_t)pcid))
 			continue;
-		root = shadow_find(vcpu->mmu, known->gfn, known->role);
+		root = shadow_find(vcpu->mmu, known->key.gfn, known->key.role);
 		if (root)
 			track_sync_gva(vcpu->mmu, root, gva);
 	}

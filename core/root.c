@@ -9,10 +9,59 @@
  *
  * Lock: the MMU's, taken in the umbra_* functions.
  */
-#include "vcpu.h"
+#include "walk.h"
 
 /* Each root is a table: its two words of the slot's directory may be missing too. */
 static const struct need root_need = {.shadows = PAE_ROOTS, .spares = 2 * PAE_ROOTS};
+
+/* What the roles of all roots have in common. */
+static union role common_role(const struct umbra_vcpu *vcpu)
+{
+	const struct umbra_paging *paging = &vcpu->paging;
+	unsigned nested = vcpu->mmu->config.nested;
+	bool wp = paging->cr0 & CR0_WP;
+
+	if (nested)
+		return (union role){.direct = 1,
+				    .access = ACCESS_ALL,
+				    .mode = nested == 4 ? MODE_4 : MODE_5,
+				    .level = nested};
+	if (vcpu->mode == MODE_OFF)
+		return (union role){.direct = 1, .access = ACCESS_ALL, .level = 2};
+	return (union role){
+	    .access = ACCESS_ALL,
+	    .mode = vcpu->mode,
+	    .level = modes[vcpu->mode].shadow_root,
+	    .nxe = !!(paging->efer & EFER_NXE),
+	    .wp = wp,
+	    .smep = !wp && paging->cr4 & CR4_SMEP,
+	    .strict = !wp && vcpu_is_strict(vcpu),
+	};
+}
+
+/* The registers are set: what follows from them. */
+static void keys_make(struct umbra_vcpu *vcpu)
+{
+	uint64_t table = (vcpu->paging.cr3 & modes[vcpu->mode].cr3) >> UMBRA_PAGE_SHIFT;
+	union role role = common_role(vcpu);
+
+	vcpu->roots = role.level == 2 ? PAE_ROOTS : 1;
+	vcpu->levels = role.level == 2 ? 3 : role.level;
+	for (unsigned i = 0; i < vcpu->roots; i++) {
+		struct root_key *key = &vcpu->key[i];
+
+		*key = (struct root_key){.gfn = {table}, .role = role};
+		if (role.direct) {
+			key->gfn.n = i * level_pages(LEVELS);
+		} else if (vcpu->mode == MODE_PAE) {
+			key->gfn.n = (vcpu->pdpte[i] & PTE_ADDRESS) >> UMBRA_PAGE_SHIFT;
+			if (!(vcpu->pdpte[i] & PTE_P))
+				key->role.word = 0;
+		} else {
+			key->role.quadrant = i;
+		}
+	}
+}
 
 int umbra_vcpu_create(struct umbra_mmu *mmu, uint32_t number, struct umbra_vcpu **made)
 {
@@ -29,6 +78,7 @@ int umbra_vcpu_create(struct umbra_mmu *mmu, uint32_t number, struct umbra_vcpu 
 	}
 	vcpu = memory.va;
 	*vcpu = (struct umbra_vcpu){.mmu = mmu, .memory = memory, .pae = pae, .number = number};
+	keys_make(vcpu);
 	port_lock(&mmu->lock);
 	if (!mmu->vcpu[number]) {
 		mmu->vcpu[number] = vcpu;
@@ -84,74 +134,26 @@ void vcpu_root_gone(struct umbra_mmu *mmu, struct shadow *shadow)
 	}
 }
 
-/* What a root's role says of the registers, whatever the mode. */
-static union role role_of_registers(const struct umbra_vcpu *vcpu)
+/* Root @i, if the guest has it; a new one needs a free page in stock. */
+static void root_make(struct umbra_vcpu *vcpu, unsigned i, struct flush *flush)
 {
-	const struct umbra_paging *paging = &vcpu->paging;
-	bool wp = paging->cr0 & CR0_WP;
-
-	return (union role){
-	    .access = ACCESS_ALL,
-	    .mode = vcpu->mode,
-	    .level = modes[vcpu->mode].shadow_root,
-	    .nxe = !!(paging->efer & EFER_NXE),
-	    .wp = wp,
-	    .smep = !wp && paging->cr4 & CR4_SMEP,
-	    .strict = !wp && vcpu_is_strict(vcpu),
-	};
-}
-
-/* The key of the vcpu's root @i. false: there is none. */
-static bool root_key(const struct umbra_vcpu *vcpu, unsigned i, umbra_gfn *gfn, union role *role)
-{
-	uint64_t table = vcpu->paging.cr3 & modes[vcpu->mode].cr3;
-	unsigned nested = vcpu->mmu->config.nested;
-
-	if (nested || vcpu->mode == MODE_OFF) {
-		*role = (union role){
-		    .direct = 1,
-		    .access = ACCESS_ALL,
-		    .mode = !nested       ? MODE_OFF
-			    : nested == 4 ? MODE_4
-					  : MODE_5,
-		    .level = nested ? nested : modes[MODE_OFF].shadow_root,
-		};
-		*gfn = (umbra_gfn){i * level_pages(LEVELS)};
-		return !nested || !i;
-	}
-	*role = role_of_registers(vcpu);
-	if (vcpu->mode == MODE_PAE) {
-		table = vcpu->pdpte[i] & PTE_ADDRESS;
-		*gfn = (umbra_gfn){table >> UMBRA_PAGE_SHIFT};
-		return vcpu->pdpte[i] & PTE_P;
-	}
-	if (role->level == 2)
-		role->quadrant = i;
-	*gfn = (umbra_gfn){table >> UMBRA_PAGE_SHIFT};
-	return role->level == 2 || !i;
-}
-
-/* The vcpu's root @i, if it has one; a new one needs a free page in stock. */
-static struct shadow *root_make(struct umbra_vcpu *vcpu, unsigned i, struct flush *flush)
-{
+	const struct root_key *key = &vcpu->key[i];
 	struct shadow *root;
-	union role role;
-	umbra_gfn gfn;
 
-	if (vcpu->root[i])
-		return shadow_of(vcpu->mmu, vcpu->root[i]);
-	if (!root_key(vcpu, i, &gfn, &role))
-		return NULL;
-	root = shadow_get(vcpu->mmu, gfn, role, flush);
+	if (vcpu->root[i] || !key->role.word)
+		return;
+	root = shadow_get(vcpu->mmu, key->gfn, key->role, flush);
 	root_set(vcpu, i, root);
 	track_sync_below(vcpu->mmu, root, flush);
-	return root;
 }
 
 /* The root that leads to @gva, which can be translated; a new one needs a free page in stock. */
 struct shadow *vcpu_root(struct umbra_vcpu *vcpu, uint64_t gva, struct flush *flush)
 {
-	return root_make(vcpu, (unsigned)(vcpu_root_id(vcpu, gva) - vcpu->root), flush);
+	unsigned i = vcpu_root_index(vcpu, gva);
+
+	root_make(vcpu, i, flush);
+	return shadow_of(vcpu->mmu, vcpu->root[i]);
 }
 
 /* SDM vol. 3 §4.1.1. MODES: the registers contradict one another. */
@@ -194,36 +196,65 @@ static int pdptes_read(struct umbra_mmu *mmu, uint64_t cr3, uint64_t pdpte[PAE_R
 		pdpte[i] = entries ? mode_entry_read(MODE_PAE,
 						     entries + (table & (UMBRA_PAGE_SIZE - 1)), i)
 				   : ~0ull;
-		if (pdpte[i] & PTE_P && mode_reserved(&mmu->reserved, MODE_PAE, 3, pdpte[i], true))
+		if (pdpte[i] & PTE_P &&
+		    pdpte[i] & mode_reserved_mask(&mmu->reserved, MODE_PAE, 3, pdpte[i], true))
 			return UMBRA_EPDPTE;
 	}
 	return 0;
 }
 
-/* The registers are set: find the roots they name, and synchronise what a flush must show. */
+/*
+ * The hardware reads PDPTEs when the guest is entered, and who takes a root away has the vcpu
+ * flushed, so a copy is never too old.
+ */
+static void pae_copy(struct umbra_vcpu *vcpu)
+{
+	uint64_t *pae = vcpu->pae.va;
+
+	for (unsigned i = 0; i < PAE_ROOTS; i++) {
+		uint32_t root = vcpu->root[i];
+
+		spte_write(&pae[i], root ? shadow_of(vcpu->mmu, root)->hpa | PTE_P : 0);
+	}
+}
+
+/* Note what the hardware is to load, if no root is missing. */
+static void roots_finish(struct umbra_vcpu *vcpu)
+{
+	for (unsigned i = 0; i < vcpu->roots; i++)
+		if (!vcpu->root[i] && vcpu->key[i].role.word)
+			return;
+	if (vcpu->levels == 3)
+		pae_copy(vcpu);
+	vcpu->loaded = (struct umbra_root){
+	    .hpa = vcpu->levels == 3 ? vcpu->pae.hpa : shadow_of(vcpu->mmu, vcpu->root[0])->hpa,
+	    .levels = vcpu->levels,
+	};
+}
+
+/* Find the roots that the registers name, and synchronise what a flush must show. */
 static void roots_load(struct umbra_vcpu *vcpu, bool keep, struct flush *flush)
 {
 	struct umbra_mmu *mmu = vcpu->mmu;
+	unsigned before = vcpu->roots;
 
-	for (unsigned i = 0; i < PAE_ROOTS; i++) {
-		struct shadow *root;
-		union role role;
-		umbra_gfn gfn;
+	keys_make(vcpu);
+	for (unsigned i = vcpu->roots; i < before; i++)
+		root_set(vcpu, i, NULL);
+	for (unsigned i = 0; i < vcpu->roots; i++) {
+		const struct root_key *key = &vcpu->key[i];
+		struct shadow *root = key->role.word ? shadow_find(mmu, key->gfn, key->role) : NULL;
 
-		if (!root_key(vcpu, i, &gfn, &role)) {
-			root_set(vcpu, i, NULL);
-			continue;
-		}
-		root = shadow_find(mmu, gfn, role);
 		root_set(vcpu, i, root);
-		if (keep && pcid_knows(vcpu, gfn, role)) {
+		if (keep && pcid_knows(vcpu, key)) {
 			mmu->stats.root_kept++;
 			continue;
 		}
 		if (root)
 			track_sync_below(mmu, root, flush);
-		pcid_remember(vcpu, gfn, role);
+		pcid_remember(vcpu, key);
 	}
+	roots_finish(vcpu);
 }
 
 int umbra_vcpu_set_paging(struct umbra_vcpu *vcpu, const struct umbra_paging *paging)
@@ -271,34 +302,6 @@ void umbra_vcpu_set_keys(struct umbra_vcpu *vcpu, uint32_t pkru, uint32_t pkrs)
 	port_unlock(&vcpu->mmu->lock);
 }
 
-/*
- * The hardware reads PDPTEs when the guest is entered, and who takes a root away has the vcpu
- * flushed, so a copy at each entry is never too old.
- */
-static void pae_copy(struct umbra_vcpu *vcpu)
-{
-	uint64_t *pae = vcpu->pae.va;
-
-	for (unsigned i = 0; i < PAE_ROOTS; i++)
-		spte_write(&pae[i],
-			   vcpu->root[i] ? shadow_of(vcpu->mmu, vcpu->root[i])->hpa | PTE_P : 0);
-}
-
-/* Make what is missing, and note what the hardware is to load. */
-static void roots_make(struct umbra_vcpu *vcpu, struct flush *flush)
-{
-	unsigned levels = vcpu_levels(vcpu);
-
-	for (unsigned i = 0; i < PAE_ROOTS; i++)
-		root_make(vcpu, i, flush);
-	if (levels == 3)
-		pae_copy(vcpu);
-	vcpu->loaded = (struct umbra_root){
-	    .hpa = levels == 3 ? vcpu->pae.hpa : shadow_of(vcpu->mmu, vcpu->root[0])->hpa,
-	    .levels = levels,
-	};
-}
-
 int umbra_vcpu_root(struct umbra_vcpu *vcpu, struct umbra_root *out)
 {
 	struct umbra_mmu *mmu = vcpu->mmu;
@@ -312,7 +315,9 @@ int umbra_vcpu_root(struct umbra_vcpu *vcpu, struct umbra_root *out)
 		error = pool_lock(mmu, &root_need);
 		if (error)
 			return error;
-		roots_make(vcpu, &flush);
+		for (unsigned i = 0; i < vcpu->roots; i++)
+			root_make(vcpu, i, &flush);
+		roots_finish(vcpu);
 		flush_commit(mmu, &flush);
 	}
 	*out = vcpu->loaded;

@@ -15,7 +15,7 @@
  *
  * Lock: the MMU's.
  */
-#include "mmu.h"
+#include "walk.h"
 
 /*
  * Take the W bit from every spte of @gfn. (Large ones over a guest's table there are none.)

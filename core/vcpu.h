@@ -18,13 +18,17 @@
 #define FAULT_TABLES 5u /* shadow pages a fault makes at most: a root and what it links */
 #define PAE_ROOTS    4u /* roots of a vcpu outside of long mode; else one */
 
+struct root_key {
+	umbra_gfn gfn;
+	union role role; /* .word 0: there is no such root */
+};
+
 /*
  * A root that need not be synchronised when the guest loads it without a flush: it was, or did not
  * exist, since this vcpu last flushed that PCID.
  */
 struct known_root {
-	umbra_gfn gfn;
-	union role role; /* .word 0: unused */
+	struct root_key key;
 	uint32_t pcid;
 };
 #define KNOWN_ROOTS 8u
@@ -33,32 +37,32 @@ struct umbra_vcpu {
 	struct umbra_mmu *mmu;
 	struct umbra_memory memory;
 	struct umbra_memory pae; /* the PAE root that the hardware sees, below 4 GiB */
+	uint32_t number;
+
 	struct umbra_paging paging;
-	enum paging_mode mode;
 	uint64_t pdpte[PAE_ROOTS]; /* PAE paging: as loaded */
 	uint32_t pkru, pkrs;
-	uint32_t number;
+
+	/* What follows from them. */
+	enum paging_mode mode;
+	uint32_t levels; /* of the hardware's tables: 3 is a PAE root of four */
+	uint32_t roots;  /* 1 or PAE_ROOTS */
+	struct root_key key[PAE_ROOTS];
+
 	uint32_t root[PAE_ROOTS]; /* shadow page ids; 0: to be made, or none */
 	struct umbra_root loaded; /* what umbra_vcpu_root() said; .levels 0: a root has changed */
+
+	/* pcid.c */
 	struct known_root known[KNOWN_ROOTS];
 	uint32_t known_next; /* to be replaced */
 };
 
 /* ---- root.c ---- */
 
-/* Levels of the hardware's tables: 3 is a PAE root of four. */
-static inline unsigned vcpu_levels(const struct umbra_vcpu *vcpu)
+/* Which root leads to @gva, which can be translated. */
+static inline unsigned vcpu_root_index(const struct umbra_vcpu *vcpu, uint64_t gva)
 {
-	unsigned level = vcpu->mmu->config.nested;
-
-	level = level ? level : modes[vcpu->mode].shadow_root;
-	return level == 2 ? 3 : level;
-}
-
-/* Id of the root that leads to @gva, or 0. @gva is canonical, or nested: within the tables. */
-static inline uint32_t *vcpu_root_id(struct umbra_vcpu *vcpu, uint64_t gva)
-{
-	return &vcpu->root[vcpu_levels(vcpu) == 3 ? gva >> 30 & 3 : 0];
+	return vcpu->roots == 1 ? 0 : gva >> 30 & 3;
 }
 
 /* The PCID that the vcpu's translations are tagged with. */
@@ -78,8 +82,8 @@ struct shadow *vcpu_root(struct umbra_vcpu *vcpu, uint64_t gva, struct flush *fl
 
 /* ---- pcid.c ---- */
 
-bool pcid_knows(struct umbra_vcpu *vcpu, umbra_gfn gfn, union role role);
-void pcid_remember(struct umbra_vcpu *vcpu, umbra_gfn gfn, union role role);
+bool pcid_knows(struct umbra_vcpu *vcpu, const struct root_key *key);
+void pcid_remember(struct umbra_vcpu *vcpu, const struct root_key *key);
 void pcid_forget(struct umbra_vcpu *vcpu, uint32_t pcid);
 void pcid_forget_all(struct umbra_vcpu *vcpu);
 

@@ -13,7 +13,7 @@
  *
  * Lock: the MMU's; host.frame_get may be called.
  */
-#include "vcpu.h"
+#include "walk.h"
 
 #define TRIES 16 /* walks that found an entry changed under them, until the guest must wait */
 
@@ -41,69 +41,6 @@ void *walk_table(struct umbra_mmu *mmu, umbra_gfn gfn, enum umbra_want want, uin
 	return mmu->host.frame_va(mmu->ctx, frame.pfn);
 }
 
-/* Counted through all quadrants. */
-static unsigned whole_index(const struct shadow *shadow, unsigned index)
-{
-	return shadow->role.quadrant * PTE_ENTRIES + index;
-}
-
-/* The guest's entry behind entry @index of @shadow; @entries: its table, NULL: gone. */
-uint64_t walk_entry(const struct shadow *shadow, const void *entries, uint64_t implied,
-		    unsigned index)
-{
-	union role role = shadow->role;
-
-	if (!entries)
-		return 0;
-	index = mode_guest_index(role.mode, role.level, whole_index(shadow, index));
-	return mode_entry_read(role.mode, entries, index) | implied;
-}
-
-/* Whether a present entry may be used without a walk: accessed, and nothing reserved set. */
-static bool is_usable(const struct umbra_mmu *mmu, union role role, uint64_t pte)
-{
-	return (pte & (PTE_P | PTE_A)) == (PTE_P | PTE_A) &&
-	       !mode_reserved(&mmu->reserved, role.mode, role.level, pte, role.nxe);
-}
-
-/* The first gfn that entry @index maps, where the guest's leaf @pte covers more than one of ours.
- */
-static umbra_gfn part_gfn(const struct shadow *shadow, unsigned index, uint64_t pte)
-{
-	union role role = shadow->role;
-	uint64_t part = mode_part(role.mode, role.level, index);
-
-	return (umbra_gfn){(mode_page(role.mode, role.level, pte) >> UMBRA_PAGE_SHIFT) +
-			   part * level_pages(role.level)};
-}
-
-/*
- * What entry @index of @shadow would map as a leaf, when the guest's entry there is @pte (of no
- * meaning for a direct page). false: nothing that may be mapped without a walk.
- */
-bool walk_leaf_decode(const struct umbra_mmu *mmu, const struct shadow *shadow, unsigned index,
-		      uint64_t pte, struct leaf *leaf)
-{
-	union role role = shadow->role;
-
-	if (role.direct) {
-		*leaf = (struct leaf){
-		    .gfn = {shadow->gfn.n + index * level_pages(role.level)},
-		    .access = role.access,
-		    .marks = role_marks(role),
-		};
-		return true;
-	}
-	if (!is_usable(mmu, role, pte) || !mode_is_leaf(role.mode, role.level, pte))
-		return false;
-	*leaf = (struct leaf){
-	    .gfn = part_gfn(shadow, index, pte),
-	    .access = role.access & pte_access(pte) & (pte & PTE_D ? ACCESS_ALL : ~ACCESS_W),
-	    .marks = pte_marks(pte, role.level),
-	};
-	return true;
-}
-
 /*
  * The key of the shadow page that entry @index of @shadow leads to, when the guest's entry there
  * is @pte (of no meaning for a direct page). false: it leads nowhere.
@@ -122,7 +59,7 @@ bool walk_child_key(const struct umbra_mmu *mmu, const struct shadow *shadow, un
 		gfn->n = shadow->gfn.n + index * level_pages(level);
 		return true;
 	}
-	if (!is_usable(mmu, shadow->role, pte))
+	if (!walk_is_usable(mmu, shadow->role, pte))
 		return false;
 	role->access &= pte_access(pte);
 	if (!mode_is_leaf(role->mode, level, pte)) {
@@ -130,7 +67,7 @@ bool walk_child_key(const struct umbra_mmu *mmu, const struct shadow *shadow, un
 		gfn->n = (pte & PTE_ADDRESS) >> UMBRA_PAGE_SHIFT;
 		return true;
 	}
-	*gfn = part_gfn(shadow, index, pte);
+	*gfn = walk_part_gfn(shadow->role, index, pte);
 	role->direct = 1;
 	role->type = pte_marks(pte, level) >> 3 & 3;
 	role->type |= (pte_marks(pte, level) & PTE_PAT) >> 5;
@@ -154,6 +91,8 @@ unsigned walk_key_denies(const struct umbra_vcpu *vcpu, unsigned access, uint64_
 	bool user_page = access & ACCESS_U;
 	uint32_t keys = user_page ? vcpu->pkru : vcpu->pkrs;
 
+	if (!(vcpu->paging.cr4 & (CR4_PKE | CR4_PKS)))
+		return 0;
 	if (!(vcpu->paging.cr4 & (user_page ? CR4_PKE : CR4_PKS)) || !modes[vcpu->mode].keys)
 		return 0;
 	return keys >> 2 * (marks >> KEY_SHIFT & 15) & 3;
@@ -303,7 +242,7 @@ static struct umbra_answer walk_once(struct umbra_vcpu *vcpu, uint64_t gva, uint
 		pte = step[level].value;
 		if (!(pte & PTE_P))
 			return inject(vcpu, error_code, 0);
-		if (mode_reserved(&vcpu->mmu->reserved, mode, level, pte, nxe))
+		if (pte & mode_reserved_mask(&vcpu->mmu->reserved, mode, level, pte, nxe))
 			return inject(vcpu, error_code, UMBRA_PF_P | UMBRA_PF_RSVD);
 		if (!modes[mode].level[level].bare)
 			access &= pte_access(pte);
@@ -340,7 +279,7 @@ static struct shadow *shadow_last(struct umbra_vcpu *vcpu, uint64_t gva)
 	if (vcpu->mode == MODE_OFF || vcpu->mmu->config.nested ||
 	    !mode_is_canonical(vcpu->mode, gva))
 		return NULL;
-	root = *vcpu_root_id(vcpu, gva);
+	root = vcpu->root[vcpu_root_index(vcpu, gva)];
 	if (!root)
 		return NULL;
 	shadow = shadow_of(vcpu->mmu, root);
@@ -367,10 +306,12 @@ static bool is_noted(struct umbra_vcpu *vcpu, const struct shadow *shadow, uint6
 		     uint32_t error_code, struct walk *walk)
 {
 	uint64_t note = spte_read(&shadow->table[gva_index(gva, 1)]);
-	unsigned access = pte_access(note);
+	unsigned access;
 
-	if (!is_note(note) || shadow->unsync ||
-	    (note & NOTE_GENERATION) != note_generation(vcpu->mmu->generation) ||
+	if (!is_note(note) || shadow->unsync)
+		return false;
+	access = pte_access(note);
+	if ((note & NOTE_GENERATION) != note_generation(vcpu->mmu->generation) ||
 	    (error_code & UMBRA_PF_W && !(access & ACCESS_W)) ||
 	    refusal(vcpu, access, note & PTE_KEY, error_code))
 		return false;

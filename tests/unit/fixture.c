@@ -99,7 +99,7 @@ uint64_t drop(uint64_t gfn, uint64_t pages)
 
 struct shadow *shadow_at_level(uint64_t gva, unsigned level)
 {
-	const uint32_t *root = vcpu_root_id(fix.vcpu, gva);
+	const uint32_t *root = &fix.vcpu->root[vcpu_root_index(fix.vcpu, gva)];
 	struct shadow *shadow = *root ? shadow_of(fix.mmu, *root) : NULL;
 
 	while (shadow && shadow->role.level > level) {
