@@ -39,19 +39,16 @@ static union role common_role(const struct umbra_vcpu *vcpu)
 	};
 }
 
-/* The registers are set: what follows from them. */
-static void keys_make(struct umbra_vcpu *vcpu)
+/* CR3 is set, or PDPTEs: which tables the roots are. */
+static void tables_set(struct umbra_vcpu *vcpu)
 {
-	uint64_t table = (vcpu->paging.cr3 & modes[vcpu->mode].cr3) >> UMBRA_PAGE_SHIFT;
-	union role role = common_role(vcpu);
+	uint64_t cr3 = vcpu->paging.cr3 & modes[vcpu->mode].cr3;
 
-	vcpu->roots = role.level == 2 ? PAE_ROOTS : 1;
-	vcpu->levels = role.level == 2 ? 3 : role.level;
 	for (unsigned i = 0; i < vcpu->roots; i++) {
 		struct root_key *key = &vcpu->key[i];
 
-		*key = (struct root_key){.gfn = {table}, .role = role};
-		if (role.direct) {
+		*key = (struct root_key){.gfn = {cr3 >> UMBRA_PAGE_SHIFT}, .role = vcpu->role};
+		if (vcpu->role.direct) {
 			key->gfn.n = i * level_pages(LEVELS);
 		} else if (vcpu->mode == MODE_PAE) {
 			key->gfn.n = (vcpu->pdpte[i] & PTE_ADDRESS) >> UMBRA_PAGE_SHIFT;
@@ -61,6 +58,17 @@ static void keys_make(struct umbra_vcpu *vcpu)
 			key->role.quadrant = i;
 		}
 	}
+}
+
+/* The other registers are set: what follows from them. */
+static void keys_make(struct umbra_vcpu *vcpu)
+{
+	union role role = common_role(vcpu);
+
+	vcpu->role = role;
+	vcpu->roots = role.level == 2 ? PAE_ROOTS : 1;
+	vcpu->levels = role.level == 2 ? 3 : role.level;
+	tables_set(vcpu);
 }
 
 int umbra_vcpu_create(struct umbra_mmu *mmu, uint32_t number, struct umbra_vcpu **made)
@@ -236,11 +244,7 @@ static void roots_finish(struct umbra_vcpu *vcpu)
 static void roots_load(struct umbra_vcpu *vcpu, bool keep, struct flush *flush)
 {
 	struct umbra_mmu *mmu = vcpu->mmu;
-	unsigned before = vcpu->roots;
 
-	keys_make(vcpu);
-	for (unsigned i = vcpu->roots; i < before; i++)
-		root_set(vcpu, i, NULL);
 	for (unsigned i = 0; i < vcpu->roots; i++) {
 		const struct root_key *key = &vcpu->key[i];
 		struct shadow *root = key->role.word ? shadow_find(mmu, key->gfn, key->role) : NULL;
@@ -255,6 +259,15 @@ static void roots_load(struct umbra_vcpu *vcpu, bool keep, struct flush *flush)
 		pcid_remember(vcpu, key);
 	}
 	roots_finish(vcpu);
+}
+
+static void keys_renew(struct umbra_vcpu *vcpu)
+{
+	unsigned before = vcpu->roots;
+
+	keys_make(vcpu);
+	for (unsigned i = vcpu->roots; i < before; i++)
+		root_set(vcpu, i, NULL);
 }
 
 int umbra_vcpu_set_paging(struct umbra_vcpu *vcpu, const struct umbra_paging *paging)
@@ -282,10 +295,14 @@ int umbra_vcpu_set_paging(struct umbra_vcpu *vcpu, const struct umbra_paging *pa
 			memcpy(vcpu->pdpte, pdpte, sizeof(pdpte));
 		if (paging->cr4 & CR4_PCIDE)
 			vcpu->paging.cr3 &= ~CR3_KEEP;
-		if (old.cr0 != paging->cr0 || old.cr4 != paging->cr4 || old.efer != paging->efer)
+		if (old.cr0 != paging->cr0 || old.cr4 != paging->cr4 || old.efer != paging->efer) {
 			pcid_forget_all(vcpu);
-		else if (!keep)
-			pcid_forget(vcpu, vcpu_pcid(vcpu));
+			keys_renew(vcpu);
+		} else {
+			if (!keep)
+				pcid_forget(vcpu, vcpu_pcid(vcpu));
+			tables_set(vcpu);
+		}
 		roots_load(vcpu, keep, &flush);
 		flush_vcpu(vcpu, &flush);
 	}

@@ -47,6 +47,7 @@ struct umbra_vcpu {
 	enum paging_mode mode;
 	uint32_t levels; /* of the hardware's tables: 3 is a PAE root of four */
 	uint32_t roots;  /* 1 or PAE_ROOTS */
+	union role role; /* what their roles have in common */
 	struct root_key key[PAE_ROOTS];
 
 	uint32_t root[PAE_ROOTS]; /* shadow page ids; 0: to be made, or none */
