@@ -77,7 +77,8 @@ static struct shadow *descend(struct fault *fault, unsigned target)
 			return NULL;
 		shadow->referenced = true;
 		shadow->writes = 0;
-		walk_child_key(mmu, shadow, index, fault->walk.pte[level], &gfn, &role);
+		walk_child_key(mmu, shadow, index, shadow->role.direct ? 0 : fault->walk.pte[level],
+			       &gfn, &role);
 		child = linked_child(fault, shadow, index, gfn, role);
 		if (!child) {
 			child = shadow_get(mmu, gfn, role, &fault->flush);
@@ -376,6 +377,7 @@ static struct umbra_answer map(struct fault *fault, struct shadow *shadow, uint6
 	int error;
 
 	fault->slot = slot_find(mmu, fault->walk.gfn);
+	fault->frame.level = 0; /* a host of small pages says nothing */
 	if (!fault->slot)
 		return map_nothing(fault, shadow, gpa);
 	if (drop_is_held(mmu, fault->walk.gfn.n, 1))
@@ -415,9 +417,13 @@ struct umbra_answer umbra_fault(struct umbra_vcpu *vcpu, uint64_t gva, uint32_t 
 	    .spares = 2 * (FAULT_TABLES + 1),
 	    .regions = 1,
 	};
-	struct fault fault = {.vcpu = vcpu, .gva = gva, .error_code = error_code};
+	struct fault fault; /* most of it is the walk, which fills itself in */
 	struct umbra_answer result = answer(UMBRA_RESUME, 0);
 
+	fault.vcpu = vcpu;
+	fault.gva = gva;
+	fault.error_code = error_code;
+	fault.flush = (struct flush){0};
 	for (unsigned i = 0; i < RESTARTS; i++) {
 		struct shadow *shadow;
 

@@ -49,18 +49,28 @@ enum access {
 	ACCESS_ALL = 7,
 };
 
-/* The rights that one entry leaves of those of the levels above. */
+/*
+ * The rights that one entry leaves of those of the levels above: W and U stand side by side in
+ * both, and X is the opposite of NX.
+ */
 static inline unsigned pte_access(uint64_t pte)
 {
-	return (pte & PTE_W ? ACCESS_W : 0) | (pte & PTE_U ? ACCESS_U : 0) |
-	       (pte & PTE_NX ? 0 : ACCESS_X);
+	return (pte >> 1 & (ACCESS_W | ACCESS_U)) | (~pte >> 61 & ACCESS_X);
+}
+
+/* The other way round. */
+static inline uint64_t access_pte(unsigned access)
+{
+	return (uint64_t)(access & (ACCESS_W | ACCESS_U)) << 1 | (uint64_t)(~access & ACCESS_X)
+								     << 61;
 }
 
 /* Marks of a leaf, a guest's or ours. */
 static inline uint64_t pte_marks(uint64_t pte, unsigned level)
 {
-	return (pte & (PTE_PWT | PTE_PCD | PTE_KEY)) |
-	       (level > 1 ? pte >> 5 & PTE_PAT : pte & PTE_PAT);
+	if (level == 1)
+		return pte & PTE_MARKS;
+	return (pte & PTE_MARKS & ~PTE_PAT) | (pte >> 5 & PTE_PAT);
 }
 
 /* @pfn: of the first 4K page. */
@@ -68,8 +78,8 @@ static inline uint64_t spte_leaf(unsigned level, uint64_t pfn, unsigned access, 
 {
 	if (level > 1)
 		marks = (marks & ~PTE_PAT) | (marks & PTE_PAT) << 5 | PTE_PS;
-	return pfn << 12 | PTE_P | PTE_A | (access & ACCESS_W ? PTE_W | PTE_D : 0) |
-	       (access & ACCESS_U ? PTE_U : 0) | (access & ACCESS_X ? 0 : PTE_NX) | marks;
+	return pfn << 12 | PTE_P | PTE_A | access_pte(access) |
+	       (uint64_t)(access & ACCESS_W) << 6 /* D */ | marks;
 }
 
 /* Whether a present entry of ours maps a page. */
@@ -89,9 +99,8 @@ static inline uint64_t note_generation(uint32_t generation)
 
 static inline uint64_t note_make(uint64_t gfn, unsigned access, uint64_t key, uint32_t generation)
 {
-	return gfn << 12 | NOTE | (access & ACCESS_W ? PTE_W : 0) |
-	       (access & ACCESS_U ? PTE_U : 0) | (access & ACCESS_X ? 0 : PTE_NX) |
-	       (key & PTE_KEY) | note_generation(generation);
+	return gfn << 12 | NOTE | access_pte(access) | (key & PTE_KEY) |
+	       note_generation(generation);
 }
 
 static inline bool is_note(uint64_t value)

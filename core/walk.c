@@ -365,12 +365,10 @@ struct shadow *walk_shadowed(struct umbra_vcpu *vcpu, uint64_t gva, uint32_t err
 		return NULL;
 	if (!refused && error_code & UMBRA_PF_W && !(pte & PTE_D) && !(leaf.access & ACCESS_W))
 		return NULL;
-	*walk = (struct walk){
-	    .gfn = leaf.gfn,
-	    .rights = leaf.access,
-	    .level = shadow->role.direct ? 2 : 1,
-	    .marks = leaf.marks,
-	};
+	walk->gfn = leaf.gfn;
+	walk->rights = leaf.access;
+	walk->level = shadow->role.direct ? 2 : 1;
+	walk->marks = leaf.marks;
 	*answer = refused ? inject(vcpu, error_code, refused) : reached(walk, gva);
 	return shadow;
 }
