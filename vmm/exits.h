@@ -21,6 +21,7 @@ void msr_init(struct vcpu *vcpu);
 /* CPUID (leaves.c), and the bits of CR4 that its features allow. */
 void cpuid_exit(struct vcpu *vcpu);
 uint64_t cpuid_cr4_mask(void);
+uint32_t cpuid_umbra(void); /* enum umbra_cpu */
 
 /* CR accesses, CLTS, LMSW, SMSW, INVLPG (paging.c). */
 void paging_cr_exit(struct vcpu *vcpu);

@@ -113,6 +113,17 @@ static struct cpuid_regs extended(uint32_t leaf)
 	}
 }
 
+uint32_t cpuid_umbra(void)
+{
+	uint32_t cpu = UMBRA_CPU_AMD;
+
+	if (!(extended(0x80000001u).edx & BIT(26)))
+		cpu |= UMBRA_CPU_NO_1G;
+	if (!(standard(1, 0).edx & BIT(17)))
+		cpu |= UMBRA_CPU_NO_PSE36;
+	return cpu;
+}
+
 static struct cpuid_regs leaf_of(uint32_t leaf, uint32_t subleaf)
 {
 	struct cpuid_regs none = {0};

@@ -3,6 +3,7 @@
  * Guest-physical memory: the embedder's side of libumbra. Owns the map gfn -> pfn (vm->pfns) and
  * decides when a page gets its frame: on first touch, a random one, zeroed.
  */
+#include "exits.h"
 #include "memory.h"
 #include "string.h"
 #include "vcpu.h"
@@ -138,6 +139,7 @@ int memory_init(struct vm *vm)
 	    .shadow_quota = (uint32_t)vm->options.quota,
 	    .prefetch = (uint32_t)vm->options.prefetch,
 	    .maxphyaddr = GUEST_PHYSICAL_BITS,
+	    .cpu = cpuid_umbra(),
 	};
 	int error;
 

@@ -15,12 +15,12 @@
 #define CR3_RESERVED (~0ull << 40)
 #define CR0_KNOWN    0xe005003full /* PG CD NW AM WP NE ET TS EM MP PE */
 #define CR0_PAGING   (CR0_PG | CR0_WP)
-#define CR4_PAGING   (CR4_PAE | CR4_PGE | CR4_SMEP | CR4_SMAP)
+#define CR4_PAGING   (CR4_PSE | CR4_PAE | CR4_PGE | CR4_SMEP | CR4_SMAP)
 #define EFER_PAGING  (EFER_LME | EFER_LMA | EFER_NXE)
 
 static bool cr0_write(struct vcpu *vcpu, uint64_t value)
 {
-	uint64_t old = vcpu->cr0, efer = vcpu->efer;
+	uint64_t old = vcpu->cr0, old_efer = vcpu->efer, efer = old_efer;
 
 	value |= CR0_ET;
 	if (value >> 32 || ((value & CR0_PG) && !(value & CR0_PE)) ||
@@ -43,18 +43,24 @@ static bool cr0_write(struct vcpu *vcpu, uint64_t value)
 	vcpu->cr0 = value;
 	vcpu->efer = efer;
 	vcpu->repaging = true;
-	if ((old ^ value) & CR0_PAGING)
-		vcpu_repage(vcpu);
-	return true;
+	if (!((old ^ value) & CR0_PAGING) || vcpu_repage(vcpu))
+		return true;
+	vcpu->cr0 = old;
+	vcpu->efer = old_efer;
+	return false;
 }
 
 static bool cr3_write(struct vcpu *vcpu, uint64_t value)
 {
+	uint64_t old = vcpu->cr3;
+
 	if ((vcpu->efer & EFER_LMA) && (value & CR3_RESERVED))
 		return false;
 	vcpu->cr3 = value;
-	vcpu_repage(vcpu);
-	return true;
+	if (vcpu_repage(vcpu))
+		return true;
+	vcpu->cr3 = old;
+	return false;
 }
 
 static bool cr4_write(struct vcpu *vcpu, uint64_t value)
@@ -67,9 +73,10 @@ static bool cr4_write(struct vcpu *vcpu, uint64_t value)
 		return false;
 	vcpu->cr4 = value;
 	vcpu->repaging = true;
-	if ((old ^ value) & CR4_PAGING)
-		vcpu_repage(vcpu);
-	return true;
+	if (!((old ^ value) & CR4_PAGING) || vcpu_repage(vcpu))
+		return true;
+	vcpu->cr4 = old;
+	return false;
 }
 
 bool paging_efer_write(struct vcpu *vcpu, uint64_t value)

@@ -65,15 +65,17 @@ unsigned exit_length(struct vcpu *vcpu)
 	return decode_at_rip(vcpu, &insn) ? insn.length : 0;
 }
 
-void vcpu_repage(struct vcpu *vcpu)
+bool vcpu_repage(struct vcpu *vcpu)
 {
 	struct umbra_paging paging = {vcpu->cr0, vcpu->cr3, vcpu->cr4, vcpu->efer};
+	int error = umbra_vcpu_set_paging(vcpu->umbra, &paging);
 
 	vcpu->repaging = true;
-	if (umbra_vcpu_set_paging(vcpu->umbra, &paging))
+	if (error && error != UMBRA_EPDPTE)
 		machine_end(vcpu->vm, UMBRA_END_EMULATE,
-			    "paging mode not supported: cr0 %lx, cr4 %lx, efer %lx, rip %lx",
-			    vcpu->cr0, vcpu->cr4, vcpu->efer, vcpu->vmcb->rip);
+			    "the MMU refuses cr0 %lx, cr4 %lx, efer %lx, rip %lx", vcpu->cr0,
+			    vcpu->cr4, vcpu->efer, vcpu->vmcb->rip);
+	return !error;
 }
 
 const char *vcpu_bytes(struct vcpu *vcpu, char *buffer, size_t size)

@@ -80,8 +80,11 @@ void vcpu_raise_pf(struct vcpu *vcpu, uint64_t gva, uint32_t error_code);
 /* The instruction of @length bytes at RIP is done. */
 void vcpu_skip(struct vcpu *vcpu, unsigned length);
 
-/* Take over cr0, cr3, cr4 and efer into the MMU; unsupported modes end the machine. */
-void vcpu_repage(struct vcpu *vcpu);
+/*
+ * Take over cr0, cr3, cr4 and efer into the MMU. => false: the PDPTEs that they lead to are bad,
+ * and nothing has changed there. Registers that contradict one another end the machine.
+ */
+bool vcpu_repage(struct vcpu *vcpu);
 
 /* Registers, VMCB and last exits on COM1. */
 void vcpu_dump(const struct vcpu *vcpu);

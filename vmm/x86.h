@@ -19,6 +19,7 @@
 #define CR0_CD       (1ull << 30)
 #define CR0_PG       (1ull << 31)
 #define CR4_PAE      (1ull << 5)
+#define CR4_PSE      (1ull << 4)
 #define CR4_PGE      (1ull << 7)
 #define CR4_UMIP     (1ull << 11)
 #define CR4_FSGSBASE (1ull << 16)
