@@ -191,8 +191,7 @@ static int step_read(struct umbra_vcpu *vcpu, uint64_t gva, unsigned level, uint
 	char *entries;
 
 	*step = (struct step){.value = ~0ull};
-	/* With nested paging they are read from memory, as any entry (APM vol. 2 §15.25.10). */
-	if (mode->level[level].bare && !vcpu->mmu->config.nested) {
+	if (mode->level[level].bare) {
 		step->value = vcpu->pdpte[index];
 		return 0;
 	}
@@ -204,11 +203,8 @@ static int step_read(struct umbra_vcpu *vcpu, uint64_t gva, unsigned level, uint
 		return error == UMBRA_ENOENT ? 0 : error;
 	}
 	entries += table & (UMBRA_PAGE_SIZE - 1);
-	step->value = mode_entry_read(vcpu->mode, entries, index);
-	if (!mode->level[level].bare) {
-		step->value |= implied;
-		step->pte = implied ? NULL : entries + ((size_t)index << mode->entry_shift);
-	}
+	step->value = mode_entry_read(vcpu->mode, entries, index) | implied;
+	step->pte = implied ? NULL : entries + ((size_t)index << mode->entry_shift);
 	return 0;
 }
 
