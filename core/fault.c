@@ -191,8 +191,8 @@ static bool is_narrower(uint64_t old, uint64_t new)
 #define LEAF_SUBJECT (PTE_ADDRESS | PTE_MARKS)
 
 /*
- * Take away what stands in the entry for the gva, unless it is a leaf that has @subject in common
- * with the new one, which then may only differ in rights.
+ * Take away what stands in the entry for the gva, unless it is a leaf that differs from @value in
+ * rights alone.
  */
 static void make_way(struct fault *fault, struct shadow *shadow, unsigned index, uint64_t value)
 {
