@@ -3,6 +3,7 @@
 #
 #   make run [ARGS="--memory 512M"]   boot Debian's kernel on umbra
 #   make test                         everything, in three builds
+#   make fuzz [SECONDS=60]            the fuzz targets, so long each; see docs/testing.md
 #   make bench                        every benchmark of bench/
 #   make bench-rmap                   the reverse map beside KVM's, about 6 minutes
 #   make bench-kvm                    the whole system beside Linux KVM's shadow and nested paging
@@ -12,9 +13,10 @@
 PREFIX ?= /usr/local
 BUILD = build
 MESON_FLAGS =
+SECONDS = 60
 BATCH := $(shell [ -t 0 ] || echo --batch)
 
-.PHONY: all setup build run test bench bench-rmap bench-kvm install clean format lint
+.PHONY: all setup build run test fuzz bench bench-rmap bench-kvm install clean format lint
 
 all: build
 
@@ -30,6 +32,10 @@ run: build
 test:
 	@scripts/setup test
 	@scripts/test
+
+fuzz:
+	@scripts/setup fuzz
+	@scripts/fuzz --seconds $(SECONDS)
 
 bench:
 	@scripts/setup bench
