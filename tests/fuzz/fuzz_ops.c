@@ -14,24 +14,6 @@
 
 #define STEPS 160u
 
-/* Frames that the host calls not writable: bit gfn. Asked for with UMBRA_WANT_WRITE they are. */
-static uint64_t shared;
-
-static int (*arena_frame_get)(void *ctx, umbra_gfn gfn, enum umbra_want want,
-			      struct umbra_frame *frame);
-
-static int frame_get(void *ctx, umbra_gfn gfn, enum umbra_want want, struct umbra_frame *frame)
-{
-	int error = arena_frame_get(ctx, gfn, want, frame);
-
-	if (error)
-		return error;
-	if (want == UMBRA_WANT_WRITE)
-		shared &= ~(1ull << gfn.n % 64);
-	frame->writable = frame->writable && !(shared >> gfn.n % 64 & 1);
-	return 0;
-}
-
 /* ------------------------------------------------------------------ the guest */
 
 static void do_access(struct input *input, struct sim_cpu *cpu, unsigned *stores)
@@ -89,6 +71,12 @@ static void do_guest(struct input *input, struct sim_cpu *cpu, unsigned what, un
 		if (!sim_cpu_enter(cpu))
 			sim_cpu_speculate(cpu, gva);
 		break;
+	case 5:
+		tables_keys(input, cpu);
+		break;
+	case 6:
+		tables_invpcid(input, cpu);
+		break;
 	default:
 		do_access(input, cpu, stores);
 		break;
@@ -96,25 +84,6 @@ static void do_guest(struct input *input, struct sim_cpu *cpu, unsigned what, un
 }
 
 /* ------------------------------------------------------------------ the host */
-
-static void write_protect(struct sim *sim, uint64_t first, uint64_t pages, bool share)
-{
-	uint64_t sptes;
-
-	sim_op(sim, "write protect: first, pages, share", first, pages, share);
-	if (umbra_write_protect(sim->mmu, (umbra_gfn){first}, pages, &sptes))
-		sim_fail(sim, "umbra_write_protect refuses a range");
-	for (unsigned i = 0; i < SIM_CPUS * SIM_TLB; i++) {
-		const struct sim_tlb_entry *entry = &sim->cpu[i / SIM_TLB].tlb[i % SIM_TLB];
-
-		if (entry->valid && entry->writable && entry->gfn < first + pages &&
-		    entry->gfn + (entry->size >> 12) > first)
-			sim_fail(sim, "gva %#llx may still write to gfn %#llx",
-				 (unsigned long long)entry->gva, (unsigned long long)entry->gfn);
-	}
-	for (uint64_t gfn = first; share && gfn < first + pages; gfn++)
-		shared |= 1ull << gfn;
-}
 
 /* How many sptes map the range? */
 static uint64_t count(struct sim *sim, uint64_t first, uint64_t pages)
@@ -147,10 +116,12 @@ static void drop_some(struct sim *sim, uint64_t first, uint64_t pages, uint64_t 
 				 (unsigned long long)was.pages);
 		gone += dropped.sptes;
 	}
+	if (sim->options.large && gone < before)
+		before = gone; /* one large spte counts for each of its gfns */
 	if (gone != before || count(sim, first, pages))
 		sim_fail(sim, "drop_some took %llu of %llu sptes", (unsigned long long)gone,
 			 (unsigned long long)before);
-	sim_check_revoked(sim, first, pages);
+	sim_check_revoked(sim, first, pages, false);
 }
 
 static void do_plug(struct sim *sim, uint8_t how)
@@ -188,10 +159,11 @@ static void set_quota(struct sim *sim, uint32_t pages)
 static void do_host(struct input *input, struct sim *sim, unsigned what)
 {
 	uint64_t gfn = tables_gfn(input), pages;
+	uint64_t end = gfn < TABLES_GFNS ? TABLES_GFNS : TABLES_BIG + 512;
 	uint8_t how = input_u8(input);
 
-	pages = how & 0x80 ? TABLES_GFNS - gfn : 1u + (how & 3);
-	if (gfn + pages > TABLES_GFNS)
+	pages = how & 0x80 ? end - gfn : 1u + (how & 3);
+	if (gfn + pages > end)
 		pages = 1;
 	switch (what) {
 	case 0:
@@ -204,7 +176,7 @@ static void do_host(struct input *input, struct sim *sim, unsigned what)
 		sim_remap(sim, gfn);
 		break;
 	case 3:
-		write_protect(sim, gfn, pages, how & 4);
+		sim_write_protect(sim, gfn, pages);
 		break;
 	case 4:
 		sim_op(sim, "unprotect: gfn", gfn, 0, 0);
@@ -218,6 +190,9 @@ static void do_host(struct input *input, struct sim *sim, unsigned what)
 		break;
 	case 7:
 		do_shortage(sim, how);
+		break;
+	case 8:
+		sim_gather(sim, TABLES_BIG);
 		break;
 	default:
 		sim_op(sim, "zap all", 0, 0, 0);
@@ -245,9 +220,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
 	struct sim *sim = tables_create(&input, "fuzz_ops");
 	unsigned stores = 0;
 
-	shared = 0;
-	arena_frame_get = sim->failing.inner.frame_get;
-	sim->failing.inner.frame_get = frame_get;
 	for (; sim->step < STEPS && !input_is_empty(&input); sim->step++) {
 		uint8_t op = input_u8(&input);
 		struct sim_cpu *cpu = &sim->cpu[op % SIM_CPUS];

@@ -120,16 +120,18 @@ int tables_plug(struct sim *sim, uint64_t first, uint64_t pages, uint32_t flags)
 
 struct sim *tables_create(struct input *input, const char *name)
 {
-	static const uint8_t widths[] = {40, 36, 32, 52};
+	static const uint8_t widths[] = {40, 36, 32, 48};
 	uint8_t cpu = input_u8(input), size = input_u8(input);
 	const struct sim_options options = {
 	    .name = name,
 	    .seed = size,
-	    .gfns = TABLES_GFNS,
+	    .gfns = TABLES_BIG + 512,
 	    .config = {.shadow_quota = UMBRA_QUOTA_MIN + (size >> 4) * 8u,
 		       .prefetch = size & 15,
 		       .maxphyaddr = widths[cpu & 3],
+		       .nested = (cpu & 0x60) == 0x60 ? 4 + (size & 1) : 0,
 		       .cpu = cpu >> 2 & 7},
+	    .large = cpu & 0x20 ? 100 : 0,
 	    .abort_on_violation = true,
 	};
 	struct sim *sim = sim_create(&options);
@@ -138,7 +140,8 @@ struct sim *tables_create(struct input *input, const char *name)
 	put_all(sim);
 	if (sim_slot_add(sim, TABLES_LOW, 0, 32, 0) ||
 	    sim_slot_add(sim, TABLES_ROM, 32, 8, UMBRA_SLOT_READONLY) ||
-	    tables_plug(sim, 48, 16, 0))
+	    tables_plug(sim, 48, 16, 0) ||
+	    sim_slot_add(sim, TABLES_LARGE, TABLES_BIG, 512, 0))
 		sim_fail(sim, "slots");
 	for (unsigned i = 0; i < SIM_CPUS; i++) {
 		if (i == 0 || !(cpu & 0x80)) /* else threads of one address space */
@@ -224,16 +227,6 @@ struct umbra_paging tables_paging(struct input *input)
 
 /* ------------------------------------------------------------------ addresses */
 
-static bool is_long_mode(const struct sim_cpu *cpu)
-{
-	return cpu->paging.cr0 & REF_CR0_PG && cpu->paging.efer & REF_EFER_LMA;
-}
-
-static uint64_t canonical(uint64_t gva, unsigned bits)
-{
-	return gva >> (bits - 1) & 1 ? gva | ~0ull << bits : gva & ~(~0ull << bits);
-}
-
 uint64_t tables_gva(struct input *input, const struct sim_cpu *cpu)
 {
 	static const uint8_t pick[] = {0, 1, 0, 1, 2, 3, 4, 5};
@@ -253,9 +246,9 @@ uint64_t tables_gva(struct input *input, const struct sim_cpu *cpu)
 	}
 	/* Most offsets are those of entries that count: the page may be a table. */
 	gva |= offset & 0x80 ? (offset & 0x7f) << 5 : indices[offset % INDICES] * 8u;
-	if (!is_long_mode(cpu))
-		return gva & 0xffffffff;
-	return canonical(gva, cpu->paging.cr4 & CR4_LA57 ? 57 : 48);
+	if (cpu->sim->options.config.nested)
+		gva &= 0x3ff7ff;
+	return sim_fit(cpu, gva);
 }
 
 struct ref_access tables_access(struct input *input, struct sim_cpu *cpu)
@@ -270,10 +263,30 @@ struct ref_access tables_access(struct input *input, struct sim_cpu *cpu)
 	};
 }
 
+void tables_keys(struct input *input, struct sim_cpu *cpu)
+{
+	uint8_t user = input_u8(input), supervisor = input_u8(input);
+
+	/* Keys 0, 1, 15 and another. */
+	sim_keys_set(cpu, (user & 15u) | (user >> 4 & 3u) << 30 | (user >> 6 & 3u) << 12,
+		     (supervisor & 15u) | (supervisor >> 4 & 3u) << 30 |
+			 (supervisor >> 6 & 3u) << 12);
+}
+
+void tables_invpcid(struct input *input, struct sim_cpu *cpu)
+{
+	uint8_t how = input_u8(input);
+	unsigned pcid = how & 0x80 ? (how & 0x7f) << 7 : how >> 2 & 3;
+
+	sim_invpcid(cpu, (enum umbra_invpcid)(how & 3), pcid, tables_gva(input, cpu));
+}
+
 uint64_t tables_gfn(struct input *input)
 {
 	uint8_t which = input_u8(input);
 
+	if (which >= 0xf0)
+		return TABLES_BIG + (which & 15) * 37u % 512;
 	return which & 0x80 ? which & 63 : tables[which % TABLES].gfn;
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * The guest of the fuzz targets: 64 pages of memory with page tables for every paging mode in
- * place, and the decoding of input bytes into registers, entries and addresses that fit them.
+ * place, 2 MiB of memory that the host may have in one piece, and the decoding of input bytes into registers, entries and addresses that fit them.
  * Raw bytes would hardly ever make a walk that reaches its page; here a few bytes change a guest
  * that works. Nothing is out of reach, though: each decoder has an escape to raw words.
  *
@@ -13,7 +13,7 @@
  *           8..11  PT
  *           12     8 PDPTs of PAE paging, 32 bytes each
  *           13, 14 PD of 32-bit paging
- *           15, 16 PT of 32-bit paging
+ *           15, 16 PT of 32-bit paging      512..1023  a large page, often
  */
 #ifndef TABLES_H
 #define TABLES_H
@@ -22,11 +22,13 @@
 #include "sim.h"
 
 #define TABLES_GFNS 64u
+#define TABLES_BIG  512u /* first of the 512 large ones */
 
 enum tables_slot {
 	TABLES_LOW,
 	TABLES_ROM,
 	TABLES_PLUGGED,
+	TABLES_LARGE,
 };
 
 /*
@@ -46,7 +48,11 @@ uint64_t tables_gva(struct input *input, const struct sim_cpu *cpu);
 /* One byte: the kind of an access, and cpu->ac. */
 struct ref_access tables_access(struct input *input, struct sim_cpu *cpu);
 
-/* One byte: any gfn, mostly a table's. */
+/* Two bytes: PKRU and PKRS; which PCIDs INVPCID names, and how (with an address: five bytes). */
+void tables_keys(struct input *input, struct sim_cpu *cpu);
+void tables_invpcid(struct input *input, struct sim_cpu *cpu);
+
+/* One byte: any gfn, mostly a table's; or one of the large area. */
 uint64_t tables_gfn(struct input *input);
 
 /* A word for @gpa as a guest would write it there: an entry, or raw. */

@@ -138,10 +138,7 @@ static void do_bad_paging(struct sim *sim, struct sim_cpu *cpu)
 		bad.cr4 |= REF_CR4_PCIDE | REF_CR4_PAE;
 		break;
 	}
-	if (umbra_vcpu_set_paging(cpu->vcpu, &bad) != UMBRA_EINVAL)
-		sim_fail(sim, "cr0 %#llx, cr4 %#llx, efer %#llx were not refused",
-			 (unsigned long long)bad.cr0, (unsigned long long)bad.cr4,
-			 (unsigned long long)bad.efer);
+	sim_paging_set(cpu, &bad);
 }
 
 static void toggle_bit(struct sim *sim, struct umbra_paging *paging)

@@ -186,6 +186,15 @@ static bool is_pdpte_load(const struct umbra_paging *old, const struct umbra_pag
 			       (old->cr4 ^ new->cr4) & CR4_LOAD);
 }
 
+/* SDM vol. 3 §4.1.1, §4.10.1: registers that no processor can have together. */
+static bool is_contradiction(const struct umbra_paging *paging)
+{
+	bool lma = paging->efer & REF_EFER_LMA, lme = paging->efer & REF_EFER_LME;
+
+	return paging->cr0 & REF_CR0_PG && (lma != lme || (lma && !(paging->cr4 & REF_CR4_PAE)) ||
+					    (paging->cr4 & REF_CR4_PCIDE && !lma));
+}
+
 /* Note what the guest flushed by that. */
 static void note_flush(struct sim_cpu *cpu, const struct umbra_paging *new, bool cr3_load)
 {
@@ -206,6 +215,13 @@ static int paging_set(struct sim_cpu *cpu, const struct umbra_paging *paging)
 	uint64_t pdpte[4] = {0};
 	int error;
 
+	if (is_contradiction(paging)) {
+		if (umbra_vcpu_set_paging(cpu->vcpu, paging) != UMBRA_EINVAL)
+			sim_fail(sim, "cr0 %#llx, cr4 %#llx, efer %#llx were not refused",
+				 (unsigned long long)paging->cr0, (unsigned long long)paging->cr4,
+				 (unsigned long long)paging->efer);
+		return UMBRA_EINVAL;
+	}
 	if (is_pdpte_load(&cpu->paging, paging))
 		good = sim_ref_pdptes(cpu, paging, pdpte);
 	sim_op(sim, "set paging: cpu, cr3, cr0", cpu->number, paging->cr3, paging->cr0);
@@ -235,6 +251,8 @@ int sim_paging_set(struct sim_cpu *cpu, const struct umbra_paging *paging)
 	struct umbra_paging first = *paging;
 	int error = 0;
 
+	if (cpu->sim->options.config.nested) /* they are the hardware's business */
+		return 0;
 	first.cr3 = cpu->paging.cr3;
 	if (is_pae(paging) && sim_is_long_mode(cpu)) {
 		first.cr0 &= ~REF_CR0_PG;
