@@ -128,6 +128,14 @@ static uint64_t rights(struct sim *sim, bool leaf)
 	return entry;
 }
 
+/* Which 2 MiB a large page maps: mostly those of GUEST_BIG, of which the middle one has tables. */
+static uint64_t large_area(struct sim *sim)
+{
+	static const uint8_t areas[] = {0, 1, 2, 3, 3, 4, 5, 5, 5, 6};
+
+	return areas[sim_random(sim, sizeof(areas))];
+}
+
 /* One entry of 4 bytes. */
 static uint64_t entry_32bit(struct sim *sim, const struct guest_taste *taste, unsigned kind)
 {
@@ -145,7 +153,7 @@ static uint64_t entry_32bit(struct sim *sim, const struct guest_taste *taste, un
 		entry |= percent(sim, 10) ? REF_PS : 0; /* PAT */
 	} else if (percent(sim, taste->large)) {
 		leaf = true;
-		entry = REF_PS | sim_random(sim, 4) << 22;
+		entry = REF_PS | large_area(sim) >> 1 << 22;
 		entry |= percent(sim, 20) ? REF_PAT : 0;
 		if (percent(sim, taste->wild))
 			entry |= sim_random(sim, 1u << 10) << 12;
@@ -188,7 +196,7 @@ uint64_t guest_entry(struct sim *sim, const struct guest_taste *taste, unsigned 
 		kind = GUEST_PT + (unsigned)sim_random(sim, GUEST_PML5);
 	if ((kind == GUEST_PD || kind == GUEST_PDPT) && percent(sim, taste->large)) {
 		leaf = true;
-		entry = REF_PS | (kind == GUEST_PD ? sim_random(sim, 7) << 21 : 0);
+		entry = REF_PS | (kind == GUEST_PD ? large_area(sim) << 21 : 0);
 		if (percent(sim, 20))
 			entry |= REF_PAT;
 		if (percent(sim, taste->wild))

@@ -265,6 +265,9 @@ static void do_host(struct sim *sim)
 {
 	uint64_t gfn = some_gfn(sim), pages = 1 + sim_random(sim, 3);
 
+	/* Where frames lie side by side they mostly stay so, or nothing would be mapped large. */
+	if (sim->options.large && gfn >= 0x600 && sim_random(sim, 16))
+		gfn = 0x20 + sim_random(sim, 0xa0);
 	if (gfn + pages > GUEST_GFNS)
 		pages = 1;
 	switch (sim_random(sim, 14)) {
@@ -282,6 +285,7 @@ static void do_host(struct sim *sim)
 		break;
 	case 4:
 		sim_drop(sim, sim_random(sim, 0x100), sim_random(sim, 0x300), SIM_SWAP);
+		sim_drop(sim, 0x600 + sim_random(sim, 0x600), 1, SIM_KEEP);
 		break;
 	case 5:
 		sim_op(sim, "unprotect: gfn", gfn, 0, 0);
