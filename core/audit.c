@@ -172,8 +172,7 @@ static void check_entry(struct audit *audit, struct shadow *shadow, unsigned ind
 
 	audit->spte = spte_read(&shadow->table[index]);
 	if (!(audit->spte & PTE_P)) {
-		if (audit->spte)
-			check_note(audit, shadow, index, pte, comparable);
+		check_note(audit, shadow, index, pte, comparable);
 		return;
 	}
 	if (!spte_is_leaf(level, audit->spte)) {
@@ -197,6 +196,24 @@ static unsigned count_roots(const struct umbra_mmu *mmu, const struct shadow *sh
 		for (unsigned j = 0; mmu->vcpu[i] && j < PAE_ROOTS; j++)
 			roots += mmu->vcpu[i]->root[j] == shadow->id;
 	return roots;
+}
+
+/* Invariant 3 of a synced table: no entry of its chain lets it be written. */
+static void check_protected(struct audit *audit, umbra_gfn gfn)
+{
+	struct umbra_mmu *mmu = audit->mmu;
+	struct slot *slot = slot_find(mmu, gfn);
+	const uint64_t *head = slot ? slot_head_find(mmu, slot, gfn, 1) : NULL;
+	struct rmap_cursor cursor;
+
+	if (!head)
+		return;
+	rmap_for_each(mmu, *head, &cursor, h)
+	{
+		audit->spte = spte_read(handle_spte(mmu, h));
+		check(audit, !(audit->spte & PTE_W), 3,
+		      "a synced guest table has a writable spte");
+	}
 }
 
 /* A guest's table, met for the first time. */
@@ -231,13 +248,16 @@ static void check_shadow(struct audit *audit, struct shadow *shadow)
 		if (shadow_first_of(mmu, shadow->gfn) == shadow)
 			check_tracked(audit, shadow->gfn);
 	}
+	if (!direct && !shadow->unsync)
+		check_protected(audit, shadow->gfn);
 	comparable = direct || (entries && !shadow->unsync);
-	for (unsigned i = 0; i < PTE_ENTRIES; i++)
+	for (unsigned i = spte_next(shadow->table, 0); i < PTE_ENTRIES;
+	     i = spte_next(shadow->table, i + 1))
 		check_entry(audit, shadow, i, walk_entry(shadow, entries, implied, i), comparable);
 }
 
 /* Invariant 1 from the chain's side; returns its sptes. */
-static uint64_t check_chain(struct audit *audit, head_ref ref, bool writable)
+static uint64_t check_chain(struct audit *audit, head_ref ref)
 {
 	struct umbra_mmu *mmu = audit->mmu;
 	uint64_t head = *rmap_head_of(mmu, ref);
@@ -253,8 +273,6 @@ static uint64_t check_chain(struct audit *audit, head_ref ref, bool writable)
 		check(audit, audit->spte & PTE_P, 1, "a chain names an spte that is not present");
 		check(audit, handle_shadow(mmu, h)->state == SHADOW_USED, 1,
 		      "a chain names an spte of a page not in use");
-		check(audit, writable || !(audit->spte & PTE_W), 3,
-		      "a synced guest table has a writable spte");
 		check(audit, rmap_covers(head, audit->spte), 1,
 		      "a head does not know that its chain has a writable or volatile spte");
 	}
@@ -270,7 +288,6 @@ static void check_region(struct umbra_mmu *mmu, struct region *region, uint64_t 
 	for (unsigned i = 0; i < 512; i++) {
 		uint64_t gfn = region->base + i * level_pages(region->level);
 		struct slot *slot;
-		bool writable;
 
 		if (!heads[i])
 			continue;
@@ -279,12 +296,11 @@ static void check_region(struct umbra_mmu *mmu, struct region *region, uint64_t 
 		check(audit, gfn < end && gfn + level_pages(region->level) > first, 1,
 		      "a chain belongs to a gfn outside its slot");
 		slot = slot_find(mmu, (umbra_gfn){gfn});
-		writable = region->level > 1 || track_is_writable(mmu, (umbra_gfn){gfn});
 		check(audit,
 		      region->level == 1 ||
 			  (slot && !slot_has_tables(slot, (umbra_gfn){gfn}, region->level)),
 		      3, "a large leaf covers a guest's table");
-		audit->chained += check_chain(audit, region->id << 9 | i, writable);
+		audit->chained += check_chain(audit, region->id << 9 | i);
 	}
 }
 
@@ -384,7 +400,7 @@ uint64_t umbra_audit(struct umbra_mmu *mmu, struct umbra_audit *report)
 		unsync += shadow->unsync;
 		check_shadow(&audit, shadow);
 		audit.gfn = shadow->gfn.n;
-		audit.linked += check_chain(&audit, HEAD_PARENTS | shadow->id, true);
+		audit.linked += check_chain(&audit, HEAD_PARENTS | shadow->id);
 	}
 	for (uint32_t i = 0; i < mmu->slots; i++) {
 		check_directory(&audit, &mmu->slot[i]);

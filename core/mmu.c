@@ -29,7 +29,7 @@ static uint32_t hash_size(uint32_t quota)
 {
 	uint32_t size = 1;
 
-	while (size < quota * TUNING_HASH_FACTOR)
+	while (size < TUNING_HASH_SIZE(quota))
 		size *= 2;
 	return size;
 }

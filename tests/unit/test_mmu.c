@@ -140,16 +140,14 @@ static void test_quota_raised(void **state)
 	assert_int_equal(umbra_vcpu_set_paging(fix.vcpu, &wp_off), 0);
 	assert_int_equal(fault(DATA, UMBRA_PF_U), UMBRA_RESUME);
 	spte = spte_at(DATA);
-	if (TUNING_HASH_FACTOR) {
-		failing_rule_set(&fix.failing.alloc, 1, 0, UMBRA_ENOMEM);
-		assert_int_equal(umbra_quota_set(fix.mmu, raised), UMBRA_ENOMEM);
-		assert_int_equal(fix.mmu->config.shadow_quota, 64);
-		assert_sound();
-	}
+	failing_rule_set(&fix.failing.alloc, 1, 0, UMBRA_ENOMEM);
+	assert_int_equal(umbra_quota_set(fix.mmu, raised), UMBRA_ENOMEM);
+	assert_int_equal(fix.mmu->config.shadow_quota, 64);
+	assert_sound();
 	assert_int_equal(umbra_quota_set(fix.mmu, raised), 0);
 	assert_sound();
 	assert_int_equal(spte_at(DATA), spte);
-	assert_true(fix.mmu->hash_mask + 1ull >= raised * TUNING_HASH_FACTOR);
+	assert_true(fix.mmu->hash_mask + 1ull >= TUNING_HASH_SIZE(raised));
 	fill(60);
 	failing_rule_set(&fix.failing.alloc, 0, 1, UMBRA_ENOMEM); /* needed no more */
 	assert_int_equal(umbra_quota_set(fix.mmu, UMBRA_QUOTA_MIN), 0);

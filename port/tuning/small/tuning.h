@@ -5,12 +5,12 @@
 #ifndef UMBRA_TUNING_H
 #define UMBRA_TUNING_H
 
-#define TUNING_DESC_HANDLES 3
-#define TUNING_CHUNK_SHIFT  2
-#define TUNING_DESC_CHUNK   8
-#define TUNING_HASH_FACTOR  0 /* one bucket for all */
-#define TUNING_FLOOD_WRITES 3
-#define TUNING_CLEAN_SYNCS  1
-#define TUNING_BUDGET       4
+#define TUNING_DESC_HANDLES     3
+#define TUNING_CHUNK_SHIFT      2
+#define TUNING_DESC_CHUNK       8
+#define TUNING_HASH_SIZE(quota) ((quota) / 64) /* many a bucket */
+#define TUNING_FLOOD_WRITES     3
+#define TUNING_CLEAN_SYNCS      1
+#define TUNING_BUDGET           4
 
 #endif
