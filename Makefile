@@ -3,6 +3,7 @@
 #
 #   make run [ARGS="--memory 512M"]   boot Debian's kernel on umbra
 #   make test                         everything, in three builds
+#   make check-long [STEPS=100000000] every combination, random guests; hours: docs/testing.md
 #   make fuzz [SECONDS=60]            the fuzz targets, so long each; see docs/testing.md
 #   make bench                        every benchmark of bench/
 #   make bench-rmap                   the reverse map beside KVM's, about 6 minutes
@@ -14,9 +15,10 @@ PREFIX ?= /usr/local
 BUILD = build
 MESON_FLAGS =
 SECONDS = 60
+STEPS = 100000000
 BATCH := $(shell [ -t 0 ] || echo --batch)
 
-.PHONY: all setup build run test fuzz bench bench-rmap bench-kvm install clean format lint
+.PHONY: all setup build run test check-long fuzz bench bench-rmap bench-kvm install clean format lint
 
 all: build
 
@@ -32,6 +34,10 @@ run: build
 test:
 	@scripts/setup test
 	@scripts/test
+
+check-long:
+	@scripts/setup test
+	@STEPS="$(STEPS)" scripts/check-long
 
 fuzz:
 	@scripts/setup fuzz

@@ -211,8 +211,7 @@ static void check_protected(struct audit *audit, umbra_gfn gfn)
 	rmap_for_each(mmu, *head, &cursor, h)
 	{
 		audit->spte = spte_read(handle_spte(mmu, h));
-		check(audit, !(audit->spte & PTE_W), 3,
-		      "a synced guest table has a writable spte");
+		check(audit, !(audit->spte & PTE_W), 3, "a synced guest table has a writable spte");
 	}
 }
 

@@ -360,7 +360,7 @@ static struct umbra_answer map(struct fault *fault, struct shadow *shadow, uint6
 static struct umbra_answer map_large(struct fault *fault)
 {
 	struct umbra_answer walked =
-	    walk_guest(fault->vcpu, fault->gva, fault->error_code, &fault->walk);
+	    walk_guest(fault->vcpu, fault->gva, fault->error_code, &fault->walk, &fault->flush);
 
 	return walked.verdict == UMBRA_RESUME ? map(fault, NULL, walked.gpa) : walked;
 }
@@ -435,7 +435,7 @@ struct umbra_answer umbra_fault(struct umbra_vcpu *vcpu, uint64_t gva, uint32_t 
 		fault.again = false;
 		shadow = walk_shadowed(vcpu, gva, error_code, &fault.walk, &result);
 		if (!shadow)
-			result = walk_guest(vcpu, gva, error_code, &fault.walk);
+			result = walk_guest(vcpu, gva, error_code, &fault.walk, &fault.flush);
 		if (result.verdict == UMBRA_RESUME)
 			result = map(&fault, shadow, result.gpa);
 		flush_commit(mmu, &fault.flush);
@@ -452,18 +452,20 @@ struct umbra_answer umbra_fault(struct umbra_vcpu *vcpu, uint64_t gva, uint32_t 
 struct umbra_answer umbra_translate(struct umbra_vcpu *vcpu, uint64_t gva, uint32_t error_code)
 {
 	struct walk walk = {0};
+	struct flush flush = {0};
 	struct umbra_answer result;
 	struct slot *slot;
 
 	port_lock(&vcpu->mmu->lock);
 	if (!walk_shadowed(vcpu, gva, error_code, &walk, &result))
-		result = walk_guest(vcpu, gva, error_code, &walk);
+		result = walk_guest(vcpu, gva, error_code, &walk, &flush);
 	slot = slot_find(vcpu->mmu, walk.gfn);
 	if (result.verdict == UMBRA_RESUME &&
 	    (!slot || (error_code & UMBRA_PF_W && slot->flags & UMBRA_SLOT_READONLY)))
 		result.verdict = UMBRA_MMIO;
 	else if (result.verdict == UMBRA_RESUME && drop_is_held(vcpu->mmu, walk.gfn.n, 1))
 		result = answer(UMBRA_RETRY, 0);
+	flush_commit(vcpu->mmu, &flush);
 	port_unlock(&vcpu->mmu->lock);
 	return result;
 }

@@ -510,6 +510,7 @@ bool track_unsync(struct umbra_mmu *mmu, umbra_gfn gfn);
 bool track_sync_entry(struct umbra_mmu *mmu, struct shadow *shadow, unsigned index, uint64_t pte);
 void track_forget_unsync(struct umbra_mmu *mmu, struct shadow *shadow);
 void track_sync_below(struct umbra_mmu *mmu, struct shadow *top, struct flush *flush);
+void track_bits_set(struct umbra_mmu *mmu, uint64_t gpa, struct flush *flush);
 void track_sync_gva(struct umbra_mmu *mmu, struct shadow *shadow, uint64_t gva);
 
 /* ---- drop.c ---- */

@@ -348,30 +348,56 @@ static bool follow_write(struct umbra_mmu *mmu, const struct written *written, s
 	return false;
 }
 
+/* Bytes of table @gfn from @first to @last were written. */
+static void table_written(struct umbra_mmu *mmu, umbra_gfn gfn, unsigned first, unsigned last,
+			  struct flush *flush)
+{
+	struct written written = {.gfn = gfn, .first = first, .last = last};
+	int error;
+
+	written.entries = walk_table(mmu, gfn, UMBRA_WANT_PEEK, &written.implied, &error);
+	while (follow_write(mmu, &written, flush))
+		;
+}
+
+/*
+ * The walker set A or D in a 4-byte entry at @gpa. Where the table is one of 8-byte entries too,
+ * those are bits of an address there.
+ */
+void track_bits_set(struct umbra_mmu *mmu, uint64_t gpa, struct flush *flush)
+{
+	unsigned offset = gpa & (UMBRA_PAGE_SIZE - 1);
+	umbra_gfn gfn = {gpa >> UMBRA_PAGE_SHIFT};
+
+	for_each_shadow_of (mmu, gfn, shadow) {
+		if (modes[shadow->role.mode].entry_shift != 3)
+			continue;
+		table_written(mmu, gfn, offset, offset + 3, flush);
+		return;
+	}
+}
+
 int umbra_guest_write(struct umbra_mmu *mmu, uint64_t gpa, size_t len)
 {
 	unsigned offset = gpa & (UMBRA_PAGE_SIZE - 1);
-	struct written written = {
-	    .gfn = {gpa >> UMBRA_PAGE_SHIFT}, .first = offset, .last = offset + (unsigned)len - 1};
+	umbra_gfn gfn = {gpa >> UMBRA_PAGE_SHIFT};
 	struct flush flush = {0};
-	int error;
+	bool tracked = false;
 
 	if (len > UMBRA_PAGE_SIZE - offset)
 		return UMBRA_EINVAL;
 	if (!len)
 		return 0;
 	port_lock(&mmu->lock);
-	for_each_shadow_of (mmu, written.gfn, shadow) {
-		if (!written.entries) {
-			written.entries =
-			    walk_table(mmu, written.gfn, UMBRA_WANT_PEEK, &written.implied, &error);
-			mmu->stats.guest_writes++;
-		}
+	for_each_shadow_of (mmu, gfn, shadow) {
+		tracked = true;
 		if (shadow->writes < UINT8_MAX)
 			shadow->writes++;
 	}
-	while (follow_write(mmu, &written, &flush))
-		;
+	if (tracked) {
+		mmu->stats.guest_writes++;
+		table_written(mmu, gfn, offset, offset + (unsigned)len - 1, &flush);
+	}
 	flush_commit(mmu, &flush);
 	port_unlock(&mmu->lock);
 	return 0;

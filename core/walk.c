@@ -82,6 +82,7 @@ bool walk_child_key(const struct umbra_mmu *mmu, const struct shadow *shadow, un
 /* An entry that the walk read, to be revisited for its A and D bits. */
 struct step {
 	void *pte; /* NULL: a register, read-only, or no memory */
+	uint64_t gpa;
 	uint64_t value;
 };
 
@@ -139,8 +140,11 @@ static uint32_t refusal(const struct umbra_vcpu *vcpu, unsigned access, uint64_t
 }
 
 /* Set A on the way and D at the leaf; false: an entry changed under us. */
-static bool set_accessed_dirty(enum paging_mode mode, struct step *step, unsigned leaf, bool write)
+static bool set_accessed_dirty(struct umbra_vcpu *vcpu, struct step *step, unsigned leaf,
+			       bool write, struct flush *flush)
 {
+	enum paging_mode mode = vcpu->mode;
+
 	for (unsigned level = modes[mode].root; level >= leaf; level--) {
 		uint64_t wanted = step[level].value | PTE_A;
 
@@ -151,6 +155,8 @@ static bool set_accessed_dirty(enum paging_mode mode, struct step *step, unsigne
 		if (!mode_entry_exchange(mode, step[level].pte, step[level].value, wanted))
 			return false;
 		step[level].value = wanted;
+		if (modes[mode].entry_shift == 2)
+			track_bits_set(vcpu->mmu, step[level].gpa, flush);
 	}
 	return true;
 }
@@ -204,6 +210,7 @@ static int step_read(struct umbra_vcpu *vcpu, uint64_t gva, unsigned level, uint
 	}
 	entries += table & (UMBRA_PAGE_SIZE - 1);
 	step->value = mode_entry_read(vcpu->mode, entries, index) | implied;
+	step->gpa = table + ((uint64_t)index << mode->entry_shift);
 	step->pte = implied ? NULL : entries + ((size_t)index << mode->entry_shift);
 	return 0;
 }
@@ -219,7 +226,7 @@ static struct umbra_answer walk_off(uint64_t gva, struct walk *walk)
 
 /* One attempt; *@again: an entry changed meanwhile. */
 static struct umbra_answer walk_once(struct umbra_vcpu *vcpu, uint64_t gva, uint32_t error_code,
-				     struct walk *walk, bool *again)
+				     struct walk *walk, bool *again, struct flush *flush)
 {
 	const enum paging_mode mode = vcpu->mode;
 	const bool nxe = vcpu->paging.efer & EFER_NXE;
@@ -250,7 +257,7 @@ static struct umbra_answer walk_once(struct umbra_vcpu *vcpu, uint64_t gva, uint
 	refused = refusal(vcpu, access, walk->marks, error_code);
 	if (refused)
 		return inject(vcpu, error_code, refused);
-	*again = !set_accessed_dirty(mode, step, level, error_code & UMBRA_PF_W);
+	*again = !set_accessed_dirty(vcpu, step, level, error_code & UMBRA_PF_W, flush);
 
 	offset = (1ull << modes[mode].level[level].shift) - 1;
 	for (unsigned i = modes[mode].root; i >= level; i--)
@@ -373,9 +380,11 @@ struct shadow *walk_shadowed(struct umbra_vcpu *vcpu, uint64_t gva, uint32_t err
  * Translate @gva for the access @error_code. UMBRA_RESUME: @walk is filled in, and .gpa may or
  * may not be memory. UMBRA_INJECT; UMBRA_MMIO: a table on the way was not memory; or
  * UMBRA_RETRY, UMBRA_NOMEM for a table's frame.
+ *
+ * => shadow pages may be zapped (track_bits_set): a flush is gathered then
  */
 struct umbra_answer walk_guest(struct umbra_vcpu *vcpu, uint64_t gva, uint32_t error_code,
-			       struct walk *walk)
+			       struct walk *walk, struct flush *flush)
 {
 	struct umbra_answer answer;
 	unsigned tries = 0;
@@ -389,7 +398,7 @@ struct umbra_answer walk_guest(struct umbra_vcpu *vcpu, uint64_t gva, uint32_t e
 		return walk_off(gva, walk);
 	do {
 		again = false;
-		answer = walk_once(vcpu, gva, error_code, walk, &again);
+		answer = walk_once(vcpu, gva, error_code, walk, &again, flush);
 	} while (again && ++tries < TRIES);
 	return again ? trouble(UMBRA_EAGAIN) : answer;
 }

@@ -20,7 +20,7 @@ struct walk {
 };
 
 struct umbra_answer walk_guest(struct umbra_vcpu *vcpu, uint64_t gva, uint32_t error_code,
-			       struct walk *walk);
+			       struct walk *walk, struct flush *flush);
 struct shadow *walk_shadowed(struct umbra_vcpu *vcpu, uint64_t gva, uint32_t error_code,
 			     struct walk *walk, struct umbra_answer *answer);
 void *walk_table(struct umbra_mmu *mmu, umbra_gfn gfn, enum umbra_want want, uint64_t *implied,

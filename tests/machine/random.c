@@ -501,7 +501,7 @@ int main(int argc, char **argv)
 		do_step(sim);
 		if (arguments.every && sim->step % arguments.every == 0)
 			sim_check_audit(sim);
-		if (sim->step % 64 == 0)
+		if (sim->step % 256 == 0)
 			check_deeply(sim);
 		/* Rarely a fresh start, or random writes wear the tables out. */
 		if (sim->step % 4096 == 4095)

@@ -387,6 +387,26 @@ static void test_unprotect(void **state)
 	assert_int_equal(umbra_unprotect(fix.mmu, (umbra_gfn){UINT64_MAX}), 0);
 }
 
+/*
+ * A table of 8-byte entries that is one of 4-byte entries too: accessed and dirty bits of the upper
+ * half are address bits to the other one.
+ */
+static void test_two_formats(void **state)
+{
+	const struct umbra_paging legacy = {.cr0 = 1ull << 31 | 1ull << 16, .cr3 = 0x6000};
+	const uint64_t gva = DATA | 3 << 12;
+
+	(void)state;
+	*guest_entry(4, 3) = (0x8000ull | RIGHTS) << 32 | FIRST << 12 | RIGHTS;
+	*guest_entry(6, 0) = 0x4000 | RIGHTS;
+	assert_int_equal(fault(gva, UMBRA_PF_U), UMBRA_MMIO);
+	assert_true(is_note(spte_at(gva)));
+	assert_int_equal(umbra_vcpu_set_paging(fix.vcpu, &legacy), 0);
+	assert_int_equal(fault(7 << 12, UMBRA_PF_U | UMBRA_PF_W), UMBRA_RESUME);
+	assert_int_equal(*guest_entry(4, 3) >> 32, 0x8000ull | RIGHTS | PTE_A | PTE_D);
+	assert_sound();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -408,6 +428,7 @@ int main(void)
 	    FIXTURE_TEST(test_orphan),
 	    FIXTURE_TEST(test_flood),
 	    FIXTURE_TEST(test_unprotect),
+	    FIXTURE_TEST(test_two_formats),
 	};
 
 	return cmocka_run_group_tests_name("track", tests, NULL, NULL);
