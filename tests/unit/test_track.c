@@ -397,13 +397,13 @@ static void test_two_formats(void **state)
 	const uint64_t gva = DATA | 3 << 12;
 
 	(void)state;
-	*guest_entry(4, 3) = (0x8000ull | RIGHTS) << 32 | FIRST << 12 | RIGHTS;
+	*guest_entry(4, 3) = RIGHTS << 32 | FIRST << 12 | RIGHTS;
 	*guest_entry(6, 0) = 0x4000 | RIGHTS;
 	assert_int_equal(fault(gva, UMBRA_PF_U), UMBRA_MMIO);
 	assert_true(is_note(spte_at(gva)));
 	assert_int_equal(umbra_vcpu_set_paging(fix.vcpu, &legacy), 0);
 	assert_int_equal(fault(7 << 12, UMBRA_PF_U | UMBRA_PF_W), UMBRA_RESUME);
-	assert_int_equal(*guest_entry(4, 3) >> 32, 0x8000ull | RIGHTS | PTE_A | PTE_D);
+	assert_int_equal(*guest_entry(4, 3) >> 32, RIGHTS | PTE_A | PTE_D);
 	assert_sound();
 }
 
