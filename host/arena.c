@@ -3,10 +3,10 @@
  * The arena host. See arena.h for what it promises; here is how the mapping is cut:
  *
  *     base                                                             (va, one mmap)
- *     | low pages      | high pages               | frames                | areas   |
- *     hpa LOW_BASE...    hpa HIGH_BASE...           ...continues            2 MiB each, aligned
- *       library memory     library memory             guest memory,         the homes of gfns
- *       with .low set                                 one page each         that are side by side
+ *     | low pages      | high pages               | frames            | areas   | huge areas |
+ *     hpa LOW_BASE...    hpa HIGH_BASE...           ...continues        2 MiB     1 GiB each,
+ *       library memory     library memory             guest memory,       homes of gfns that are
+ *       with .low set                                 one page each       side by side; aligned
  *
  * Library memory: a byte per page says whether it is used; a block is the first run of free
  * pages that is long enough. Frames: an array of the free ones, from which a random element
@@ -25,6 +25,7 @@
 #define HIGH_BASE 0x440003000ull /* above 4 GiB, aligned to 4 KiB and no more */
 
 #define AREA           512u /* frames */
+#define HUGE           (512u * AREA)
 #define NO_FRAME       UINT32_MAX
 #define FRAME_FREE     UINT64_MAX
 #define FRAME_RESERVED (UINT64_MAX - 1)
@@ -42,12 +43,16 @@ struct arena {
 	uint64_t gfns;
 	uint32_t *gfn_frame; /* [gfns]: frame index or NO_FRAME */
 	uint64_t frames;
-	uint64_t *frame_gfn;      /* [frames]: gfn, FRAME_FREE or FRAME_RESERVED */
-	uint64_t area_first;      /* the first frame of an area, */
-	uint32_t *area_home;      /* [gfns / AREA]: that of this one; NO_FRAME: not side by side */
-	uint16_t *area_away;      /* [gfns / AREA]: gfns that are not at home, or protected */
-	unsigned char *protected; /* [gfns] */
-	uint32_t *free;           /* [frames_free]: frame indices, in no order */
+	uint64_t *frame_gfn; /* [frames]: gfn, FRAME_FREE or FRAME_RESERVED */
+	uint64_t area_first; /* the first frame of an area, */
+	uint64_t huge_first; /*   of one of 1 GiB */
+	uint32_t *area_home; /* [gfns / AREA]: that of this one; NO_FRAME: not side by side */
+	struct area_state {
+		uint16_t away, protected; /* gfns that are not at home; that are protected */
+	} * area;                         /* [gfns / AREA] */
+	uint32_t *huge_spoilt;            /* [gfns / HUGE]: areas with such; NO_FRAME: not huge */
+	unsigned char *protected;         /* [gfns] */
+	uint32_t *free;                   /* [frames_free]: frame indices, in no order */
 	uint64_t frames_free;
 	uint64_t random;
 
@@ -219,9 +224,18 @@ static uint32_t home_of(const struct arena *arena, umbra_gfn gfn)
 	return home == NO_FRAME ? NO_FRAME : home + (uint32_t)(gfn.n % AREA);
 }
 
-static bool is_away(const struct arena *arena, umbra_gfn gfn)
+/* Take @gfn out of its area's state, or (@sign 1) add it. */
+static void area_count(struct arena *arena, umbra_gfn gfn, int sign)
 {
-	return arena->gfn_frame[gfn.n] != home_of(arena, gfn) || arena->protected[gfn.n];
+	struct area_state *area = &arena->area[gfn.n / AREA];
+	uint32_t *spoilt = &arena->huge_spoilt[gfn.n / HUGE];
+	bool before = area->away || area->protected, after;
+
+	area->away += sign * (arena->gfn_frame[gfn.n] != home_of(arena, gfn));
+	area->protected += sign * arena->protected[gfn.n];
+	after = area->away || area->protected;
+	if (*spoilt != NO_FRAME)
+		*spoilt += after - before;
 }
 
 /* Set what backs @gfn, and whether it is protected. */
@@ -229,14 +243,24 @@ static void frame_set(struct arena *arena, umbra_gfn gfn, uint32_t frame, bool p
 {
 	bool counts = home_of(arena, gfn) != NO_FRAME;
 
-	if (counts && is_away(arena, gfn))
-		arena->area_away[gfn.n / AREA]--;
+	if (counts)
+		area_count(arena, gfn, -1);
 	arena->gfn_frame[gfn.n] = frame;
 	arena->protected[gfn.n] = protected;
 	if (frame != NO_FRAME)
 		arena->frame_gfn[frame] = gfn.n;
-	if (counts && is_away(arena, gfn))
-		arena->area_away[gfn.n / AREA]++;
+	if (counts)
+		area_count(arena, gfn, 1);
+}
+
+/* struct umbra_frame's level of what is there. */
+static uint8_t frame_level(const struct arena *arena, umbra_gfn gfn)
+{
+	const struct area_state *area = &arena->area[gfn.n / AREA];
+
+	if (home_of(arena, gfn) == NO_FRAME || area->away || area->protected % AREA)
+		return 1;
+	return arena->huge_spoilt[gfn.n / HUGE] ? 2 : 3; /* not of 1 GiB at all: NO_FRAME */
 }
 
 /* Let @gfn, which has a frame, live in @to. */
@@ -253,7 +277,8 @@ static int host_frame_get(void *ctx, umbra_gfn gfn, enum umbra_want want, struct
 {
 	struct arena *arena = ctx;
 	uint32_t frame = NO_FRAME;
-	bool large = false, writable = true;
+	uint8_t level = 1;
+	bool writable = true;
 
 	pthread_mutex_lock(&arena->lock);
 	if (gfn.n < arena->gfns) {
@@ -266,14 +291,14 @@ static int host_frame_get(void *ctx, umbra_gfn gfn, enum umbra_want want, struct
 			frame_set(arena, gfn, frame, false);
 		}
 		writable = !arena->protected[gfn.n];
-		large = home_of(arena, gfn) != NO_FRAME && !arena->area_away[gfn.n / AREA];
+		level = frame_level(arena, gfn);
 	}
 	pthread_mutex_unlock(&arena->lock);
 	if (frame == NO_FRAME)
 		return want == UMBRA_WANT_PEEK ? UMBRA_ENOENT : UMBRA_ENOMEM;
 	out->pfn = frame_pfn(arena, frame);
 	out->writable = writable;
-	out->level = large ? 2 : 1;
+	out->level = level;
 	return 0;
 }
 
@@ -361,10 +386,10 @@ void arena_area_gather(struct arena *arena, umbra_gfn gfn)
 
 		if (arena->gfn_frame[gfn.n] == NO_FRAME) {
 			memset(frame_bytes(arena, home), 0, UMBRA_PAGE_SIZE);
-			frame_set(arena, gfn, home, false);
 		} else if (arena->gfn_frame[gfn.n] != home) {
 			frame_replace(arena, gfn, home);
 		}
+		frame_set(arena, gfn, home, false);
 	}
 	pthread_mutex_unlock(&arena->lock);
 }
@@ -466,43 +491,70 @@ const struct umbra_host arena_host = {
     .flush = host_flush,
 };
 
-/* Which areas of gfns are to have a home of their own, in which order? Returns how many. */
-static uint64_t choose_areas(struct arena *arena, const struct arena_options *options)
+/*
+ * Which areas of gfns are to have a home of their own, in which order? Those of huge ones come
+ * last. Counts them in *@areas and, those of 1 GiB, in *@huge.
+ */
+static void choose_areas(struct arena *arena, const struct arena_options *options, uint64_t *areas,
+			 uint64_t *huge)
 {
-	uint64_t count = 0;
+	uint64_t last = arena->gfns / AREA;
 
-	for (uint64_t area = 0; area < arena->gfns / AREA; area++) {
+	*areas = *huge = 0;
+	for (uint64_t i = 0; i <= arena->gfns / HUGE; i++)
+		arena->huge_spoilt[i] = NO_FRAME;
+	for (uint64_t i = 0; options->huge && i < arena->gfns / HUGE; i++)
+		if (next_random(arena) % 100 < options->huge)
+			arena->huge_spoilt[i] = (uint32_t)(*huge)++;
+	for (uint64_t area = 0; area < last; area++) {
 		bool large = next_random(arena) % 100 < options->large;
+		uint32_t *in = &arena->huge_spoilt[area * AREA / HUGE];
 
-		arena->area_home[area] = large ? (uint32_t)count++ : NO_FRAME;
+		arena->area_home[area] = NO_FRAME;
+		if (*in != NO_FRAME)
+			arena->area_home[area] = *in * (HUGE / AREA) + area % (HUGE / AREA);
+		else if (large)
+			arena->area_home[area] = (uint32_t)(*areas)++;
 	}
-	return count;
 }
 
 /* Let all gfns of these areas be at home. */
 static void settle_areas(struct arena *arena)
 {
 	for (uint64_t area = 0; area < arena->gfns / AREA; area++) {
+		bool huge = arena->huge_spoilt[area * AREA / HUGE] != NO_FRAME;
 		uint32_t home = arena->area_home[area];
 
 		if (home == NO_FRAME)
 			continue;
-		home = (uint32_t)arena->area_first + home * AREA;
+		home = (uint32_t)(huge ? arena->huge_first : arena->area_first) + home * AREA;
 		arena->area_home[area] = home;
 		for (unsigned i = 0; i < AREA; i++) {
 			arena->gfn_frame[area * AREA + i] = home + i;
 			arena->frame_gfn[home + i] = area * AREA + i;
 		}
 	}
+	for (uint64_t i = 0; i <= arena->gfns / HUGE; i++)
+		if (arena->huge_spoilt[i] != NO_FRAME)
+			arena->huge_spoilt[i] = 0;
+}
+
+/* The first frame from @frame on whose pfn is a multiple of @pages. */
+static uint64_t align_frame(const struct arena *arena, uint64_t frame, uint64_t pages)
+{
+	uint64_t pfn = page_hpa(arena, arena->library_pages + frame) / UMBRA_PAGE_SIZE;
+
+	return frame + (pages - pfn % pages) % pages;
 }
 
 int arena_create(const struct arena_options *options, struct arena **out)
 {
 	const uint64_t most = 1ull << 28;
+	uint64_t areas, huge;
 	struct arena *arena;
 
 	if (!options->gfns || options->gfns > most || !options->frames || options->frames > most ||
-	    options->large > 100 || options->low > 1u << 30 ||
+	    options->large > 100 || options->huge > 100 || options->low > 1u << 30 ||
 	    options->high > most * UMBRA_PAGE_SIZE)
 		return UMBRA_EINVAL;
 	arena = calloc(1, sizeof(*arena));
@@ -515,17 +567,21 @@ int arena_create(const struct arena_options *options, struct arena **out)
 	arena->gfns = options->gfns;
 	arena->random = options->seed;
 	arena->area_home = malloc((arena->gfns / AREA + 1) * sizeof(*arena->area_home));
-	arena->area_away = calloc(arena->gfns / AREA + 1, sizeof(*arena->area_away));
+	arena->area = calloc(arena->gfns / AREA + 1, sizeof(*arena->area));
+	arena->huge_spoilt = malloc((arena->gfns / HUGE + 1) * sizeof(*arena->huge_spoilt));
 	arena->protected = calloc(arena->gfns, 1);
 	arena->base = MAP_FAILED;
-	if (!arena->area_home || !arena->area_away || !arena->protected) {
+	if (!arena->area_home || !arena->area || !arena->huge_spoilt || !arena->protected) {
 		arena_destroy(arena);
 		return UMBRA_ENOMEM;
 	}
-	arena->area_first = options->frames;
-	while (page_hpa(arena, arena->library_pages + arena->area_first) >> 12 & (AREA - 1))
-		arena->area_first++;
-	arena->frames = arena->area_first + choose_areas(arena, options) * AREA;
+	choose_areas(arena, options, &areas, &huge);
+	arena->area_first = align_frame(arena, options->frames, AREA);
+	arena->huge_first = arena->frames = arena->area_first + areas * AREA;
+	if (huge) {
+		arena->huge_first = align_frame(arena, arena->frames, HUGE);
+		arena->frames = arena->huge_first + huge * HUGE;
+	}
 	arena->flush = options->flush;
 	arena->flush_ctx = options->flush_ctx;
 	arena->bytes = (arena->library_pages + arena->frames) * UMBRA_PAGE_SIZE;
@@ -558,7 +614,8 @@ void arena_destroy(struct arena *arena)
 		munmap(arena->base, arena->bytes);
 	free(arena->used);
 	free(arena->area_home);
-	free(arena->area_away);
+	free(arena->area);
+	free(arena->huge_spoilt);
 	free(arena->protected);
 	free(arena->gfn_frame);
 	free(arena->frame_gfn);

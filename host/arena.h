@@ -37,6 +37,7 @@ struct arena_options {
 	uint64_t seed;   /* of the random order of frames */
 	unsigned large;  /* percentage of the aligned 2 MiB areas of gfns whose frames lie side by
 			    side, from the start, in memory of their own: 0..100 */
+	unsigned huge;   /* the same of the aligned 1 GiB areas. Their memory is only reserved */
 
 	/* What struct umbra_host's flush does: reach the TLBs that @flush names. */
 	void (*flush)(void *ctx, const struct umbra_flush *flush);
@@ -86,8 +87,10 @@ int arena_frame_swap(struct arena *arena, umbra_gfn gfn);
 
 /*
  * umbra_frame.level is 2 in an area of 2 MiB (arena_options.large) until one of its frames is
- * moved, discarded or protected. After umbra_drop() of all of it, _gather puts its frames
- * side by side again; gfns outside of such areas are left alone.
+ * moved, discarded or protected (but an area that is protected as a whole is large again); 3 in one
+ * of 1 GiB (.huge) until one of its areas is touched like that. After umbra_drop() of all of an
+ * area of 2 MiB, _gather puts its frames side by side again, and protects none; gfns outside of
+ * such areas are left alone.
  */
 void arena_area_gather(struct arena *arena, umbra_gfn gfn);
 

@@ -231,7 +231,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
 		check(sim);
 	}
 	do_shortage(sim, 0);
-	sim_check_mirror(sim);
+	sim_check_mirror(sim, 0, 1);
 	if (size & 1) /* dear: every shadow table, word by word */
 		sim_check_tables(sim);
 	sim_destroy(sim);

@@ -62,7 +62,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
 	for (; sim->step < PROBES && !input_is_empty(&input); sim->step++)
 		probe(&input, sim, &stores);
 	sim_check_audit(sim);
-	sim_check_mirror(sim);
+	sim_check_mirror(sim, 0, 1);
 	sim_check_tlbs(sim);
 	sim_destroy(sim);
 	return 0;

@@ -120,7 +120,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
 	warm(sim);
 	for (; sim->step < STEPS && !input_is_empty(&input); sim->step++)
 		step(&input, sim, &stores);
-	sim_check_mirror(sim);
+	sim_check_mirror(sim, 0, 1);
 	sim_check_tlbs(sim);
 	sim_destroy(sim);
 	return 0;

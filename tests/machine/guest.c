@@ -4,10 +4,14 @@
  */
 #include "guest.h"
 
-static const struct {
+#include <string.h>
+
+struct table {
 	uint64_t gfn;
 	unsigned kind;
-} tables[] = {
+};
+
+static const struct table at_first[] = {
     {0x01, GUEST_PML4},  {0x02, GUEST_PML4},  {0x03, GUEST_PML4},   {0x303, GUEST_PML4},
     {0x04, GUEST_PDPT},  {0x05, GUEST_PDPT},  {0x06, GUEST_PDPT},   {0x302, GUEST_PDPT},
     {0x08, GUEST_PD},    {0x09, GUEST_PD},    {0x0a, GUEST_PD},     {0x0b, GUEST_PD},
@@ -21,20 +25,30 @@ static const struct {
     {0x242, GUEST_PT32}, {0x305, GUEST_PT32}, {0x806, GUEST_PT32},
 };
 
-#define TABLES (sizeof(tables) / sizeof(tables[0]))
+#define TABLES (sizeof(at_first) / sizeof(at_first[0]))
+
+static struct table tables[TABLES];
 
 static bool percent(struct sim *sim, unsigned chance)
 {
 	return sim_random(sim, 100) < chance;
 }
 
+static bool has_giga(const struct sim *sim)
+{
+	return sim->options.gfns >= GUEST_HUGE_GFNS;
+}
+
 void guest_slots_add(struct sim *sim)
 {
+	memcpy(tables, at_first, sizeof(tables));
 	if (sim_slot_add(sim, GUEST_LOW, 0, 0xc0, 0) ||
 	    sim_slot_add(sim, GUEST_CROSS, 0x1f0, 0x40, 0) ||
 	    sim_slot_add(sim, GUEST_ROM, 0x240, 0x20, UMBRA_SLOT_READONLY) ||
 	    sim_slot_add(sim, GUEST_PLUGGED, 0x300, 0x40, 0) ||
-	    sim_slot_add(sim, GUEST_BIG, 0x5f0, 0x620, 0))
+	    sim_slot_add(sim, GUEST_BIG, 0x5f0, 0x410, 0) ||
+	    sim_slot_add(sim, GUEST_TOP, 0xa00, 0x210, 0) ||
+	    (has_giga(sim) && sim_slot_add(sim, GUEST_GIGA, GUEST_HUGE, 1u << 18, 0)))
 		sim_fail(sim, "slots");
 }
 
@@ -97,6 +111,9 @@ uint64_t guest_page(struct sim *sim, const struct guest_taste *taste)
 	case 4:
 		return 0x1f0 + sim_random(sim, 0x70);
 	case 5:
+		if (has_giga(sim) && sim_random(sim, 3) == 0)
+			return GUEST_HUGE + (sim_random(sim, 2) ? sim_random(sim, 8)
+								: sim_random(sim, 1u << 18));
 		return sim_random(sim, 2) ? 0x800 + sim_random(sim, 8)
 					  : 0x5f0 + sim_random(sim, 0x620);
 	default:
@@ -133,6 +150,9 @@ static uint64_t large_area(struct sim *sim)
 {
 	static const uint8_t areas[] = {0, 1, 2, 3, 3, 4, 5, 5, 5, 6};
 
+	if (has_giga(sim) && sim_random(sim, 4) == 0)
+		return (GUEST_HUGE >> 9) +
+		       (sim_random(sim, 4) ? sim_random(sim, 3) : sim_random(sim, 512));
 	return areas[sim_random(sim, sizeof(areas))];
 }
 
@@ -196,7 +216,11 @@ uint64_t guest_entry(struct sim *sim, const struct guest_taste *taste, unsigned 
 		kind = GUEST_PT + (unsigned)sim_random(sim, GUEST_PML5);
 	if ((kind == GUEST_PD || kind == GUEST_PDPT) && percent(sim, taste->large)) {
 		leaf = true;
-		entry = REF_PS | (kind == GUEST_PD ? large_area(sim) << 21 : 0);
+		entry = REF_PS;
+		if (kind == GUEST_PD)
+			entry |= large_area(sim) << 21;
+		else if (has_giga(sim) && sim_random(sim, 8))
+			entry |= (uint64_t)GUEST_HUGE << 12;
 		if (percent(sim, 20))
 			entry |= REF_PAT;
 		if (percent(sim, taste->wild))
@@ -246,6 +270,166 @@ void guest_populate(struct sim *sim, const struct guest_taste *taste)
 				sim_device_write(sim, tables[i].gfn << 12 | word * 8, &entry, 8);
 		}
 	}
+}
+
+/* ------------------------------------------------------------------ tables that change places */
+
+static bool is_half_sized(unsigned kind)
+{
+	return kind == GUEST_PT32 || kind == GUEST_PD32;
+}
+
+/* One entry of 4 bytes, or 8, of @word: *@shift says where it stands. */
+static uint64_t part_of(unsigned kind, uint64_t word, unsigned part)
+{
+	return is_half_sized(kind) ? word >> 32 * part & 0xffffffff : word;
+}
+
+/* Let most entries that lead to @from lead to @to. */
+static void redirect(struct sim *sim, uint64_t from, uint64_t to)
+{
+	for (unsigned i = 0; i < TABLES; i++) {
+		unsigned parts = is_half_sized(tables[i].kind) ? 2 : 1;
+
+		for (unsigned word = 0; word < 512; word++) {
+			uint64_t gpa = tables[i].gfn << 12 | word * 8;
+			uint64_t old = sim_word(sim, gpa), new = old;
+
+			for (unsigned part = 0; part < parts; part++) {
+				uint64_t entry = part_of(tables[i].kind, old, part);
+
+				if (entry & REF_P && (entry & REF_ADDR) >> 12 == from &&
+				    sim_random(sim, 8))
+					new ^= ((from ^ to) << 12) << 32 * part;
+			}
+			if (new != old && sim_slot_of(sim, gpa))
+				sim_device_write(sim, gpa, &new, 8);
+		}
+	}
+}
+
+/* Tables that are in the big areas come out again, or no large page would ever be mapped whole. */
+static unsigned table_to_move(struct sim *sim)
+{
+	unsigned i = (unsigned)sim_random(sim, TABLES);
+
+	for (unsigned try = 0; try < TABLES && sim_random(sim, 64); try++, i = (i + 1) % TABLES)
+		if (tables[i].gfn >= 0x600 && at_first[i].gfn < 0x600)
+			break;
+	return i;
+}
+
+static uint64_t place_for_table(struct sim *sim, unsigned i)
+{
+	static const uint64_t areas[] = {0x600, 0x600, 0x800, 0xa00, 0xa00, GUEST_HUGE};
+
+	if (tables[i].gfn != at_first[i].gfn || sim_random(sim, 3) == 0)
+		return sim_random(sim, 3) ? at_first[i].gfn : 0x20 + sim_random(sim, 8);
+	return areas[sim_random(sim, has_giga(sim) ? 6 : 5)] + sim_random(sim, 8);
+}
+
+/* Does some TLB hold a large page around @gfn? */
+static bool is_inside(const struct sim *sim, uint64_t gfn)
+{
+	for (unsigned i = 0; i < SIM_CPUS; i++)
+		for (unsigned j = 0; j < SIM_TLB; j++) {
+			const struct sim_tlb_entry *entry = &sim->cpu[i].tlb[j];
+
+			if (entry->valid && entry->size > 4096 &&
+			    gfn - entry->gfn < entry->size >> 12)
+				return true;
+		}
+	return false;
+}
+
+void guest_table_move(struct sim *sim)
+{
+	unsigned i = table_to_move(sim);
+	uint64_t from = tables[i].gfn, to = place_for_table(sim, i), data[512];
+
+	if (guest_level(to) || !sim_slot_of(sim, from << 12) || !sim_slot_of(sim, to << 12))
+		return;
+	sim_op(sim, "table moves: kind, from, to", tables[i].kind, from, to);
+	sim->cover[COVER_TABLE_MOVED]++;
+	sim->cover[COVER_TABLE_INSIDE] += is_inside(sim, to);
+	memcpy(data, &sim->mirror[from * 512], sizeof(data));
+	sim_device_write(sim, to << 12, data, sizeof(data));
+	tables[i].gfn = to;
+	redirect(sim, from, to);
+	for (unsigned j = 0; j < SIM_CPUS; j++) {
+		struct umbra_paging paging = sim->cpu[j].paging;
+
+		if ((paging.cr3 & REF_ADDR) >> 12 != from || sim_random(sim, 4) == 0)
+			continue;
+		paging.cr3 ^= (from ^ to) << 12;
+		sim_paging_set(&sim->cpu[j], &paging);
+	}
+	if (sim_random(sim, 3) == 0)
+		return;
+	for (unsigned j = 0; j < 512; j++)
+		data[j] = j % 2 ? sim_random(sim, UINT64_MAX) : 0;
+	sim_device_write(sim, from << 12, data, sizeof(data));
+}
+
+/* Some word that guest_gva() comes to. */
+static unsigned used_word(struct sim *sim, unsigned kind)
+{
+	for (;;) {
+		unsigned word = (unsigned)sim_random(sim, 512);
+
+		if (is_used(kind, word))
+			return word;
+	}
+}
+
+/* The table at @gfn maps what a large page from @first on does, as 4 KiB pages. */
+static void fill_alike(struct sim *sim, uint64_t gfn, unsigned kind, uint64_t first)
+{
+	for (unsigned word = 0; word < 512; word++) {
+		uint64_t entry = (first + word) << 12 | rights(sim, true);
+
+		if (!is_used(kind, word) && sim_random(sim, 16))
+			continue;
+		if (kind == GUEST_PT32) {
+			entry = (first + word * 2) << 12 | (rights(sim, true) & 0xfff);
+			entry |= ((first + word * 2 + 1) << 12 | (rights(sim, true) & 0xfff)) << 32;
+		}
+		sim_device_write(sim, gfn << 12 | word * 8, &entry, 8);
+	}
+}
+
+void guest_pde_turn(struct sim *sim, const struct guest_taste *taste)
+{
+	bool half = taste->modes && sim_random(sim, 3) == 0;
+	unsigned kind = half ? GUEST_PD32 : GUEST_PD, below = half ? GUEST_PT32 : GUEST_PT;
+	uint64_t table = guest_table(sim, below), first, old, new;
+	uint64_t pages = half ? 1024 : 512;
+	uint64_t gpa = guest_table(sim, kind) << 12 | used_word(sim, kind) * 8;
+
+	if (!sim_slot_of(sim, gpa) || !sim_slot_of(sim, table << 12))
+		return;
+	old = part_of(kind, sim_word(sim, gpa), 0);
+	if (old & REF_P && old & REF_PS) {
+		first = ((old & REF_ADDR) >> 12) & ~(pages - 1);
+		fill_alike(sim, table, below, first);
+		new = table << 12 | rights(sim, false);
+		sim->cover[COVER_PDE_TO_TABLE]++;
+	} else {
+		if (old & REF_P && sim_slot_of(sim, old & REF_ADDR))
+			table = (old & REF_ADDR) >> 12;
+		first = part_of(below, sim_word(sim, table << 12), 0);
+		first = ((first & REF_ADDR) >> 12) & ~(pages - 1);
+		if (sim_random(sim, 2) || first >= sim->options.gfns) {
+			first = (large_area(sim) << 9) & ~(pages - 1);
+			fill_alike(sim, table, below, first);
+		}
+		new = first << 12 | REF_PS | rights(sim, true);
+		sim->cover[COVER_PDE_TO_LARGE]++;
+	}
+	sim_op(sim, "entry turns: gpa, old, new", gpa, old, new);
+	if (half)
+		new = (new & 0xffffffff) | (sim_word(sim, gpa) & ~0xffffffffull);
+	sim_device_write(sim, gpa, &new, 8);
 }
 
 struct umbra_paging guest_long_mode(uint64_t cr3)
@@ -303,7 +487,12 @@ uint64_t guest_cr3(struct sim *sim, const struct guest_taste *taste,
 
 struct umbra_paging guest_paging(struct sim *sim, const struct guest_taste *taste)
 {
-	enum guest_mode mode = choose_mode(sim, taste);
+	return guest_paging_in(sim, taste, choose_mode(sim, taste));
+}
+
+struct umbra_paging guest_paging_in(struct sim *sim, const struct guest_taste *taste,
+				    enum guest_mode mode)
+{
 	struct umbra_paging paging = guest_long_mode(0);
 
 	if (percent(sim, 25))
@@ -317,6 +506,7 @@ struct umbra_paging guest_paging(struct sim *sim, const struct guest_taste *tast
 	if (taste->modes) { /* bits that mean something in long mode only */
 		paging.cr4 |= percent(sim, 40) ? REF_CR4_PKE : 0;
 		paging.cr4 |= percent(sim, 25) ? REF_CR4_PKS : 0;
+		paging.cr4 |= mode < GUEST_4LEVEL && percent(sim, 30) ? REF_CR4_LA57 : 0;
 	}
 	switch (mode) {
 	case GUEST_OFF:

@@ -28,7 +28,7 @@ static void check(struct sim *sim)
 	sim_check_audit(sim);
 	sim_check_tlbs(sim);
 	sim_check_tables(sim);
-	sim_check_mirror(sim);
+	sim_check_mirror(sim, 0, 1);
 }
 
 /* Accesses of all kinds, by all processors; stores write what the case puts into tables. */

@@ -5,13 +5,14 @@
  * machine (sim.h) judges each access; after each step comes the audit, and now and then a
  * comparison of everything with everything.
  *
- *   random [--seed N] [--steps N] [--seconds N] [--every N]
+ *   random [--seed N] [--steps N] [--seconds N] [--every N] [--seeds N] [--complete 1]
  *          [--break-flush N] [--break-write N] [--modes MASK] [--nested LEVELS]
  *
  * Without --seed (or $UMBRA_SEED) the seed comes from the clock; it is always printed. --every:
- * audit each N-th step. --modes (1 << enum guest_mode, or-ed), --nested: what the seed decides
- * else. --break-*: ignore each N-th flush or guest_write on purpose; the program then succeeds only
- * if the damage is seen.
+ * audit each N-th step. --seeds: so many guests one after the other, with seeds from --seed on;
+ * --steps are of each. --complete: fail if a feature of cover.h was never seen. --modes (1 << enum
+ * guest_mode, or-ed), --nested: what the seed decides else. --break-*: ignore each N-th flush or
+ * guest_write on purpose; the program then succeeds only if the damage is seen.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,7 +22,8 @@
 #include "guest.h"
 
 struct arguments {
-	uint64_t seed, steps, seconds, every, break_flush, break_write, modes, nested;
+	uint64_t seed, steps, seconds, every, seeds, complete, break_flush, break_write, modes,
+	    nested;
 };
 
 static struct guest_taste taste;
@@ -30,6 +32,13 @@ static struct guest_taste taste;
 #define RECENT 24u
 
 static uint64_t recent[RECENT];
+
+/* Pages where the host did something, in areas that may be large. */
+#define SPOILT 16u
+
+static uint64_t spoilt[SPOILT];
+
+static unsigned boot_stage[SIM_CPUS];
 
 static bool is_nested(const struct sim *sim)
 {
@@ -154,6 +163,25 @@ static void toggle_bit(struct sim *sim, struct umbra_paging *paging)
 	paging->cr4 ^= bit;
 }
 
+/* The next stage of booting: no paging, 4-byte entries, PAE paging, long mode, by way of none. */
+static void do_boot(struct sim *sim, struct sim_cpu *cpu)
+{
+	static const enum guest_mode stages[] = {GUEST_OFF, GUEST_32BIT, GUEST_OFF, GUEST_PSE,
+						 GUEST_OFF, GUEST_PAE,   GUEST_OFF, GUEST_4LEVEL,
+						 GUEST_OFF, GUEST_5LEVEL};
+	struct umbra_paging paging;
+	enum guest_mode mode = stages[boot_stage[cpu->number]++ % 10];
+	int error;
+
+	if (!(taste.modes >> mode & 1))
+		return;
+	paging = guest_paging_in(sim, &taste, mode);
+	sim->cover[COVER_BOOT_STAGE]++;
+	error = sim_paging_set(cpu, &paging);
+	if (error && error != UMBRA_EPDPTE)
+		sim_fail(sim, "set_paging refused: %d", error);
+}
+
 /* Another PCID mode: like the processor, only with PCID 0 loaded. */
 static void toggle_pcid(struct umbra_paging *paging)
 {
@@ -168,10 +196,13 @@ static void do_paging(struct sim *sim, struct sim_cpu *cpu)
 	struct umbra_paging paging = cpu->paging;
 	int error;
 
-	switch (sim_random(sim, 9)) {
+	switch (sim_random(sim, 10)) {
 	case 0:
 		paging = guest_paging(sim, &taste);
 		break;
+	case 9:
+		do_boot(sim, cpu);
+		return;
 	case 1:
 		if (paging.cr0 & REF_CR0_PG)
 			paging.cr0 ^= REF_CR0_WP;
@@ -214,8 +245,32 @@ static void do_invalidate(struct sim *sim, struct sim_cpu *cpu)
 			    (unsigned)sim_random(sim, sim_random(sim, 16) ? SIM_PCIDS : 5000), gva);
 }
 
+/* A slot of large pages, of which it sometimes cuts one. */
+static void do_plug_big(struct sim *sim)
+{
+	bool giga = sim->options.gfns > GUEST_HUGE && sim_random(sim, 3) == 0;
+	unsigned id = giga ? GUEST_GIGA : GUEST_TOP;
+	uint64_t first = giga ? GUEST_HUGE : 0xa00, pages = giga ? 1u << 18 : 0x210;
+	uint64_t cut = sim_random(sim, 3) ? 0 : 1 + sim_random(sim, giga ? 1u << 17 : 0x1f);
+
+	if (sim->slot[id].present) {
+		sim_slot_delete(sim, id);
+		if (sim_random(sim, 4) == 0)
+			return;
+	}
+	if (sim_random(sim, 2) == 0)
+		first += cut;
+	sim->cover[COVER_SLOT_CUT] += !!cut;
+	if (sim_slot_add(sim, id, first, pages - cut, sim_random(sim, 4) ? 0 : UMBRA_SLOT_READONLY))
+		sim_fail(sim, "slot refused");
+}
+
 static void do_plug(struct sim *sim)
 {
+	if (sim_random(sim, 3) == 0) {
+		do_plug_big(sim);
+		return;
+	}
 	if (sim->slot[GUEST_PLUGGED].present) {
 		sim_slot_delete(sim, GUEST_PLUGGED);
 		if (sim_random(sim, 2))
@@ -234,8 +289,13 @@ static uint64_t some_gfn(struct sim *sim)
 	for (unsigned try = 0; try < 8; try++) {
 		const struct sim_tlb_entry *entry = &cpu->tlb[sim_random(sim, SIM_TLB)];
 
-		if (entry->valid)
+		if (!entry->valid)
+			continue;
+		if (entry->size == 4096 || sim_random(sim, 4) == 0)
 			return entry->gfn;
+		if (sim_random(sim, 4) == 0)
+			return entry->gfn + (entry->size >> 12) - 1;
+		return entry->gfn + sim_random(sim, entry->size >> 12);
 	}
 	if (sim_random(sim, 3) == 0)
 		return sim_random(sim, GUEST_GFNS);
@@ -244,33 +304,46 @@ static uint64_t some_gfn(struct sim *sim)
 	return guest_table(sim, some_kind(sim));
 }
 
-/* umbra_write_protect(), or the host makes an area large again. */
-static void do_area(struct sim *sim, uint64_t gfn, uint64_t pages)
+static void do_write_protect(struct sim *sim, uint64_t gfn, uint64_t pages)
 {
-	switch (sim_random(sim, 6)) {
-	case 0:
-		sim_write_protect(sim, gfn & ~511ull, 512 < GUEST_GFNS - (gfn & ~511ull) ? 512 : 1);
-		break;
-	case 1:
-		if (sim->options.large)
-			sim_gather(sim, sim_random(sim, 2) ? gfn : 0x600 + sim_random(sim, 0x600));
-		break;
-	default:
+	if (sim_random(sim, 6)) {
 		sim_write_protect(sim, gfn, pages);
-		break;
+		return;
 	}
+	gfn &= ~511ull;
+	sim_write_protect(sim, gfn, 512 < GUEST_GFNS - gfn || gfn >= GUEST_HUGE ? 512 : 1);
+}
+
+/* The host makes areas large again. */
+static void do_gather(struct sim *sim)
+{
+	for (unsigned i = 0; i < SPOILT; i++) {
+		if (!spoilt[i] || sim_random(sim, 4) == 0)
+			continue;
+		sim->cover[COVER_GATHERED]++;
+		sim_gather(sim, spoilt[i]);
+		spoilt[i] = 0;
+	}
+}
+
+/* Where frames lie side by side they mostly stay so, or nothing would be mapped large. */
+static uint64_t spare(struct sim *sim, uint64_t gfn)
+{
+	if ((!sim->options.large && !sim->options.huge) || gfn < 0x600)
+		return gfn;
+	if (sim_random(sim, 3))
+		return 0x20 + sim_random(sim, 0xa0);
+	spoilt[sim_random(sim, SPOILT)] = gfn;
+	return gfn;
 }
 
 static void do_host(struct sim *sim)
 {
-	uint64_t gfn = some_gfn(sim), pages = 1 + sim_random(sim, 3);
+	uint64_t gfn = spare(sim, some_gfn(sim)), pages = 1 + sim_random(sim, 3);
 
-	/* Where frames lie side by side they mostly stay so, or nothing would be mapped large. */
-	if (sim->options.large && gfn >= 0x600 && sim_random(sim, 16))
-		gfn = 0x20 + sim_random(sim, 0xa0);
-	if (gfn + pages > GUEST_GFNS)
+	if (gfn + pages > sim->options.gfns)
 		pages = 1;
-	switch (sim_random(sim, 14)) {
+	switch (sim_random(sim, 16)) {
 	case 0:
 	case 1:
 		sim_drop(sim, gfn, pages, SIM_SWAP);
@@ -309,7 +382,11 @@ static void do_host(struct sim *sim)
 		break;
 	case 9:
 	case 10:
-		do_area(sim, gfn, pages);
+		do_write_protect(sim, gfn, pages);
+		break;
+	case 11:
+	case 12:
+		do_gather(sim);
 		break;
 	default:
 		sim_remap(sim, gfn);
@@ -338,7 +415,7 @@ static void do_not_canonical(struct sim *sim, struct sim_cpu *cpu)
 		sim_fail(sim, "a gva that is not canonical was not refused");
 }
 
-static void do_step(struct sim *sim)
+static enum cover_step do_step(struct sim *sim)
 {
 	struct sim_cpu *cpu = &sim->cpu[sim_random(sim, SIM_CPUS)];
 	uint64_t dice = sim_random(sim, 1000);
@@ -346,11 +423,24 @@ static void do_step(struct sim *sim)
 
 	if (is_nested(sim) && dice >= 720 && dice < 850) /* the guest's own affair */
 		dice = 0;
-	if (dice < 620)
+	if (dice < 615) {
 		do_access(sim, cpu);
-	else if (dice < 720)
-		do_device_write(sim);
-	else if (dice < 800)
+		return COVER_STEP_ACCESS;
+	}
+	if (dice < 720) {
+		if (dice < 618)
+			guest_table_move(sim);
+		else if (dice < 628)
+			guest_pde_turn(sim, &taste);
+		else
+			do_device_write(sim);
+		return COVER_STEP_WRITE;
+	}
+	if (dice >= 922) {
+		do_host(sim);
+		return COVER_STEP_HOST;
+	}
+	if (dice < 800)
 		do_invalidate(sim, cpu);
 	else if (dice < 850)
 		do_paging(sim, cpu);
@@ -358,10 +448,9 @@ static void do_step(struct sim *sim)
 		do_speculate(sim, cpu);
 	else if (dice < 920 && !is_nested(sim))
 		sim_translate(cpu, guest_gva(sim), access);
-	else if (dice < 922)
-		do_not_canonical(sim, cpu);
 	else
-		do_host(sim);
+		do_not_canonical(sim, cpu);
+	return COVER_STEP_OTHER;
 }
 
 /* Everything against everything. */
@@ -369,7 +458,7 @@ static void check_deeply(struct sim *sim)
 {
 	sim_check_tlbs(sim);
 	sim_check_tables(sim);
-	sim_check_mirror(sim);
+	sim_check_mirror(sim, sim->step / 64 % 4, 4);
 	for (unsigned i = 0; i < 48; i++)
 		sim_check_gva(sim, i < RECENT ? recent[i] : random_gva(sim));
 }
@@ -387,12 +476,14 @@ static void choose_guest(const struct arguments *arguments, struct sim_options *
 	    1 << GUEST_32BIT | 1 << GUEST_PSE | 1 << GUEST_PAE,
 	    1 << GUEST_4LEVEL | 1 << GUEST_PAE,
 	};
-	static const unsigned large[] = {0, 60, 100, 100};
+	static const unsigned large[] = {0, 60, 100, 100}, huge[] = {0, 0, 0, 100};
 	uint64_t hash = arguments->seed * 0x9e3779b97f4a7c15ull;
 
 	taste.modes = arguments->modes ? (unsigned)arguments->modes : modes[hash >> 61];
 	options->config.cpu = hash >> 40 & 7;
 	options->large = large[hash >> 50 & 3];
+	options->huge = huge[hash >> 54 & 3];
+	options->gfns = options->huge ? GUEST_HUGE_GFNS : GUEST_GFNS;
 	if ((hash >> 32 & 15) < 2 && !arguments->modes)
 		options->config.nested = hash >> 32 & 1 ? 4 : 5;
 	if (arguments->nested)
@@ -409,7 +500,6 @@ static struct sim *make_guest(const struct arguments *arguments)
 	struct sim_options options = {
 	    .name = "random",
 	    .seed = arguments->seed,
-	    .gfns = GUEST_GFNS,
 	    .config =
 		{
 		    .shadow_quota = arguments->seed % 3 ? 512 : UMBRA_QUOTA_MIN,
@@ -419,6 +509,9 @@ static struct sim *make_guest(const struct arguments *arguments)
 	};
 	struct sim *sim;
 
+	memset(recent, 0, sizeof(recent));
+	memset(spoilt, 0, sizeof(spoilt));
+	memset(boot_stage, 0, sizeof(boot_stage));
 	taste = tastes[arguments->seed / 3 % 4];
 	choose_guest(arguments, &options);
 	sim = sim_create(&options);
@@ -456,6 +549,8 @@ static void parse(int argc, char **argv, struct arguments *arguments)
 	    {"--steps", &arguments->steps},
 	    {"--seconds", &arguments->seconds},
 	    {"--every", &arguments->every},
+	    {"--seeds", &arguments->seeds},
+	    {"--complete", &arguments->complete},
 	    {"--break-flush", &arguments->break_flush},
 	    {"--break-write", &arguments->break_write},
 	    {"--modes", &arguments->modes},
@@ -478,30 +573,42 @@ static void parse(int argc, char **argv, struct arguments *arguments)
 	}
 }
 
-int main(int argc, char **argv)
+static void report(struct sim *sim)
 {
-	struct arguments arguments = {
-	    .seed = (uint64_t)time(NULL),
-	    .steps = 100000,
-	    .seconds = 60,
-	    .every = 1,
-	};
-	time_t end;
-	struct sim *sim;
 	struct umbra_stats stats;
 
-	if (getenv("UMBRA_SEED"))
-		arguments.seed = number(getenv("UMBRA_SEED"));
-	parse(argc, argv, &arguments);
-	printf("random: --seed %llu\n", (unsigned long long)arguments.seed);
+	umbra_stats_get(sim->mmu, &stats);
+	printf(
+	    "random: %llu steps; accesses: %llu TLB hits, %llu walks, %llu faults "
+	    "(%llu injected, %llu MMIO, %llu emulated), %llu stores, %llu stale but legal, "
+	    "%llu walks to large pages; modes %#x, nested %u, huge %u; "
+	    "umbra: longest chain %llu, reclaimed %llu, flooded %llu, unsync %llu, remaps %llu\n",
+	    (unsigned long long)sim->step, (unsigned long long)sim->count.hits,
+	    (unsigned long long)sim->count.walks, (unsigned long long)sim->count.faults,
+	    (unsigned long long)sim->count.injected, (unsigned long long)sim->count.mmio,
+	    (unsigned long long)sim->count.emulated, (unsigned long long)sim->count.stores,
+	    (unsigned long long)sim->count.stale, (unsigned long long)sim->count.large, taste.modes,
+	    sim->options.config.nested, sim->options.huge, (unsigned long long)stats.longest_chain,
+	    (unsigned long long)stats.shadow_reclaimed, (unsigned long long)stats.shadow_flooded,
+	    (unsigned long long)stats.unsyncs, (unsigned long long)stats.remaps);
+}
+
+/* One guest's life. false: sabotage went unseen. */
+static bool run(const struct arguments *arguments, time_t end, uint64_t total[COVER_FEATURES])
+{
+	struct sim *sim;
+
+	printf("random: --seed %llu\n", (unsigned long long)arguments->seed);
 	fflush(stdout);
-	end = time(NULL) + (time_t)arguments.seconds;
-	sim = make_guest(&arguments);
-	for (; sim->step < arguments.steps; sim->step++) {
-		do_step(sim);
-		if (arguments.every && sim->step % arguments.every == 0)
+	sim = make_guest(arguments);
+	for (; sim->step < arguments->steps; sim->step++) {
+		enum cover_step step = do_step(sim);
+
+		if (arguments->complete || sim->step % 16 == 0)
+			cover_step(sim, arguments->complete ? step : COVER_STEP_OTHER);
+		if (arguments->every && sim->step % arguments->every == 0)
 			sim_check_audit(sim);
-		if (sim->step % 256 == 0)
+		if (sim->step % 64 == 0)
 			check_deeply(sim);
 		/* Rarely a fresh start, or random writes wear the tables out. */
 		if (sim->step % 4096 == 4095)
@@ -512,22 +619,40 @@ int main(int argc, char **argv)
 	if (sim->expect_violation) {
 		fprintf(stderr, "random: %llu acts of sabotage went unseen\n",
 			(unsigned long long)sim->broken);
-		return 1;
+		return false;
 	}
-	umbra_stats_get(sim->mmu, &stats);
-	printf(
-	    "random: %llu steps; accesses: %llu TLB hits, %llu walks, %llu faults "
-	    "(%llu injected, %llu MMIO, %llu emulated), %llu stores, %llu stale but legal, "
-	    "%llu walks to large pages; modes %#x, nested %u; "
-	    "umbra: longest chain %llu, reclaimed %llu, flooded %llu, unsync %llu, remaps %llu\n",
-	    (unsigned long long)sim->step, (unsigned long long)sim->count.hits,
-	    (unsigned long long)sim->count.walks, (unsigned long long)sim->count.faults,
-	    (unsigned long long)sim->count.injected, (unsigned long long)sim->count.mmio,
-	    (unsigned long long)sim->count.emulated, (unsigned long long)sim->count.stores,
-	    (unsigned long long)sim->count.stale, (unsigned long long)sim->count.large, taste.modes,
-	    sim->options.config.nested, (unsigned long long)stats.longest_chain,
-	    (unsigned long long)stats.shadow_reclaimed, (unsigned long long)stats.shadow_flooded,
-	    (unsigned long long)stats.unsyncs, (unsigned long long)stats.remaps);
+	sim_check_mirror(sim, 0, 1);
+	report(sim);
+	cover_end(sim);
+	for (unsigned i = 0; i < COVER_FEATURES; i++)
+		total[i] += sim->cover[i];
 	sim_destroy(sim);
-	return 0;
+	return true;
+}
+
+int main(int argc, char **argv)
+{
+	struct arguments arguments = {
+	    .seed = (uint64_t)time(NULL),
+	    .steps = 100000,
+	    .seconds = 60,
+	    .every = 1,
+	    .seeds = 1,
+	};
+	uint64_t total[COVER_FEATURES] = {0};
+	unsigned missing;
+	time_t end;
+
+	if (getenv("UMBRA_SEED"))
+		arguments.seed = number(getenv("UMBRA_SEED"));
+	parse(argc, argv, &arguments);
+	end = time(NULL) + (time_t)arguments.seconds;
+	for (uint64_t i = 0; i < arguments.seeds; i++, arguments.seed++)
+		if (!run(&arguments, end, total))
+			return 1;
+	missing = cover_print(total);
+	if (!arguments.complete || !missing)
+		return 0;
+	fprintf(stderr, "random: %u features were never seen\n", missing);
+	return 1;
 }

@@ -114,7 +114,7 @@ static void check(struct sim *sim)
 	failing_rule_set(&sim->failing.frame_get, 0, 0, 0);
 	sim_check_audit(sim);
 	sim_check_tlbs(sim);
-	sim_check_mirror(sim);
+	sim_check_mirror(sim, 0, 1);
 	sim->failing.frame_get = rule;
 }
 

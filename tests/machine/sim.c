@@ -4,12 +4,14 @@
  * embedder would write (enter, #PF, umbra_fault(), obey), and the host's operations. What
  * umbra answers is compared with the oracle here; what the tables let pass, in sim_check.c.
  */
+#define _DEFAULT_SOURCE
 #include "sim.h"
 
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #define TRIES 12u /* entries for one access, until we call it a livelock */
 
@@ -227,12 +229,15 @@ static int paging_set(struct sim_cpu *cpu, const struct umbra_paging *paging)
 	sim_op(sim, "set paging: cpu, cr3, cr0", cpu->number, paging->cr3, paging->cr0);
 	sim_op(sim, "  cr4, efer, PDPTEs are good", paging->cr4, paging->efer, good);
 	error = umbra_vcpu_set_paging(cpu->vcpu, paging);
+	if (is_pdpte_load(&cpu->paging, paging))
+		sim->cover[good ? COVER_PDPTES_GOOD : COVER_PDPTES_BAD]++;
 	if (error == UMBRA_EPDPTE ? good : !good && !(sim->shortage && error))
 		sim_fail(sim, "set_paging says %d; the oracle: PDPTEs at %#llx are %s", error,
 			 (unsigned long long)paging->cr3, good ? "good" : "bad");
 	if (error)
 		return error;
 	note_flush(cpu, paging, cr3_load);
+	cover_paging(sim, paging);
 	if (is_pdpte_load(&cpu->paging, paging))
 		for (unsigned i = 0; i < 4; i++)
 			cpu->pdpte[i] = pdpte[i];
@@ -297,6 +302,7 @@ void sim_invpcid(struct sim_cpu *cpu, enum umbra_invpcid type, unsigned pcid, ui
 		sim_fail(cpu->sim, "invpcid, type %d, pcid %u: %d", type, pcid, error);
 	if (bad)
 		return;
+	cpu->sim->cover[COVER_INVPCID_ADDRESS + type]++;
 	if (all)
 		cpu->flushed_all = ++cpu->sim->now;
 	else if (type == UMBRA_INVPCID_PCID && pcid < SIM_PCIDS)
@@ -429,8 +435,29 @@ static bool emulate(struct sim_cpu *cpu, uint64_t gpa, const uint64_t *word)
 	    !(cpu->paging.cr4 & (REF_CR4_SMAP | REF_CR4_PKE | REF_CR4_PKS)))
 		sim_fail(sim, "EMULATE at gpa %#llx, which nothing tracks",
 			 (unsigned long long)gpa);
+	sim->cover[COVER_EMULATED_PAGE]++;
 	sim_device_write(sim, gpa, word, sizeof(*word));
 	return true;
+}
+
+/* Whose rule was it that refused the access? */
+static void cover_refusal(struct sim_cpu *cpu, uint64_t gva, struct ref_access access,
+			  uint32_t code)
+{
+	static const struct {
+		uint64_t bit;
+		enum cover feature;
+	} rules[] = {{REF_CR4_SMEP, COVER_SMEP_REFUSED}, {REF_CR4_SMAP, COVER_SMAP_REFUSED}};
+	uint64_t cr4 = cpu->paging.cr4;
+
+	cpu->sim->cover[COVER_KEY_REFUSED] += !!(code & UMBRA_PF_PK);
+	cpu->sim->cover[COVER_RESERVED_BIT] += !!(code & UMBRA_PF_RSVD);
+	for (unsigned i = 0; !access.user && i < 2; i++) {
+		cpu->paging.cr4 = cr4 & ~rules[i].bit;
+		if (cr4 & rules[i].bit && sim_ref(cpu, gva, access).kind == REF_OK)
+			cpu->sim->cover[rules[i].feature]++;
+		cpu->paging.cr4 = cr4;
+	}
 }
 
 enum sim_outcome sim_access(struct sim_cpu *cpu, uint64_t gva, struct ref_access access,
@@ -469,12 +496,14 @@ enum sim_outcome sim_access(struct sim_cpu *cpu, uint64_t gva, struct ref_access
 			break;
 		case UMBRA_INJECT:
 			sim->count.injected++;
+			cover_refusal(cpu, gva, access, answer.error_code);
 			*code = answer.error_code;
 			return SIM_FAULT;
 		case UMBRA_MMIO:
 			sim->count.mmio++;
 			return SIM_MMIO;
 		case UMBRA_EMULATE:
+			sim->cover[COVER_OWN_TABLE] += answer.own_table;
 			if (emulate(cpu, answer.gpa, word))
 				return SIM_DONE;
 			break;
@@ -520,8 +549,9 @@ void sim_drop(struct sim *sim, uint64_t first, uint64_t pages, enum sim_drop how
 	}
 	/* A large spte counts once, though it maps many of the gfns. */
 	if (umbra_drop(sim->mmu, (umbra_gfn){first}, pages, &dropped) ||
-	    (sim->options.large && pages > 1 ? dropped.sptes > before || !dropped.sptes != !before
-					     : dropped.sptes != before))
+	    ((sim->options.large || sim->options.huge) && pages > 1
+		 ? dropped.sptes > before || !dropped.sptes != !before
+		 : dropped.sptes != before))
 		sim_fail(sim, "drop took %llu of %llu sptes", (unsigned long long)dropped.sptes,
 			 (unsigned long long)before);
 	check_dropped(sim, first, pages);
@@ -605,6 +635,7 @@ struct sim *sim_create(const struct sim_options *options)
 	    .low = 1u << 20,
 	    .seed = options->seed,
 	    .large = options->large,
+	    .huge = options->huge,
 	    .flush = sim_flush,
 	    .flush_ctx = sim,
 	};
@@ -614,9 +645,12 @@ struct sim *sim_create(const struct sim_options *options)
 		abort();
 	sim->options = *options;
 	sim->random = options->seed;
-	sim->mirror = calloc(options->gfns, 4096);
+	sim->mirror = mmap(NULL, options->gfns * 4096, PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	sim->touched = calloc(options->gfns, 1);
-	if (!sim->mirror || !sim->touched || arena_create(&arena_options, &sim->arena))
+	sim->touched_gfn = malloc(options->gfns * sizeof(*sim->touched_gfn));
+	if (sim->mirror == MAP_FAILED || !sim->touched || !sim->touched_gfn ||
+	    arena_create(&arena_options, &sim->arena))
 		abort();
 	failing_init(&sim->failing, &arena_host, sim->arena, &host);
 	if (umbra_mmu_create(&host, &sim->failing, &options->config, &sim->mmu))
@@ -636,8 +670,9 @@ void sim_destroy(struct sim *sim)
 	if (arena_in_use(sim->arena) || sim->failing.allocs != sim->failing.frees)
 		sim_fail(sim, "%llu bytes leaked", (unsigned long long)arena_in_use(sim->arena));
 	arena_destroy(sim->arena);
-	free(sim->mirror);
+	munmap(sim->mirror, sim->options.gfns * 4096);
 	free(sim->touched);
+	free(sim->touched_gfn);
 	free(sim->change);
 	free(sim);
 }

@@ -47,6 +47,7 @@
 #include <umbra/umbra.h>
 
 #include "arena.h"
+#include "cover.h"
 #include "failing.h"
 #include "ref.h"
 
@@ -117,7 +118,8 @@ struct sim_options {
 	uint64_t seed;
 	uint64_t gfns;
 	struct umbra_config config;
-	unsigned large; /* percentage of the 2 MiB areas that the host backs in one piece */
+	unsigned large; /* percentage of the 2 MiB areas that the host backs in one piece, */
+	unsigned huge;  /*   and of the 1 GiB ones */
 	bool abort_on_violation; /* what a fuzzer calls a crash */
 };
 
@@ -130,7 +132,9 @@ struct sim {
 	struct sim_cpu cpu[SIM_CPUS];
 	struct sim_slot slot[SIM_SLOTS]; /* the index is the id */
 	uint64_t *mirror;                /* gfns * 512 words */
-	unsigned char *touched;          /* gfns: pages of the mirror that were ever written */
+	unsigned char *touched;          /* gfns: pages of the mirror that were ever written, */
+	uint32_t *touched_gfn;           /*   and a list of them */
+	uint64_t touched_count;
 
 	uint64_t now;
 	struct sim_change *change;
@@ -155,6 +159,8 @@ struct sim {
 		uint64_t hits, walks, faults, stale, checks, injected, mmio, emulated, stores,
 		    large; /* walks that ended in a large page */
 	} count;
+	uint64_t cover[COVER_FEATURES];
+	uint64_t large_leaves[2]; /* cover_step() */
 };
 
 enum sim_outcome {
@@ -230,7 +236,7 @@ void sim_flush(void *ctx, const struct umbra_flush *flush);
 
 /* Where an access went, and what of the leaf matters beyond its rights. */
 struct sim_pass {
-	uint64_t hpa;
+	uint64_t hpa, size; /* of the page */
 	uint8_t key, type;
 	bool user;
 };
@@ -269,8 +275,9 @@ void sim_check_bits(struct sim *sim, const struct ref_result *due, bool must);
 /* No TLB entry leads to gfns first..first+pages-1; or none that lets writes pass. */
 void sim_check_revoked(struct sim *sim, uint64_t first, uint64_t pages, bool writes);
 
-void sim_check_tlbs(struct sim *sim);   /* each entry's frame is still its gfn's */
-void sim_check_mirror(struct sim *sim); /* arena and mirror are the same */
+void sim_check_tlbs(struct sim *sim); /* each entry's frame is still its gfn's */
+/* Arena and mirror are the same: part @part of @parts. */
+void sim_check_mirror(struct sim *sim, unsigned part, unsigned parts);
 void sim_check_tables(struct sim *sim); /* no leaf leads outside slots */
 void sim_check_audit(struct sim *sim);
 

@@ -221,6 +221,8 @@ static bool walk(struct sim_cpu *cpu, uint64_t gva, bool use_cache, struct sim_t
 			*leaf_word = word;
 			cpu->sim->count.walks++;
 			cpu->sim->count.large += size > 4096;
+			if (size > 4096)
+				cpu->sim->cover[at.level == 2 ? COVER_WALK_2M : COVER_WALK_1G]++;
 			return true;
 		}
 		at.table = value & REF_ADDR;
@@ -242,6 +244,7 @@ static struct sim_pass pass_through(const struct sim_tlb_entry *entry, uint64_t 
 {
 	return (struct sim_pass){
 	    .hpa = entry->hpa + (gva - entry->gva),
+	    .size = entry->size,
 	    .key = entry->key,
 	    .type = entry->type,
 	    .user = entry->user,

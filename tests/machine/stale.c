@@ -213,7 +213,7 @@ int main(void)
 		cases[i].run();
 		sim_check_audit(sim);
 		sim_check_tlbs(sim);
-		sim_check_mirror(sim);
+		sim_check_mirror(sim, 0, 1);
 		sim_destroy(sim);
 		printf("ok %u - %s\n", i + 1, cases[i].name);
 		fflush(stdout);
