@@ -3,6 +3,7 @@
 #
 #   make run [ARGS="--memory 512M"]   boot Debian's kernel on umbra
 #   make test                         everything, in three builds
+#   make mutants                      faults put in one by one, each to be noticed by a named test
 #   make check-long [STEPS=100000000] every combination, random guests; hours: docs/testing.md
 #   make fuzz [SECONDS=60]            the fuzz targets, so long each; see docs/testing.md
 #   make bench                        every benchmark of bench/
@@ -18,7 +19,7 @@ SECONDS = 60
 STEPS = 100000000
 BATCH := $(shell [ -t 0 ] || echo --batch)
 
-.PHONY: all setup build run test check-long fuzz bench bench-rmap bench-kvm install clean format lint
+.PHONY: all setup build run test check-long mutants fuzz bench bench-rmap bench-kvm install clean format lint
 
 all: build
 
@@ -38,6 +39,10 @@ test:
 check-long:
 	@scripts/setup test
 	@STEPS="$(STEPS)" scripts/check-long
+
+mutants:
+	@scripts/setup test
+	@scripts/mutants
 
 fuzz:
 	@scripts/setup fuzz
