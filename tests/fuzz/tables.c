@@ -140,8 +140,7 @@ struct sim *tables_create(struct input *input, const char *name)
 	put_all(sim);
 	if (sim_slot_add(sim, TABLES_LOW, 0, 32, 0) ||
 	    sim_slot_add(sim, TABLES_ROM, 32, 8, UMBRA_SLOT_READONLY) ||
-	    tables_plug(sim, 48, 16, 0) ||
-	    sim_slot_add(sim, TABLES_LARGE, TABLES_BIG, 512, 0))
+	    tables_plug(sim, 48, 16, 0) || sim_slot_add(sim, TABLES_LARGE, TABLES_BIG, 512, 0))
 		sim_fail(sim, "slots");
 	for (unsigned i = 0; i < SIM_CPUS; i++) {
 		if (i == 0 || !(cpu & 0x80)) /* else threads of one address space */

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * The guest of the fuzz targets: 64 pages of memory with page tables for every paging mode in
- * place, 2 MiB of memory that the host may have in one piece, and the decoding of input bytes into registers, entries and addresses that fit them.
- * Raw bytes would hardly ever make a walk that reaches its page; here a few bytes change a guest
- * that works. Nothing is out of reach, though: each decoder has an escape to raw words.
+ * place, 2 MiB of memory that the host may have in one piece, and the decoding of input bytes into
+ * registers, entries and addresses that fit them. Raw bytes would hardly ever make a walk that
+ * reaches its page; here a few bytes change a guest that works. Nothing is out of reach, though:
+ * each decoder has an escape to raw words.
  *
  *     gfn   0      data            17..31  data
  *           1      PML5            32..39  read-only slot; 36 a PT, 37 a PD
