@@ -270,10 +270,22 @@ static void keys_renew(struct umbra_vcpu *vcpu)
 		root_set(vcpu, i, NULL);
 }
 
-int umbra_vcpu_set_paging(struct umbra_vcpu *vcpu, const struct umbra_paging *paging)
+/* What of the registers paging depends on: a change elsewhere (CR0.TS, say) is none to us. */
+static struct umbra_paging paging_bits(const struct umbra_paging *paging)
+{
+	return (struct umbra_paging){
+	    .cr0 = paging->cr0 & (CR0_PG | CR0_WP),
+	    .cr3 = paging->cr3,
+	    .cr4 = paging->cr4 & (CR4_PSE | CR4_PAE | CR4_PGE | CR4_LA57 | CR4_PCIDE | CR4_SMEP |
+				  CR4_SMAP | CR4_PKE | CR4_PKS),
+	    .efer = paging->efer & (EFER_LME | EFER_LMA | EFER_NXE),
+	};
+}
+
+int umbra_vcpu_set_paging(struct umbra_vcpu *vcpu, const struct umbra_paging *told)
 {
 	struct umbra_mmu *mmu = vcpu->mmu;
-	const struct umbra_paging old = vcpu->paging;
+	const struct umbra_paging old = vcpu->paging, bits = paging_bits(told), *paging = &bits;
 	enum paging_mode mode = mode_of(paging);
 	uint64_t pdpte[PAE_ROOTS];
 	struct flush flush = {0};

@@ -56,6 +56,22 @@ static void test_four(void **state)
 				 shadow_of(wide.mmu, wide.vcpu->root[i])->hpa | PTE_P);
 }
 
+/* They are, with a CR3 load, whatever else has changed that paging does not depend on. */
+static void test_other_bits(void **state)
+{
+	struct umbra_paging paging = wide_pae;
+
+	(void)state;
+	put(0x2000);
+	wide_write(0x2000, 0x11000 | PTE_P);
+	paging.cr3 = 0x2000;
+	paging.cr0 |= 1u << 3; /* TS */
+	paging.cr4 |= 1u << 9; /* OSFXSR */
+	paging.efer |= 1;      /* SCE */
+	assert_int_equal(load(paging), 0);
+	assert_true(reaches(0, 1));
+}
+
 /* In memory they may change as they like. */
 static void test_not_read(void **state)
 {
@@ -199,9 +215,10 @@ static void test_alike(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    PDPTE_TEST(test_four),          PDPTE_TEST(test_not_read), PDPTE_TEST(test_read),
-	    PDPTE_TEST(test_from_32_bit),   PDPTE_TEST(test_reserved), PDPTE_TEST(test_nowhere),
-	    PDPTE_TEST(test_in_the_middle), PDPTE_TEST(test_absent),   PDPTE_TEST(test_alike),
+	    PDPTE_TEST(test_four),    PDPTE_TEST(test_other_bits),    PDPTE_TEST(test_not_read),
+	    PDPTE_TEST(test_read),    PDPTE_TEST(test_from_32_bit),   PDPTE_TEST(test_reserved),
+	    PDPTE_TEST(test_nowhere), PDPTE_TEST(test_in_the_middle), PDPTE_TEST(test_absent),
+	    PDPTE_TEST(test_alike),
 	};
 
 	return cmocka_run_group_tests_name("pdpte", tests, NULL, NULL);
