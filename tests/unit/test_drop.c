@@ -78,6 +78,30 @@ static void test_over_slots(void **state)
 	assert_sound();
 }
 
+static unsigned
+    held; /* of the pages of the drop, when it flushed; and of those around it, 100 each */
+
+static void look_held(void)
+{
+	held = 0;
+	for (unsigned i = 0; i < ALIASES; i++)
+		held += drop_is_held(fix.mmu, FIRST + i, 1);
+	held += 100u * drop_is_held(fix.mmu, FIRST - 1, 1);
+	held += 100u * drop_is_held(fix.mmu, FIRST + ALIASES, 1);
+}
+
+/* While a drop may have given up the lock, nothing of its range is mapped, to the last page. */
+static void test_held(void **state)
+{
+	(void)state;
+	assert_int_equal(fault(DATA, UMBRA_PF_U), UMBRA_RESUME);
+	fix.on_flush = look_held;
+	dropped_of(FIRST, ALIASES);
+	assert_int_equal(held, ALIASES);
+	fix.on_flush = NULL;
+	assert_false(drop_is_held(fix.mmu, 0, 1ull << 40));
+}
+
 static void test_some(void **state)
 {
 	struct umbra_range range = {{FIRST}, ALIASES};
@@ -169,9 +193,13 @@ static void test_dropped_under_a_guest(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    FIXTURE_TEST(test_accessed_dirty), FIXTURE_TEST(test_upgraded),
-	    FIXTURE_TEST(test_one_flush),      FIXTURE_TEST(test_over_slots),
-	    FIXTURE_TEST(test_some),           FIXTURE_TEST(test_dropped_under_a_guest),
+	    FIXTURE_TEST(test_accessed_dirty),
+	    FIXTURE_TEST(test_upgraded),
+	    FIXTURE_TEST(test_one_flush),
+	    FIXTURE_TEST(test_over_slots),
+	    FIXTURE_TEST(test_held),
+	    FIXTURE_TEST(test_some),
+	    FIXTURE_TEST(test_dropped_under_a_guest),
 	};
 
 	return cmocka_run_group_tests_name("drop", tests, NULL, NULL);

@@ -124,6 +124,20 @@ static void test_own_table(void **state)
 	}
 }
 
+/* The guest took the right to write away; its processor comes again before it flushes. */
+static void test_narrowed(void **state)
+{
+	(void)state;
+	assert_int_equal(fault(DATA, UMBRA_PF_U | UMBRA_PF_W), UMBRA_RESUME);
+	assert_true(spte_at(DATA) & PTE_W);
+	*guest_entry(4, 0) &= ~(uint64_t)PTE_W;
+	fix.flushes = 0;
+	assert_int_equal(fault(DATA, UMBRA_PF_U), UMBRA_RESUME);
+	assert_false(spte_at(DATA) & PTE_W);
+	assert_int_equal(fix.flushes, 1);
+	assert_true(fix.flushed.gva == DATA && fix.flushed.pages == 1);
+}
+
 static void test_prefetch(void **state)
 {
 	(void)state;
@@ -166,6 +180,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    FIXTURE_TEST(test_changed_before_protection),
+	    FIXTURE_TEST(test_narrowed),
 	    FIXTURE_TEST(test_shared_table),
 	    FIXTURE_TEST(test_kernel_code_writes_itself),
 	    FIXTURE_TEST(test_write_waits_for_dirty),

@@ -84,6 +84,21 @@ static void test_not_whole(void **state)
 	assert_mapped(GVA, 1, 0x80400);
 }
 
+/* What a large entry no longer allows is flushed at once, for a 4 MiB one is two of ours. */
+static void test_narrowed(void **state)
+{
+	unsigned flushes;
+
+	(void)state;
+	wide_map(GVA, PDE);
+	assert_int_equal(wide_fault(GVA, USER_WRITE), UMBRA_RESUME);
+	flushes = wide.flushes;
+	wide_write(0x3000 + (GVA >> 21 & 511) * 8, PDE & ~(uint64_t)PTE_W);
+	assert_int_equal(wide.flushes, flushes + 1);
+	assert_int_equal(wide.flushed.pages, 0);
+	assert_int_equal(umbra_translate(wide.vcpu, GVA, USER_WRITE).verdict, UMBRA_INJECT);
+}
+
 /* A page in it becomes a guest's table: the large leaf goes at once, and is back when that is over.
  */
 static void test_table_inside(void **state)
@@ -262,6 +277,7 @@ int main(void)
 	    WIDE_TEST(test_two_mib),
 	    WIDE_TEST(test_one_gib),
 	    WIDE_TEST(test_not_whole),
+	    WIDE_TEST(test_narrowed),
 	    WIDE_TEST(test_table_inside),
 	    WIDE_TEST(test_tables_counted),
 	    WIDE_TEST(test_own_table_inside),
