@@ -146,7 +146,8 @@ static unsigned leaf_rights(struct fault *fault, enum umbra_verdict *verdict)
 	unsigned rights = fault->walk.rights;
 
 	*verdict = UMBRA_RESUME;
-	if (write && walk_key_denies(fault->vcpu, rights, fault->walk.marks) & 2)
+	if (write && !mmu->config.nested &&
+	    walk_key_denies(fault->vcpu, rights, fault->walk.marks) & 2)
 		*verdict = UMBRA_EMULATE; /* WP = 0 lets it pass, the hardware does not */
 	if (write && !(rights & ACCESS_W))
 		rights = kernel_rights(fault, rights, verdict);
@@ -434,7 +435,9 @@ struct umbra_answer umbra_fault(struct umbra_vcpu *vcpu, uint64_t gva, uint32_t 
 		}
 		fault.again = false;
 		shadow = walk_shadowed(vcpu, gva, error_code, &fault.walk, &result);
-		if (!shadow)
+		if (mmu->config.nested)
+			result = walk_direct(gva, &fault.walk);
+		else if (!shadow)
 			result = walk_guest(vcpu, gva, error_code, &fault.walk, &fault.flush);
 		if (result.verdict == UMBRA_RESUME)
 			result = map(&fault, shadow, result.gpa);

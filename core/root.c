@@ -270,6 +270,16 @@ static void keys_renew(struct umbra_vcpu *vcpu)
 		root_set(vcpu, i, NULL);
 }
 
+/* The hardware walks the guest's tables; we do for umbra_translate() alone. */
+static void nested_set(struct umbra_vcpu *vcpu, const struct umbra_paging *paging,
+		       enum paging_mode mode, const uint64_t pdpte[PAE_ROOTS])
+{
+	vcpu->paging = *paging;
+	vcpu->mode = mode;
+	if (mode == MODE_PAE)
+		memcpy(vcpu->pdpte, pdpte, sizeof(vcpu->pdpte));
+}
+
 /* What of the registers paging depends on: a change elsewhere (CR0.TS, say) is none to us. */
 static struct umbra_paging paging_bits(const struct umbra_paging *paging)
 {
@@ -287,7 +297,7 @@ int umbra_vcpu_set_paging(struct umbra_vcpu *vcpu, const struct umbra_paging *to
 	struct umbra_mmu *mmu = vcpu->mmu;
 	const struct umbra_paging old = vcpu->paging, bits = paging_bits(told), *paging = &bits;
 	enum paging_mode mode = mode_of(paging);
-	uint64_t pdpte[PAE_ROOTS];
+	uint64_t pdpte[PAE_ROOTS] = {0};
 	struct flush flush = {0};
 	bool keep = paging->cr4 & CR4_PCIDE && paging->cr3 & CR3_KEEP;
 	bool load;
@@ -296,13 +306,16 @@ int umbra_vcpu_set_paging(struct umbra_vcpu *vcpu, const struct umbra_paging *to
 	if (mode == MODES)
 		return UMBRA_EINVAL;
 	port_lock(&mmu->lock);
-	load = mode == MODE_PAE && !mmu->config.nested && is_pdpte_load(&old, paging);
+	load = mode == MODE_PAE && (mmu->config.nested || is_pdpte_load(&old, paging));
 	if (load)
 		error = pdptes_read(mmu, paging->cr3, pdpte);
-	if (!error) {
+	if (mmu->config.nested) {
+		nested_set(vcpu, paging, mode, pdpte);
+		error = 0;
+	} else if (!error) {
 		mmu->stats.root_loads++;
 		vcpu->paging = *paging;
-		vcpu->mode = mmu->config.nested ? MODE_OFF : mode;
+		vcpu->mode = mode;
 		if (load)
 			memcpy(vcpu->pdpte, pdpte, sizeof(pdpte));
 		if (paging->cr4 & CR4_PCIDE)

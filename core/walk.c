@@ -215,7 +215,8 @@ static int step_read(struct umbra_vcpu *vcpu, uint64_t gva, unsigned level, uint
 	return 0;
 }
 
-static struct umbra_answer walk_off(uint64_t gva, struct walk *walk)
+/* Nothing translates: paging is off, or @gva is a gpa (nested paging). */
+struct umbra_answer walk_direct(uint64_t gva, struct walk *walk)
 {
 	walk->gfn.n = gva >> UMBRA_PAGE_SHIFT;
 	walk->rights = ACCESS_ALL;
@@ -390,12 +391,10 @@ struct umbra_answer walk_guest(struct umbra_vcpu *vcpu, uint64_t gva, uint32_t e
 	unsigned tries = 0;
 	bool again;
 
-	if (vcpu->mmu->config.nested)
-		return walk_off(gva, walk);
 	if (!mode_is_canonical(vcpu->mode, gva))
 		return inject(vcpu, error_code, 0);
 	if (vcpu->mode == MODE_OFF)
-		return walk_off(gva, walk);
+		return walk_direct(gva, walk);
 	do {
 		again = false;
 		answer = walk_once(vcpu, gva, error_code, walk, &again, flush);

@@ -19,6 +19,7 @@ struct walk {
 	uint64_t marks;
 };
 
+struct umbra_answer walk_direct(uint64_t gva, struct walk *walk);
 struct umbra_answer walk_guest(struct umbra_vcpu *vcpu, uint64_t gva, uint32_t error_code,
 			       struct walk *walk, struct flush *flush);
 struct shadow *walk_shadowed(struct umbra_vcpu *vcpu, uint64_t gva, uint32_t error_code,

@@ -32,8 +32,10 @@
  * to guests where the hardware has them; PCID and INVPCID always.
  *
  * With nested paging (struct umbra_config .nested) the hardware walks the guest's tables itself:
- * steps 2, 4's registers and INVLPG, and 5 fall away; a nested page fault goes to umbra_fault()
- * with the gpa in place of the gva. Reverse maps and host operations are the same.
+ * step 4's registers and INVLPG, and 5 fall away; a nested page fault goes to umbra_fault()
+ * with the gpa in place of the gva. Reverse maps and host operations are the same. An instruction
+ * emulator tells the registers (step 2) before it asks umbra_translate(), which walks the guest's
+ * tables as ever.
  *
  * Locks. One lock per MMU; umbra takes it, the embedder never sees it.
  *

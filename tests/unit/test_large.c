@@ -271,6 +271,32 @@ static void test_nested(void **state)
 	assert_mapped(0x40200000, 1, 0x40200);
 }
 
+/* Whose instructions are emulated under nested paging: translated by its own tables, faults too. */
+static void test_nested_translate(void **state)
+{
+	struct umbra_answer answer;
+
+	(void)state;
+	assert_int_equal(umbra_vcpu_set_paging(wide.vcpu, &wide_4_levels), 0);
+	wide_poke(0x1000, 0x2007);
+	wide_poke(0x2000, 0x3007);
+	wide_poke(0x3000, 0x4007);
+	wide_poke(0x4008, 0x40005005);
+	answer = umbra_translate(wide.vcpu, 0x1234, UMBRA_PF_U);
+	assert_int_equal(answer.verdict, UMBRA_RESUME);
+	assert_int_equal(answer.gpa, 0x40005234);
+	assert_int_equal(wide_word(0x4008), 0x40005025);
+	answer = umbra_translate(wide.vcpu, 0x1234, USER_WRITE);
+	assert_int_equal(answer.verdict, UMBRA_INJECT);
+	assert_int_equal(answer.error_code, UMBRA_PF_P | USER_WRITE);
+	assert_int_equal(umbra_translate(wide.vcpu, 0x2234, 0).verdict, UMBRA_INJECT);
+	assert_int_equal(umbra_vcpu_set_paging(wide.vcpu, &wide_off), 0);
+	assert_int_equal(umbra_translate(wide.vcpu, 0x1234, 0).gpa, 0x1234);
+	/* Nor does the guest's write protection, or its keys, concern a nested fault. */
+	umbra_vcpu_set_keys(wide.vcpu, ~0u, ~0u);
+	assert_int_equal(wide_fault(0x1000, USER_WRITE), UMBRA_RESUME);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -287,6 +313,8 @@ int main(void)
 	    WIDE_TEST(test_marks),
 	    WIDE_TEST(test_direct),
 	    cmocka_unit_test_setup_teardown(test_nested, wide_setup_nested, wide_teardown),
+	    cmocka_unit_test_setup_teardown(test_nested_translate, wide_setup_nested,
+					    wide_teardown),
 	};
 
 	return cmocka_run_group_tests_name("large", tests, NULL, NULL);
