@@ -6,6 +6,7 @@
  * and opens windows for them; handlers only leave notes in struct cpu.
  */
 #include "cpu.h"
+#include "exits.h"
 #include "print.h"
 #include "trap.h"
 #include "x86.h"
@@ -38,7 +39,7 @@ static uint32_t apic_read(uint32_t reg)
 
 void cpu_init(struct cpu *cpu)
 {
-	uint64_t tss = (uintptr_t)cpu->tss;
+	uint64_t tss = (uintptr_t)cpu->tss, cr4;
 	uint64_t stack = (uintptr_t)fault_stack_top;
 	struct __attribute__((packed)) {
 		uint16_t limit;
@@ -57,6 +58,10 @@ void cpu_init(struct cpu *cpu)
 	__asm__ volatile("lgdt %0" : : "m"(gdtr));
 	__asm__ volatile("ltr %w0" : : "r"(0x20));
 	wrmsr(MSR_GS_BASE, (uintptr_t)cpu);
+	/* To reach the guest's SSE registers and PKRU; no page of ours is a user's. */
+	__asm__ volatile("movq %%cr4, %0; orq %1, %0; movq %0, %%cr4"
+			 : "=&r"(cr4)
+			 : "r"(CR4_OSFXSR | (cpuid_has_keys() ? CR4_PKE : 0)));
 	trap_init();
 }
 

@@ -8,8 +8,12 @@
 
 struct vcpu;
 
-/* Ports (ports.c): IN, OUT; string forms end the machine (UMBRA_END_EMULATE). */
+/* Ports (ports.c): IN, OUT, INS, OUTS. */
 void ports_exit(struct vcpu *vcpu);
+
+/* One access of @size 1, 2 or 4 bytes. */
+uint32_t port_read(struct vcpu *vcpu, uint16_t port, unsigned size);
+void port_write(struct vcpu *vcpu, uint16_t port, unsigned size, uint32_t value);
 
 /* Let the guest use the ports that go to the outer machine without exits. */
 void ports_init(struct vcpu *vcpu);
@@ -22,6 +26,7 @@ void msr_init(struct vcpu *vcpu);
 void cpuid_exit(struct vcpu *vcpu);
 uint64_t cpuid_cr4_mask(void);
 uint32_t cpuid_umbra(void); /* enum umbra_cpu */
+bool cpuid_has_keys(void);  /* protection keys for users' pages */
 
 /* CR accesses, CLTS, LMSW, SMSW, INVLPG (paging.c). */
 void paging_cr_exit(struct vcpu *vcpu);
@@ -32,6 +37,9 @@ void paging_cr_exit(struct vcpu *vcpu);
  */
 void paging_dr_exit(struct vcpu *vcpu, unsigned number, bool write);
 void paging_invlpg_exit(struct vcpu *vcpu);
+
+/* #UD of the guest: INVPCID, which the processor may lack; else the guest's own. */
+void paging_ud_exit(struct vcpu *vcpu);
 bool paging_efer_write(struct vcpu *vcpu, uint64_t value);
 
 /*

@@ -7,6 +7,7 @@
  * One processor, so an IPI that reaches anybody reaches this one. Timer counts run at LAPIC_HZ.
  */
 #include "cpu.h"
+#include "ioapic.h"
 #include "lapic.h"
 #include "string.h"
 #include "vcpu.h"
@@ -16,7 +17,7 @@
 #define LAPIC_HZ   1000000000ull
 #define LVT_MASKED (1u << 16)
 
-#define BASE_ADDRESS 0xfee00000u
+#define BASE_ADDRESS LAPIC_BASE
 #define BASE_BSP     (1u << 8)
 #define BASE_EXTD    (1u << 10)
 #define BASE_ENABLED (1u << 11)
@@ -28,6 +29,7 @@
 #define TIMER_DEADLINE  2
 
 #define ESR_ILLEGAL_VECTOR_SENT (1u << 5)
+#define MODE_NMI                4
 
 void lapic_init(struct vcpu *vcpu)
 {
@@ -65,6 +67,17 @@ static void request(struct lapic *l, unsigned vector)
 {
 	l->irr[vector / 64] |= 1ull << vector % 64;
 	l->tmr[vector / 64] &= ~(1ull << vector % 64);
+}
+
+void lapic_deliver(struct vcpu *vcpu, unsigned vector, bool level)
+{
+	struct lapic *l = &vcpu->lapic;
+
+	if (!(l->svr & SVR_ENABLED) || vector < 16)
+		return;
+	request(l, vector);
+	if (level)
+		l->tmr[vector / 64] |= 1ull << vector % 64;
 }
 
 int lapic_pending(const struct lapic *l)
@@ -182,6 +195,23 @@ static void send(struct lapic *l, unsigned vector)
 		request(l, l->lvt_error & 0xff);
 }
 
+/*
+ * Eight bits of destination (xAPIC, I/O APIC). The flat model; in x2APIC mode the low byte of the
+ * logical id, which for this processor is bit 0.
+ */
+static bool is_named(const struct lapic *l, uint32_t destination, bool logical)
+{
+	uint32_t id = is_x2apic(l) ? 1 : l->ldr >> 24;
+
+	if (destination == 0xff)
+		return true;
+	if (!logical)
+		return destination == 0;
+	if (!is_x2apic(l) && l->dfr >> 28 == 0) /* cluster model */
+		return destination >> 4 == id >> 4 && destination & id & 0xf;
+	return destination & id;
+}
+
 /* Does an IPI without shorthand reach this processor (number 0)? */
 static bool is_destination(const struct lapic *l, uint32_t destination, bool logical)
 {
@@ -190,15 +220,18 @@ static bool is_destination(const struct lapic *l, uint32_t destination, bool log
 			return true;
 		return logical ? destination >> 16 == 0 && destination & 1 : destination == 0;
 	}
-	destination >>= 24;
-	if (destination == 0xff)
-		return true;
-	return logical ? destination & l->ldr >> 24 : destination == 0;
+	return is_named(l, destination >> 24, logical);
+}
+
+bool lapic_is_target(struct vcpu *vcpu, uint32_t destination, bool logical)
+{
+	return is_named(&vcpu->lapic, destination, logical);
 }
 
 /* Fixed-mode IPIs to this processor; INIT and SIPI have no target here. */
-static void command(struct lapic *l, uint64_t value)
+static void command(struct vcpu *vcpu, uint64_t value)
 {
+	struct lapic *l = &vcpu->lapic;
 	uint32_t shorthand = value >> 18 & 3, mode = value >> 8 & 7;
 	bool self = shorthand == 1 || shorthand == 2;
 
@@ -208,6 +241,8 @@ static void command(struct lapic *l, uint64_t value)
 		self = is_destination(l, l->icr_high, value & 1u << 11);
 	if (self && mode <= 1)
 		send(l, value & 0xff);
+	else if (self && mode == MODE_NMI)
+		vcpu->nmi_pending = true;
 }
 
 static uint64_t bits_read(const uint64_t *bits, uint32_t index)
@@ -298,12 +333,16 @@ static bool timer_lvt_write(struct vcpu *vcpu, uint32_t value)
 	return true;
 }
 
-static void end_of_interrupt(struct lapic *l)
+static void end_of_interrupt(struct vcpu *vcpu)
 {
+	struct lapic *l = &vcpu->lapic;
 	int vector = highest(l->isr);
 
-	if (vector >= 0)
-		l->isr[vector / 64] &= ~(1ull << vector % 64);
+	if (vector < 0)
+		return;
+	l->isr[vector / 64] &= ~(1ull << vector % 64);
+	if (l->tmr[vector / 64] & 1ull << vector % 64)
+		ioapic_eoi(vcpu->vm, (unsigned)vector);
 }
 
 /* The registers that can be written, and what may be set in them; 0: only the write counts. */
@@ -348,7 +387,7 @@ static bool register_write(struct vcpu *vcpu, uint32_t msr, uint64_t value)
 		l->tpr = (uint32_t)value;
 		break;
 	case 0x80b:
-		end_of_interrupt(l);
+		end_of_interrupt(vcpu);
 		break;
 	case 0x80f:
 		l->svr = (uint32_t)value;
@@ -358,7 +397,7 @@ static bool register_write(struct vcpu *vcpu, uint32_t msr, uint64_t value)
 		l->errors = 0;
 		break;
 	case 0x830:
-		command(l, value);
+		command(vcpu, value);
 		break;
 	case 0x832:
 		return timer_lvt_write(vcpu, (uint32_t)value);
@@ -444,12 +483,12 @@ bool lapic_msr_write(struct vcpu *vcpu, uint32_t msr, uint64_t value)
 	}
 }
 
-bool lapic_is_at(const struct lapic *l, uint64_t gpa)
+bool lapic_is_mapped(const struct vcpu *vcpu)
 {
-	return gpa >> 12 == BASE_ADDRESS >> 12 && !is_x2apic(l);
+	return vcpu->lapic.base & BASE_ENABLED && !is_x2apic(&vcpu->lapic);
 }
 
-uint32_t lapic_mmio_read(struct vcpu *vcpu, uint32_t offset)
+static uint32_t mmio_read(struct vcpu *vcpu, uint32_t offset)
 {
 	const struct lapic *l = &vcpu->lapic;
 	uint64_t value = 0;
@@ -471,11 +510,24 @@ uint32_t lapic_mmio_read(struct vcpu *vcpu, uint32_t offset)
 	}
 }
 
-void lapic_mmio_write(struct vcpu *vcpu, uint32_t offset, uint32_t value)
+uint64_t lapic_mmio_read(struct vcpu *vcpu, uint32_t offset, unsigned size)
+{
+	if (size > 4)
+		return lapic_mmio_read(vcpu, offset, 4) | lapic_mmio_read(vcpu, offset + 4, 4)
+							      << 32;
+	if (offset & 12) /* registers are 16 bytes apart */
+		return 0;
+	return mmio_read(vcpu, offset & ~3u) >> 8 * (offset & 3);
+}
+
+void lapic_mmio_write(struct vcpu *vcpu, uint32_t offset, unsigned size, uint64_t wide)
 {
 	struct lapic *l = &vcpu->lapic;
-	uint32_t msr = 0x800 + (offset >> 4);
+	uint32_t msr = 0x800 + (offset >> 4), value = (uint32_t)wide;
 	uint64_t bits;
+
+	if (size != 4 || offset & 15)
+		return;
 
 	switch (offset) {
 	case 0x0d0:
@@ -485,7 +537,7 @@ void lapic_mmio_write(struct vcpu *vcpu, uint32_t offset, uint32_t value)
 		l->dfr = value | 0x0fffffff;
 		break;
 	case 0x300:
-		command(l, (uint64_t)l->icr_high << 32 | value);
+		command(vcpu, (uint64_t)l->icr_high << 32 | value);
 		break;
 	case 0x310:
 		l->icr_high = value;

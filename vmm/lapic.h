@@ -22,6 +22,7 @@ struct lapic {
 };
 
 #define MSR_TSC_DEADLINE 0x6e0
+#define LAPIC_BASE       0xfee00000u
 
 void lapic_init(struct vcpu *vcpu);
 
@@ -40,12 +41,18 @@ void lapic_acknowledge(struct lapic *lapic, unsigned vector);
 /* Does LINT0 let the PIC's interrupts in? */
 bool lapic_takes_pic(const struct lapic *lapic);
 
-/* Is the register page (xAPIC mode) at guest-physical @gpa? */
-bool lapic_is_at(const struct lapic *lapic, uint64_t gpa);
+/* Is the register page there (xAPIC mode)? */
+bool lapic_is_mapped(const struct vcpu *vcpu);
 
-/* 32-bit accesses to the register page; @offset 0..0xffc. */
-uint32_t lapic_mmio_read(struct vcpu *vcpu, uint32_t offset);
-void lapic_mmio_write(struct vcpu *vcpu, uint32_t offset, uint32_t value);
+/* Accesses to the register page; @offset 0..0xfff. Writes of other than 32 bits do nothing. */
+uint64_t lapic_mmio_read(struct vcpu *vcpu, uint32_t offset, unsigned size);
+void lapic_mmio_write(struct vcpu *vcpu, uint32_t offset, unsigned size, uint64_t value);
+
+/* Does @destination (bits 31:24 of the ICR, or of an entry of the I/O APIC) name this processor? */
+bool lapic_is_target(struct vcpu *vcpu, uint32_t destination, bool logical);
+
+/* An interrupt from the I/O APIC; @level: level-triggered. */
+void lapic_deliver(struct vcpu *vcpu, unsigned vector, bool level);
 
 /* MSRs 0x800..0x8ff, APIC_BASE, TSC_DEADLINE. False: #GP. */
 bool lapic_msr_read(struct vcpu *vcpu, uint32_t msr, uint64_t *value);

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * The guest's CPUID: the processor's own, minus what the guest machine does not provide (SVM;
- * XSAVE and all that needs it; PCID, LA57, protection keys; MONITOR; performance and speculation
- * controls, whose MSRs do not exist here), plus x2APIC, the TSC-deadline timer, an invariant TSC
- * and the hypervisor leaf. Features pass by lists of what may pass: an unknown one is off.
+ * XSAVE and all that needs it; MONITOR; performance and speculation
+ * controls, whose MSRs do not exist here), plus x2APIC, PCIDs (with shadow paging), the
+ * TSC-deadline timer, an invariant TSC and the hypervisor leaf. Features pass by lists of what may
+ * pass: an unknown one is off.
  */
 #include "exits.h"
 #include "vcpu.h"
+#include "vm.h"
 #include "x86.h"
 
 #define BIT(n) (1u << (n))
@@ -16,6 +18,7 @@
 	(BIT(0) | BIT(1) | BIT(9) | BIT(13) | BIT(19) | BIT(20) | BIT(22) | BIT(23) | BIT(25) | \
 	 BIT(30))
 #define LEAF1_ECX_OURS (BIT(21) | BIT(24) | BIT(31)) /* x2APIC, TSC deadline, hypervisor */
+#define LEAF1_PCID     BIT(17)                       /* with shadow paging */
 /* Leaf 1 EDX: all of the classic ones but VME, machine check, DS, ACPI clock, HTT, thermal. */
 #define LEAF1_EDX_PASS                                                                             \
 	(BIT(0) | BIT(2) | BIT(3) | BIT(4) | BIT(5) | BIT(6) | BIT(8) | BIT(9) | BIT(11) |         \
@@ -25,8 +28,11 @@
 #define LEAF7_EBX_PASS                                                                        \
 	(BIT(0) | BIT(3) | BIT(7) | BIT(8) | BIT(9) | BIT(18) | BIT(19) | BIT(20) | BIT(23) | \
 	 BIT(24) | BIT(29))
-#define LEAF7_ECX_PASS (BIT(2) | BIT(22)) /* UMIP, RDPID */
-#define LEAF7_EDX_PASS BIT(4)             /* FSRM */
+#define LEAF7_EBX_OURS BIT(10) /* INVPCID: emulated where the processor has none */
+/* UMIP PKU LA57 RDPID PKS; OSPKE shows CR4. */
+#define LEAF7_ECX_PASS (BIT(2) | BIT(3) | BIT(16) | BIT(22) | BIT(31))
+#define LEAF7_OSPKE    BIT(4)
+#define LEAF7_EDX_PASS BIT(4) /* FSRM */
 /* 0x80000001 ECX: LAHF ABM SSE4A MISALIGNSSE 3DNOWPREFETCH CR8. EDX: see leaf 1, plus AMD's. */
 #define EXT1_ECX_PASS (BIT(0) | BIT(4) | BIT(5) | BIT(6) | BIT(7) | BIT(8))
 #define EXT1_EDX_PASS                                                                        \
@@ -35,16 +41,33 @@
 
 #define LEAF_HYPERVISOR 0x40000000u
 
+static struct cpuid_regs leaf_7(void)
+{
+	struct cpuid_regs none = {0};
+
+	return cpuid(0, 0).eax >= 7 ? cpuid(7, 0) : none;
+}
+
+bool cpuid_has_keys(void)
+{
+	return leaf_7().ecx & BIT(3);
+}
+
 uint64_t cpuid_cr4_mask(void)
 {
-	struct cpuid_regs seven = {0};
+	struct cpuid_regs seven = leaf_7();
 	uint64_t mask = BIT(0) | BIT(1) | BIT(2) | BIT(3) | BIT(4) | CR4_PAE | BIT(6) | CR4_PGE |
 			BIT(8) | BIT(9) | BIT(10);
 
-	if (cpuid(0, 0).eax >= 7)
-		seven = cpuid(7, 0);
+	mask |= CR4_PCIDE;
 	if (seven.ecx & BIT(2))
 		mask |= CR4_UMIP;
+	if (seven.ecx & BIT(3))
+		mask |= CR4_PKE;
+	if (seven.ecx & BIT(16))
+		mask |= CR4_LA57;
+	if (seven.ecx & BIT(31))
+		mask |= CR4_PKS;
 	if (seven.ebx & BIT(0))
 		mask |= CR4_FSGSBASE;
 	if (seven.ebx & BIT(7))
@@ -54,7 +77,13 @@ uint64_t cpuid_cr4_mask(void)
 	return mask;
 }
 
-static struct cpuid_regs standard(uint32_t leaf, uint32_t subleaf)
+/* Nested paging: PCIDs are the processor's affair. */
+static bool is_nested(const struct vcpu *vcpu)
+{
+	return vcpu && vcpu->vm->options.nested;
+}
+
+static struct cpuid_regs standard(const struct vcpu *vcpu, uint32_t leaf, uint32_t subleaf)
 {
 	struct cpuid_regs r = cpuid(leaf, subleaf), none = {0};
 
@@ -62,6 +91,8 @@ static struct cpuid_regs standard(uint32_t leaf, uint32_t subleaf)
 	case 1:
 		r.ebx = (r.ebx & 0xffff) | 1u << 16; /* APIC id 0, one processor */
 		r.ecx = (r.ecx & LEAF1_ECX_PASS) | LEAF1_ECX_OURS;
+		if (!is_nested(vcpu))
+			r.ecx |= LEAF1_PCID;
 		r.edx = (r.edx & LEAF1_EDX_PASS) | BIT(9);
 		return r;
 	case 4: /* caches: shared by one, one core */
@@ -72,7 +103,11 @@ static struct cpuid_regs standard(uint32_t leaf, uint32_t subleaf)
 			return none;
 		r.eax = 0;
 		r.ebx &= LEAF7_EBX_PASS;
+		if (!is_nested(vcpu))
+			r.ebx |= LEAF7_EBX_OURS;
 		r.ecx &= LEAF7_ECX_PASS;
+		if (vcpu && vcpu->cr4 & CR4_PKE)
+			r.ecx |= LEAF7_OSPKE;
 		r.edx &= LEAF7_EDX_PASS;
 		return r;
 	case 0:
@@ -119,12 +154,12 @@ uint32_t cpuid_umbra(void)
 
 	if (!(extended(0x80000001u).edx & BIT(26)))
 		cpu |= UMBRA_CPU_NO_1G;
-	if (!(standard(1, 0).edx & BIT(17)))
+	if (!(standard(NULL, 1, 0).edx & BIT(17)))
 		cpu |= UMBRA_CPU_NO_PSE36;
 	return cpu;
 }
 
-static struct cpuid_regs leaf_of(uint32_t leaf, uint32_t subleaf)
+static struct cpuid_regs leaf_of(const struct vcpu *vcpu, uint32_t leaf, uint32_t subleaf)
 {
 	struct cpuid_regs none = {0};
 
@@ -134,7 +169,7 @@ static struct cpuid_regs leaf_of(uint32_t leaf, uint32_t subleaf)
 		return none;
 	if (leaf & 0x80000000u)
 		return extended(leaf);
-	return standard(leaf, subleaf);
+	return standard(vcpu, leaf, subleaf);
 }
 
 void cpuid_exit(struct vcpu *vcpu)
@@ -144,7 +179,7 @@ void cpuid_exit(struct vcpu *vcpu)
 
 	if (!length)
 		return;
-	r = leaf_of((uint32_t)vcpu->gpr[GPR_RAX], (uint32_t)vcpu->gpr[GPR_RCX]);
+	r = leaf_of(vcpu, (uint32_t)vcpu->gpr[GPR_RAX], (uint32_t)vcpu->gpr[GPR_RCX]);
 	vcpu->gpr[GPR_RAX] = r.eax;
 	vcpu->gpr[GPR_RBX] = r.ebx;
 	vcpu->gpr[GPR_RCX] = r.ecx;

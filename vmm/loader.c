@@ -186,15 +186,15 @@ static bool tables_write(struct vm *vm)
 
 static void registers_set(struct vcpu *vcpu, uint64_t entry)
 {
-	struct svm_segment data = {0x18, 0xc93, 0xffffffff, 0};
+	struct emu_segment data = {0x18, 0xc93, 0xffffffff, 0};
 	struct vmcb *vmcb = vcpu->vmcb;
 
-	vmcb->cs = (struct svm_segment){0x10, 0xa9b, 0xffffffff, 0};
+	vmcb->cs = (struct emu_segment){0x10, 0xa9b, 0xffffffff, 0};
 	vmcb->ds = vmcb->es = vmcb->ss = vmcb->fs = vmcb->gs = data;
 	vmcb->gdtr.base = AT_GDT;
 	vmcb->gdtr.limit = 4 * 8 - 1;
-	vmcb->tr = (struct svm_segment){0, 0x08b, 0xffff, 0};
-	vmcb->ldtr = (struct svm_segment){0, 0x082, 0xffff, 0};
+	vmcb->tr = (struct emu_segment){0, 0x08b, 0xffff, 0};
+	vmcb->ldtr = (struct emu_segment){0, 0x082, 0xffff, 0};
 	vmcb->rip = entry;
 	vcpu->gpr[GPR_RSP] = AT_STACK;
 	vcpu->gpr[GPR_RSI] = AT_PARAMS;

@@ -45,7 +45,8 @@ void machine_stats(struct vm *vm)
 void machine_end(struct vm *vm, enum umbra_end end, const char *fmt, ...)
 {
 	struct umbra_machine *page = &machine_page;
-	bool orderly = end == UMBRA_END_POWEROFF || end == UMBRA_END_REBOOT;
+	bool orderly =
+	    end == UMBRA_END_POWEROFF || end == UMBRA_END_REBOOT || end == UMBRA_END_GUEST;
 	va_list args;
 
 	if (orderly && page->audit_violations) {

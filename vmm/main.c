@@ -135,6 +135,7 @@ static void vm_create(struct vm *vm)
 		machine_end(NULL, UMBRA_END_NOMEM,
 			    "too little memory to set a guest of %lu bytes up", vm->options.memory);
 	pic_init(&vm->pic);
+	ioapic_init(&vm->ioapic);
 	pit_init(vm);
 }
 

@@ -139,6 +139,7 @@ int memory_init(struct vm *vm)
 	    .shadow_quota = (uint32_t)vm->options.quota,
 	    .prefetch = (uint32_t)vm->options.prefetch,
 	    .maxphyaddr = GUEST_PHYSICAL_BITS,
+	    .nested = vm->options.nested ? 4 : 0,
 	    .cpu = cpuid_umbra(),
 	};
 	int error;

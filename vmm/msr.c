@@ -57,6 +57,9 @@ static bool msr_read(struct vcpu *vcpu, uint32_t msr, uint64_t *value)
 	case MSR_EFER:
 		*value = vcpu->efer;
 		return true;
+	case MSR_PKRS:
+		*value = vcpu->pkrs;
+		return cpuid_cr4_mask() & CR4_PKS;
 	case 0xfe:
 		*value = MTRR_CAP;
 		return true;
@@ -104,11 +107,19 @@ static bool msr_write(struct vcpu *vcpu, uint32_t msr, uint64_t value)
 		if (msr == 0x277 && !pat_is_valid(value))
 			return false;
 		*kept = value;
+		if (msr == 0x277)
+			vcpu->vmcb->pat = value; /* heeded with nested paging */
 		return true;
 	}
 	switch (msr) {
 	case MSR_EFER:
 		return paging_efer_write(vcpu, value);
+	case MSR_PKRS:
+		if (!(cpuid_cr4_mask() & CR4_PKS) || value >> 32)
+			return false;
+		vcpu->pkrs = (uint32_t)value;
+		wrmsr(MSR_PKRS, value); /* the processor's too: it judges sptes; we run without */
+		return true;
 	case 0x10:
 		vcpu->tsc_offset = value - rdtsc();
 		vcpu->vmcb->tsc_offset = vcpu->tsc_offset;

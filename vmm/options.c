@@ -18,6 +18,7 @@ static const struct option table[] = {
     {"storm", offsetof(struct options, storm), 0, 0, 1000000},
     {"audit", offsetof(struct options, audit), 0, 0, UINT64_MAX},
     {"prefetch", offsetof(struct options, prefetch), 8, 0, 64},
+    {"nested", offsetof(struct options, nested), 0, 0, 1},
     {"spare", offsetof(struct options, spare), 0, 0, 1ull << 30},
 };
 

@@ -40,86 +40,103 @@ static void watch_progress(struct vcpu *vcpu, uint64_t gva)
 			    vcpu_bytes(vcpu, bytes, sizeof(bytes)));
 }
 
-/*
- * The access reaches no memory. The local APIC is a device; elsewhere loads give all-ones and
- * everything else is the end.
- */
-static void unmapped(struct vcpu *vcpu, uint64_t gva, uint64_t gpa, uint32_t access)
+static const char *kind_of(uint32_t access)
 {
-	char bytes[48];
-	const char *kind = access & UMBRA_PF_I   ? "instruction fetch from"
-			   : access & UMBRA_PF_W ? "write to"
-						 : "read from";
+	return access & UMBRA_PF_I   ? "instruction fetch from"
+	       : access & UMBRA_PF_W ? "write to"
+				     : "read from";
+}
 
-	bool device = lapic_is_at(&vcpu->lapic, gpa);
+/*
+ * The access reaches no memory: what it is to do to the bus, the emulator finds out. Code cannot
+ * run there, nor can events be delivered through it.
+ */
+static void unmapped(struct vcpu *vcpu, uint64_t gpa, uint32_t access)
+{
+	bool delivery = vcpu->event & SVM_EVENT_VALID;
+	char bytes[48];
 
 	vcpu->poll_due = 0;
-	if ((device || !(access & UMBRA_PF_W)) && !(access & UMBRA_PF_I) &&
-	    !(vcpu->event & SVM_EVENT_VALID)) {
-		if (emulate(vcpu, gva) != EMULATED_UNKNOWN)
+	if (!(access & UMBRA_PF_I) && !delivery) {
+		if (emulate(vcpu) != EMU_UNKNOWN)
 			return;
-		machine_end(vcpu->vm, UMBRA_END_EMULATE,
-			    "%s guest-physical %lx, where %s, at rip %lx: not emulated (%s)", kind,
-			    gpa, device ? "the local APIC is" : "nothing is", vcpu->vmcb->rip,
-			    vcpu_bytes(vcpu, bytes, sizeof(bytes)));
+		machine_end(
+		    vcpu->vm, UMBRA_END_EMULATE,
+		    "%s guest-physical %lx, where no memory is, at rip %lx: not emulated (%s)",
+		    kind_of(access), gpa, vcpu->vmcb->rip, vcpu_bytes(vcpu, bytes, sizeof(bytes)));
 	}
 	machine_end(vcpu->vm, UMBRA_END_UNMAPPED,
-		    "%s guest-physical %lx, where nothing is, at rip %lx (%s)", kind, gpa,
-		    vcpu->vmcb->rip, vcpu_bytes(vcpu, bytes, sizeof(bytes)));
+		    "%s guest-physical %lx, where nothing is, at rip %lx%s", kind_of(access), gpa,
+		    vcpu->vmcb->rip, delivery ? ", to deliver an event" : "");
 }
 
 /* A write to a tracked table. The delivery of an event is no instruction to emulate. */
-static void tracked(struct vcpu *vcpu, uint64_t gva, const struct umbra_answer *answer)
+static void tracked(struct vcpu *vcpu, const struct umbra_answer *answer)
 {
 	struct umbra_machine *page = vcpu->vm->machine;
 	char bytes[48];
-	enum emulated e = EMULATED_UNKNOWN;
+	enum emu_result result = EMU_UNKNOWN;
 
 	if (!(vcpu->event & SVM_EVENT_VALID))
-		e = emulate(vcpu, gva);
-	if (e == EMULATED_DONE) {
+		result = emulate(vcpu);
+	if (result == EMU_DONE) {
 		page->emulated++;
-		vcpu->stuck = 0;
-	} else if (e == EMULATED_UNKNOWN && answer->own_table) {
+	} else if (result == EMU_UNKNOWN && answer->own_table) {
 		machine_end(vcpu->vm, UMBRA_END_EMULATE,
 			    "write to the page table at %lx through itself, at rip %lx: not "
 			    "emulated (%s)",
 			    answer->gpa, vcpu->vmcb->rip, vcpu_bytes(vcpu, bytes, sizeof(bytes)));
-	} else if (e == EMULATED_UNKNOWN) {
+	} else if (result == EMU_UNKNOWN) {
 		page->unprotected++;
 		umbra_unprotect(vcpu->vm->mmu, (umbra_gfn){answer->gpa >> UMBRA_PAGE_SHIFT});
 	}
 }
 
-void pagefault_exit(struct vcpu *vcpu)
+/* @address: a gva, or with nested paging a gpa. */
+static void answer_exit(struct vcpu *vcpu, uint64_t address, uint32_t access)
 {
-	const struct vmcb *vmcb = vcpu->vmcb;
-	uint64_t gva = vmcb->exit_info2;
-	uint32_t access = (uint32_t)vmcb->exit_info1 & (UMBRA_PF_W | UMBRA_PF_U | UMBRA_PF_I);
-	struct umbra_answer answer;
+	struct umbra_answer answer = umbra_fault(vcpu->umbra, address, access);
 
-	vcpu->vm->machine->exits_pf++;
-	watch_progress(vcpu, gva);
-	/* AC does not excuse the implicit accesses that user code causes. */
-	if (vmcb->rflags & RFLAGS_AC && vmcb->cpl < 3)
-		access |= UMBRA_PF_AC;
-	answer = umbra_fault(vcpu->umbra, gva, access);
 	switch (answer.verdict) {
 	case UMBRA_RESUME:
 	case UMBRA_RETRY:
 		break;
 	case UMBRA_INJECT:
 		vcpu->stuck = 0; /* a guest that loops on faults of its own is the timeout's */
-		vcpu_raise_pf(vcpu, gva, answer.error_code);
+		vcpu_raise_pf(vcpu, address, answer.error_code);
 		break;
 	case UMBRA_MMIO:
-		unmapped(vcpu, gva, answer.gpa, access);
+		unmapped(vcpu, answer.gpa, access);
 		break;
 	case UMBRA_EMULATE:
-		tracked(vcpu, gva, &answer);
+		tracked(vcpu, &answer);
 		break;
 	case UMBRA_NOMEM:
 		machine_end(vcpu->vm, UMBRA_END_NOMEM,
 			    "out of memory for the guest's pages or their shadow tables");
 	}
+}
+
+void pagefault_exit(struct vcpu *vcpu)
+{
+	const struct vmcb *vmcb = vcpu->vmcb;
+	uint32_t access = (uint32_t)vmcb->exit_info1 & (UMBRA_PF_W | UMBRA_PF_U | UMBRA_PF_I);
+
+	vcpu->vm->machine->exits_pf++;
+	watch_progress(vcpu, vmcb->exit_info2);
+	/* AC does not excuse the implicit accesses that user code causes. */
+	if (vmcb->rflags & RFLAGS_AC && vmcb->cpl < 3)
+		access |= UMBRA_PF_AC;
+	vcpu_keys_tell(vcpu);
+	answer_exit(vcpu, vmcb->exit_info2, access);
+}
+
+void pagefault_nested_exit(struct vcpu *vcpu)
+{
+	const struct vmcb *vmcb = vcpu->vmcb;
+
+	vcpu->vm->machine->exits_pf++;
+	watch_progress(vcpu, vmcb->exit_info2);
+	answer_exit(vcpu, vmcb->exit_info2,
+		    (uint32_t)vmcb->exit_info1 & (UMBRA_PF_W | UMBRA_PF_U | UMBRA_PF_I));
 }

@@ -5,8 +5,9 @@
  */
 #include <umbra/machine.h>
 
-#include "decode.h"
+#include "emulate.h"
 #include "exits.h"
+#include "fetch.h"
 #include "machine.h"
 #include "vcpu.h"
 #include "vm.h"
@@ -15,8 +16,11 @@
 #define CR3_RESERVED (~0ull << 40)
 #define CR0_KNOWN    0xe005003full /* PG CD NW AM WP NE ET TS EM MP PE */
 #define CR0_PAGING   (CR0_PG | CR0_WP)
-#define CR4_PAGING   (CR4_PSE | CR4_PAE | CR4_PGE | CR4_SMEP | CR4_SMAP)
-#define EFER_PAGING  (EFER_LME | EFER_LMA | EFER_NXE)
+#define CR4_PAGING                                                                            \
+	(CR4_PSE | CR4_PAE | CR4_PGE | CR4_SMEP | CR4_SMAP | CR4_LA57 | CR4_PCIDE | CR4_PKE | \
+	 CR4_PKS)
+#define CR3_PCID    0xfffull
+#define EFER_PAGING (EFER_LME | EFER_LMA | EFER_NXE)
 
 static bool cr0_write(struct vcpu *vcpu, uint64_t value)
 {
@@ -28,18 +32,15 @@ static bool cr0_write(struct vcpu *vcpu, uint64_t value)
 		return false;
 	value &= CR0_KNOWN;
 	if (!(old & CR0_PG) && (value & CR0_PG) && (efer & EFER_LME)) {
-		if (!(vcpu->cr4 & CR4_PAE) || (vcpu->vmcb->cs.attributes & SVM_SEGMENT_L))
+		if (!(vcpu->cr4 & CR4_PAE) || (vcpu->vmcb->cs.attributes & EMU_SEGMENT_L))
 			return false;
 		efer |= EFER_LMA;
 	}
 	if ((old & CR0_PG) && !(value & CR0_PG)) {
-		if (vcpu_is_64(vcpu))
+		if (vcpu_is_64(vcpu) || vcpu->cr4 & CR4_PCIDE)
 			return false;
 		efer &= ~EFER_LMA;
 	}
-	if (!(value & CR0_PE))
-		machine_end(vcpu->vm, UMBRA_END_EMULATE,
-			    "real mode is not supported (CR0 write at rip %lx)", vcpu->vmcb->rip);
 	vcpu->cr0 = value;
 	vcpu->efer = efer;
 	vcpu->repaging = true;
@@ -52,13 +53,18 @@ static bool cr0_write(struct vcpu *vcpu, uint64_t value)
 
 static bool cr3_write(struct vcpu *vcpu, uint64_t value)
 {
-	uint64_t old = vcpu->cr3;
+	uint64_t old = vcpu->cr3, reserved = CR3_RESERVED;
 
-	if ((vcpu->efer & EFER_LMA) && (value & CR3_RESERVED))
+	if (vcpu->cr4 & CR4_PCIDE)
+		reserved &= ~CR3_KEEP;
+	if ((vcpu->efer & EFER_LMA) && (value & reserved))
 		return false;
 	vcpu->cr3 = value;
-	if (vcpu_repage(vcpu))
+	if (vcpu_repage(vcpu)) {
+		if (vcpu->cr4 & CR4_PCIDE)
+			vcpu->cr3 &= ~CR3_KEEP;
 		return true;
+	}
 	vcpu->cr3 = old;
 	return false;
 }
@@ -69,7 +75,9 @@ static bool cr4_write(struct vcpu *vcpu, uint64_t value)
 
 	if (value & ~cpuid_cr4_mask())
 		return false;
-	if ((vcpu->efer & EFER_LMA) && !(value & CR4_PAE))
+	if ((vcpu->efer & EFER_LMA) && (!(value & CR4_PAE) || (old ^ value) & CR4_LA57))
+		return false;
+	if (value & ~old & CR4_PCIDE && (!(vcpu->efer & EFER_LMA) || vcpu->cr3 & CR3_PCID))
 		return false;
 	vcpu->cr4 = value;
 	vcpu->repaging = true;
@@ -114,9 +122,31 @@ static uint64_t cr_read(const struct vcpu *vcpu, unsigned number)
 }
 
 /* LMSW: the low four bits of CR0; it cannot clear PE. */
-static uint64_t lmsw(const struct vcpu *vcpu, uint64_t value)
+static bool lmsw(struct vcpu *vcpu, uint64_t value)
 {
-	return (vcpu->cr0 & ~0xeull) | (value & 0xf);
+	return cr0_write(vcpu, (vcpu->cr0 & ~0xeull) | (value & 0xf));
+}
+
+/* Their operand may lie in memory. False: a fault was raised. */
+static bool lmsw_exit(struct vcpu *vcpu, const struct insn *insn, bool *ok)
+{
+	struct emu emu = emulate_on(vcpu);
+	uint16_t word = (uint16_t)vcpu->gpr[insn->rm];
+
+	if (insn->memory && emu_read(&emu, insn, &word, 2) != EMU_DONE)
+		return false;
+	*ok = lmsw(vcpu, word);
+	return true;
+}
+
+static bool smsw_exit(struct vcpu *vcpu, const struct insn *insn)
+{
+	struct emu emu = emulate_on(vcpu);
+
+	if (insn->memory)
+		return emu_write(&emu, insn, &vcpu->cr0, 2) == EMU_DONE;
+	emu_register_set(&emu, insn, insn->rm, insn->size, vcpu->cr0);
+	return true;
 }
 
 static void unsupported(struct vcpu *vcpu, const char *what)
@@ -143,10 +173,12 @@ void paging_cr_exit(struct vcpu *vcpu)
 		ok = cr_write(vcpu, insn.reg, vcpu_is_64(vcpu) ? value : (uint32_t)value);
 	} else if (insn.map == 1 && insn.opcode == 0x06) { /* CLTS */
 		ok = cr0_write(vcpu, vcpu->cr0 & ~CR0_TS);
-	} else if (insn.map == 1 && insn.opcode == 0x01 && insn.mod == 3 && (insn.reg & 7) == 6) {
-		ok = cr0_write(vcpu, lmsw(vcpu, vcpu->gpr[insn.rm]));
-	} else if (insn.map == 1 && insn.opcode == 0x01 && insn.mod == 3 && (insn.reg & 7) == 4) {
-		insn_register_write(vcpu, &insn, insn.rm, insn.size, vcpu->cr0);
+	} else if (insn.map == 1 && insn.opcode == 0x01 && (insn.reg & 7) == 6) {
+		if (!lmsw_exit(vcpu, &insn, &ok))
+			return;
+	} else if (insn.map == 1 && insn.opcode == 0x01 && (insn.reg & 7) == 4) {
+		if (!smsw_exit(vcpu, &insn))
+			return;
 	} else {
 		unsupported(vcpu, "access to a control register");
 	}
@@ -155,10 +187,6 @@ void paging_cr_exit(struct vcpu *vcpu)
 	else
 		vcpu_raise(vcpu, VECTOR_GP, 0);
 }
-
-/* DR6 and DR7 with the bits that always read as 1 (APM vol. 2 §13.1.1). */
-#define DR6_ONES 0xffff0ff0ull
-#define DR7_ONES 0x400ull
 
 static uint64_t dr_read(const struct vcpu *vcpu, unsigned number)
 {
@@ -198,12 +226,53 @@ void paging_dr_exit(struct vcpu *vcpu, unsigned number, bool write)
 void paging_invlpg_exit(struct vcpu *vcpu)
 {
 	struct insn insn;
+	struct emu emu;
 
 	vcpu->vm->machine->exits_invlpg++;
 	if (!decode_at_rip(vcpu, &insn))
 		return;
 	if (insn.map != 1 || insn.opcode != 0x01 || !insn.memory)
 		unsupported(vcpu, "INVLPG");
-	umbra_invlpg(vcpu->umbra, insn_address(vcpu, &insn));
+	emu = emulate_on(vcpu);
+	umbra_invlpg(vcpu->umbra, emu_address(&emu, &insn));
 	vcpu_skip(vcpu, insn.length);
+}
+
+/* SDM vol. 2, INVPCID. */
+static void invpcid(struct vcpu *vcpu, const struct insn *insn)
+{
+	struct emu emu = emulate_on(vcpu);
+	uint64_t descriptor[2], type = vcpu->gpr[insn->reg];
+
+	if (!vcpu_is_64(vcpu))
+		type = (uint32_t)type;
+	if (vcpu->vmcb->cpl) {
+		vcpu_raise(vcpu, VECTOR_GP, 0);
+		return;
+	}
+	if (emu_read(&emu, insn, descriptor, sizeof(descriptor)) != EMU_DONE)
+		return;
+	if (descriptor[0] > CR3_PCID || type > UMBRA_INVPCID_ALL ||
+	    umbra_invpcid(vcpu->umbra, (enum umbra_invpcid)type, (uint16_t)descriptor[0],
+			  descriptor[1]))
+		vcpu_raise(vcpu, VECTOR_GP, 0);
+	else
+		vcpu_skip(vcpu, insn->length);
+}
+
+void paging_ud_exit(struct vcpu *vcpu)
+{
+	uint8_t bytes[INSN_MAX];
+	size_t count = fetch(vcpu, bytes);
+	struct emu emu = emulate_on(vcpu);
+	struct insn insn;
+
+	if (!count)
+		return;
+	if (!vcpu_is_real(vcpu) && insn_decode(bytes, count, emu_mode(&emu), &insn) &&
+	    insn.map == 2 && insn.opcode == 0x82 && insn.operand_prefix && insn.memory &&
+	    !insn.lock && !insn.rep && !insn.repne)
+		invpcid(vcpu, &insn);
+	else
+		vcpu_raise(vcpu, VECTOR_UD, -1);
 }

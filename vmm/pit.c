@@ -7,6 +7,7 @@
  * true rate. Control words come here and those for channel 2 are forwarded.
  */
 #include "cpu.h"
+#include "irq.h"
 #include "pit.h"
 #include "vm.h"
 #include "x86.h"
@@ -82,8 +83,7 @@ void pit_poll(struct vm *vm, uint64_t now)
 
 	if (now < pit->next)
 		return;
-	pic_set(&vm->pic, 0, false);
-	pic_set(&vm->pic, 0, true);
+	irq_pulse(vm, 0);
 	if (is_periodic(pit)) /* ticks that nobody could take are one tick, as on a PC */
 		pit->next = pit->started +
 			    to_tsc(vm, (ticks_since(vm, now) / pit->reload + 1) * pit->reload);

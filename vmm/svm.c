@@ -33,6 +33,7 @@
 #define INTERCEPT_TR_WRITE (1u << 13)
 #define INTERCEPT_TASK     (1u << 29)
 #define INTERCEPT_SHUTDOWN (1u << 31)
+#define INTERCEPT_IRET     (1u << 20)
 /* intercepts[1]: VMRUN..SKINIT, WBINVD, MONITOR, MWAIT twice, XSETBV */
 #define TASK_NOWHERE 0xfffff000ull /* in no slot */
 
@@ -112,7 +113,9 @@ struct vmcb *vmcb_new(const struct svm *svm, struct frames *frames)
 	/* Debug registers are not the guest's: a breakpoint would fire in the hypervisor too. */
 	vmcb->dr_reads = vmcb->dr_writes = 0xff;
 	/* #DB and #AC: their delivery may repeat itself for ever, with no exit in between. */
-	vmcb->exceptions = 1u << VECTOR_PF | 1u << VECTOR_DB | 1u << VECTOR_AC | 1u << VECTOR_MC;
+	/* #UD: INVPCID, which the guest has though the processor may not. */
+	vmcb->exceptions =
+	    1u << VECTOR_PF | 1u << VECTOR_UD | 1u << VECTOR_DB | 1u << VECTOR_AC | 1u << VECTOR_MC;
 	vmcb->intercepts[0] = INTERCEPT_INTR | INTERCEPT_NMI | INTERCEPT_RDPMC | INTERCEPT_CPUID |
 			      INTERCEPT_INVD | INTERCEPT_HLT | INTERCEPT_INVLPG |
 			      INTERCEPT_INVLPGA | INTERCEPT_IO | INTERCEPT_MSR |
@@ -141,6 +144,11 @@ void vmcb_paging(struct vmcb *vmcb, uint64_t cr0, uint64_t cr4, uint64_t efer,
 		vmcb->efer |= EFER_LME | EFER_LMA;
 	if (!(cr0 & CR0_PG))
 		vmcb->cr4 &= ~(CR4_SMEP | CR4_SMAP);
+	vmcb->cr4 &= ~(CR4_PCIDE | CR4_LA57);
+	if (root->levels == 5)
+		vmcb->cr4 |= CR4_LA57;
+	if (root->levels == 3)
+		vmcb->cr4 &= ~(CR4_PKE | CR4_PKS);
 	vmcb->cr3 = root->hpa;
 	if (vmcb->cr0 != cr0)
 		reads |= 1u << 0;
@@ -165,6 +173,21 @@ void vmcb_task_hide(struct vmcb *vmcb, bool hide, uint64_t *kept)
 	} else {
 		vmcb->tr.base = *kept;
 	}
+}
+
+void vmcb_nested(struct vmcb *vmcb)
+{
+	vmcb->nested = 1;
+	vmcb->cr_reads = vmcb->cr_writes = 0;
+	vmcb->exceptions &= ~(1u << VECTOR_PF | 1u << VECTOR_UD);
+	vmcb->intercepts[0] &= ~(INTERCEPT_INVLPG | INTERCEPT_TASK);
+}
+
+void vmcb_iret(struct vmcb *vmcb, bool wanted)
+{
+	vmcb->intercepts[0] &= ~INTERCEPT_IRET;
+	if (wanted)
+		vmcb->intercepts[0] |= INTERCEPT_IRET;
 }
 
 void vmcb_flush(const struct svm *svm, struct vmcb *vmcb)

@@ -10,15 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-struct svm_segment {
-	uint16_t selector;
-	uint16_t attributes; /* bits 0-7: type, S, DPL, P; 8-11: AVL, L, D, G */
-	uint32_t limit;
-	uint64_t base;
-};
-
-#define SVM_SEGMENT_L (1u << 9)
-#define SVM_SEGMENT_D (1u << 10)
+#include <emu.h>
 
 struct vmcb {
 	uint16_t cr_reads, cr_writes; /* intercepts, a bit a register */
@@ -47,7 +39,7 @@ struct vmcb {
 	uint64_t next_rip;
 	uint8_t reserved4[0x400 - 0xd0];
 
-	struct svm_segment es, cs, ss, ds, fs, gs, gdtr, ldtr, idtr, tr;
+	struct emu_segment es, cs, ss, ds, fs, gs, gdtr, ldtr, idtr, tr;
 	uint8_t reserved5[0x4cb - 0x4a0];
 	uint8_t cpl;
 	uint32_t reserved6;
@@ -87,6 +79,7 @@ enum svm_exit {
 	SVM_EXIT_TR_WRITE = 0x6d,
 	SVM_EXIT_RDPMC = 0x6f,
 	SVM_EXIT_CPUID = 0x72,
+	SVM_EXIT_IRET = 0x74,
 	SVM_EXIT_INVD = 0x76,
 	SVM_EXIT_HLT = 0x78,
 	SVM_EXIT_INVLPG = 0x79,
@@ -152,6 +145,15 @@ struct vmcb *vmcb_new(const struct svm *svm, struct frames *frames);
  */
 void vmcb_paging(struct vmcb *vmcb, uint64_t cr0, uint64_t cr4, uint64_t efer,
 		 const struct umbra_root *root);
+
+/*
+ * Nested paging: the guest's registers are the hardware's own, and what only shadow paging asks for
+ * is not intercepted.
+ */
+void vmcb_nested(struct vmcb *vmcb);
+
+/* Exit at the guest's next IRET, or stop doing so. */
+void vmcb_iret(struct vmcb *vmcb, bool wanted);
 
 /* Forget all translations of the guest at the next entry. */
 void vmcb_flush(const struct svm *svm, struct vmcb *vmcb);

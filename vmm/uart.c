@@ -7,7 +7,7 @@
  * guest would need a UART of its own.
  */
 #include "cpu.h"
-#include "pic.h"
+#include "irq.h"
 #include "svm.h"
 #include "uart.h"
 #include "vm.h"
@@ -35,6 +35,5 @@ void uart_poll(struct vm *vm)
 	if (!vm->cpu->uart_edge)
 		return;
 	vm->cpu->uart_edge = false;
-	pic_set(&vm->pic, UART_IRQ, false);
-	pic_set(&vm->pic, UART_IRQ, true);
+	irq_pulse(vm, UART_IRQ);
 }

@@ -12,7 +12,7 @@
 
 #include "control.h"
 #include "cpu.h"
-#include "decode.h"
+#include "fetch.h"
 #include "exits.h"
 #include "machine.h"
 #include "pagefault.h"
@@ -37,6 +37,8 @@ int vcpu_create(struct vm *vm, struct frames *frames)
 	vcpu->vmcb = vmcb_new(&vm->cpu->svm, frames);
 	if (!vcpu->vmcb)
 		return UMBRA_ENOMEM;
+	if (vm->options.nested)
+		vmcb_nested(vcpu->vmcb);
 	lapic_init(vcpu);
 	msr_init(vcpu);
 	ports_init(vcpu);
@@ -52,8 +54,35 @@ void vcpu_skip(struct vcpu *vcpu, unsigned length)
 	uint64_t rip = vcpu->vmcb->rip + length;
 
 	vcpu->vmcb->rip = vcpu_is_64(vcpu) ? rip : (uint32_t)rip;
-	vcpu->vmcb->interrupt_shadow = 0;
+	vcpu_done(vcpu);
+}
+
+void vcpu_done(struct vcpu *vcpu)
+{
+	struct vmcb *vmcb = vcpu->vmcb;
+
+	vmcb->interrupt_shadow = 0;
+	vmcb->rflags &= ~RFLAGS_RF;
 	vcpu->stuck = 0;
+	if (vmcb->rflags & RFLAGS_TF) { /* the trap behind each instruction */
+		vmcb->dr6 |= DR6_BS;
+		vcpu_raise(vcpu, VECTOR_DB, -1);
+	}
+}
+
+void vcpu_paging_tell(struct vcpu *vcpu)
+{
+	struct umbra_paging paging = {vcpu->cr0, vcpu->cr3, vcpu->cr4, vcpu->efer};
+
+	umbra_vcpu_set_paging(vcpu->umbra, &paging);
+}
+
+void vcpu_keys_tell(struct vcpu *vcpu)
+{
+	uint64_t on = vcpu->cr4 & (CR4_PKE | CR4_PKS);
+
+	if (on)
+		umbra_vcpu_set_keys(vcpu->umbra, on & CR4_PKE ? rdpkru() : 0, vcpu->pkrs);
 }
 
 unsigned exit_length(struct vcpu *vcpu)
@@ -117,7 +146,7 @@ void vcpu_raise(struct vcpu *vcpu, unsigned vector, int64_t error)
 		}
 	}
 	vcpu->event = SVM_EVENT(SVM_EVENT_EXCEPTION, vector);
-	if (error >= 0) {
+	if (error >= 0 && !vcpu_is_real(vcpu)) {
 		vcpu->event |= SVM_EVENT_ERROR;
 		vcpu->error = (uint64_t)error;
 	}
@@ -170,12 +199,40 @@ static unsigned acknowledge(struct vcpu *vcpu)
 	return pic_acknowledge(&vcpu->vm->pic);
 }
 
+/*
+ * NMIs wait until the handler of the one before is left by IRET. That exits before it is carried
+ * out; so an NMI comes at the first exit behind it, which the timer sees to.
+ */
+static void nmi_inject(struct vcpu *vcpu)
+{
+	if (vcpu->iret_rip && vcpu->vmcb->rip != vcpu->iret_rip) {
+		vcpu->nmi_blocked = false;
+		vcpu->iret_rip = 0;
+	}
+	if (vcpu->nmi_pending && vcpu->nmi_blocked && vcpu->iret_rip)
+		cpu_timer_arm(vcpu->vm->cpu, rdtsc() + vcpu->vm->cpu->tsc_hz / 200000);
+	if (!vcpu->nmi_pending || vcpu->nmi_blocked || vcpu->event ||
+	    vcpu->vmcb->interrupt_shadow & 1)
+		return;
+	vcpu->nmi_pending = false;
+	vcpu->nmi_blocked = true;
+	vcpu->event = SVM_EVENT(SVM_EVENT_NMI, VECTOR_NMI);
+	vmcb_iret(vcpu->vmcb, true);
+}
+
+static void iret_exit(struct vcpu *vcpu)
+{
+	vcpu->iret_rip = vcpu->vmcb->rip;
+	vmcb_iret(vcpu->vmcb, false);
+}
+
 /* Put the next event into the VMCB; ask for a window where an interrupt has to wait. */
 static void inject(struct vcpu *vcpu)
 {
 	struct vmcb *vmcb = vcpu->vmcb;
 	bool waits = has_interrupt(vcpu);
 
+	nmi_inject(vcpu);
 	if (waits && !vcpu->event && vmcb->rflags & RFLAGS_IF && !(vmcb->interrupt_shadow & 1)) {
 		vcpu->event = SVM_EVENT(SVM_EVENT_INTERRUPT, acknowledge(vcpu));
 		waits = has_interrupt(vcpu);
@@ -214,8 +271,8 @@ static void poll_devices(struct vcpu *vcpu)
 /* Exits after which no device's state can have changed; pagefault.c sees to emulated ones. */
 static bool is_quiet(uint64_t code)
 {
-	return code == SVM_EXIT_PF || code == SVM_EXIT_CPUID || code == SVM_EXIT_INVLPG ||
-	       code < SVM_EXIT_DR_READ;
+	return code == SVM_EXIT_PF || code == SVM_EXIT_NPF || code == SVM_EXIT_CPUID ||
+	       code == SVM_EXIT_INVLPG || code < SVM_EXIT_DR_READ;
 }
 
 /* ------------------------------------------------------------------ exits */
@@ -249,7 +306,7 @@ static void refuse(struct vcpu *vcpu, const char *what)
 static void unexpected(struct vcpu *vcpu)
 {
 	if ((int32_t)vcpu->vmcb->exit_code == -1 && vcpu_is_64(vcpu) &&
-	    vcpu->vmcb->cs.attributes & SVM_SEGMENT_D)
+	    vcpu->vmcb->cs.attributes & EMU_SEGMENT_D)
 		refuse(vcpu, "a code segment with both L and D set");
 	panic("exit code %lx, information %lx %lx, at guest rip %lx", vcpu->vmcb->exit_code,
 	      vcpu->vmcb->exit_info1, vcpu->vmcb->exit_info2, vcpu->vmcb->rip);
@@ -265,6 +322,9 @@ static void handle(struct vcpu *vcpu)
 	switch (code) {
 	case SVM_EXIT_PF:
 		pagefault_exit(vcpu);
+		return;
+	case SVM_EXIT_NPF:
+		pagefault_nested_exit(vcpu);
 		return;
 	case SVM_EXIT_INTR:
 		page->exits_intr++;
@@ -303,6 +363,12 @@ static void handle(struct vcpu *vcpu)
 	case SVM_EXIT_EXCEPTION + VECTOR_AC:
 		vcpu_raise(vcpu, VECTOR_AC, 0);
 		break;
+	case SVM_EXIT_EXCEPTION + VECTOR_UD:
+		paging_ud_exit(vcpu);
+		break;
+	case SVM_EXIT_IRET:
+		iret_exit(vcpu);
+		break;
 	case SVM_EXIT_TASK:
 	case SVM_EXIT_TR_WRITE:
 		refuse(vcpu, "a task switch or LTR with paging off");
@@ -337,6 +403,33 @@ static void handle(struct vcpu *vcpu)
 	}
 }
 
+static void prepare_nested(struct vcpu *vcpu, const struct umbra_root *root)
+{
+	struct vmcb *vmcb = vcpu->vmcb;
+
+	if (vcpu->repaging) { /* by the loader, or EFER was written */
+		vmcb->cr0 = vcpu->cr0;
+		vmcb->cr3 = vcpu->cr3;
+		vmcb->cr4 = vcpu->cr4;
+		vmcb->efer = vcpu->efer | EFER_SVME;
+		vcpu->repaging = false;
+	}
+	if (vmcb->nested_cr3 != root->hpa)
+		vcpu->flush = true;
+	vmcb->nested_cr3 = root->hpa;
+}
+
+/* What the guest changed by itself. */
+static void registers_take(struct vcpu *vcpu)
+{
+	const struct vmcb *vmcb = vcpu->vmcb;
+
+	vcpu->cr0 = vmcb->cr0;
+	vcpu->cr3 = vmcb->cr3;
+	vcpu->cr4 = vmcb->cr4;
+	vcpu->efer = vmcb->efer & ~EFER_SVME;
+}
+
 /* Ask for the root, bring the VMCB in line with the guest's paging state. */
 static void prepare(struct vcpu *vcpu)
 {
@@ -344,7 +437,10 @@ static void prepare(struct vcpu *vcpu)
 
 	if (umbra_vcpu_root(vcpu->umbra, &root))
 		machine_end(vcpu->vm, UMBRA_END_NOMEM, "no memory for a root page table");
-	if (vcpu->repaging || root.hpa != vcpu->root.hpa || root.levels != vcpu->root.levels) {
+	if (vcpu->vm->options.nested) {
+		prepare_nested(vcpu, &root);
+	} else if (vcpu->repaging || root.hpa != vcpu->root.hpa ||
+		   root.levels != vcpu->root.levels) {
 		vcpu->repaging = false;
 		vcpu->root = root;
 		vcpu->flush = true;
@@ -367,6 +463,8 @@ static void enter(struct vcpu *vcpu)
 	svm_enter(vcpu->gpr, (uintptr_t)vmcb, (uintptr_t)vcpu->vm->cpu->svm.host);
 	vcpu->gpr[GPR_RAX] = vmcb->rax;
 	vcpu->gpr[GPR_RSP] = vmcb->rsp;
+	if (vcpu->vm->options.nested)
+		registers_take(vcpu);
 	vcpu->vm->machine->exits++;
 	if (vcpu->lapic.tpr >> 4 != (vmcb->interrupt & 0xf)) /* MOV CR8 clears what is below */
 		vcpu->lapic.tpr = (uint32_t)(vmcb->interrupt & 0xf) << 4;
@@ -408,7 +506,7 @@ void vcpu_dump(const struct vcpu *vcpu)
 {
 	const struct vmcb *v = vcpu->vmcb;
 	const uint64_t *g = vcpu->gpr;
-	const struct svm_segment *s = &v->es;
+	const struct emu_segment *s = &v->es;
 	static const char names[][5] = {"es", "cs",   "ss",   "ds",   "fs",
 					"gs", "gdtr", "ldtr", "idtr", "tr"};
 	uint64_t first = vcpu->exit_count > VCPU_EXITS ? vcpu->exit_count - VCPU_EXITS : 0;

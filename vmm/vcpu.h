@@ -51,6 +51,9 @@ struct vcpu {
 	uint64_t event; /* EVENTINJ of the next entry; 0: none */
 	uint64_t error; /* its error code */
 	int displaced;  /* vector of an interrupt that a fault pushed aside; -1: none */
+	bool nmi_pending, nmi_blocked; /* until IRET */
+	uint64_t iret_rip;             /* of the IRET that is about to unblock; 0: none */
+	uint32_t pkrs;
 	uint64_t tsc_offset;
 
 	struct lapic lapic;
@@ -77,8 +80,13 @@ _Noreturn void vcpu_run(struct vcpu *vcpu);
 void vcpu_raise(struct vcpu *vcpu, unsigned vector, int64_t error);
 void vcpu_raise_pf(struct vcpu *vcpu, uint64_t gva, uint32_t error_code);
 
-/* The instruction of @length bytes at RIP is done. */
+/* The instruction of @length bytes at RIP is done; or: the one before RIP is. */
 void vcpu_skip(struct vcpu *vcpu, unsigned length);
+void vcpu_done(struct vcpu *vcpu);
+
+/* Tell the MMU what it is to translate by: registers (nested paging), protection keys. */
+void vcpu_paging_tell(struct vcpu *vcpu);
+void vcpu_keys_tell(struct vcpu *vcpu);
 
 /*
  * Take over cr0, cr3, cr4 and efer into the MMU. => false: the PDPTEs that they lead to are bad,
@@ -94,7 +102,12 @@ const char *vcpu_bytes(struct vcpu *vcpu, char *buffer, size_t size);
 
 static inline bool vcpu_is_64(const struct vcpu *vcpu)
 {
-	return vcpu->efer & 1u << 10 && vcpu->vmcb->cs.attributes & SVM_SEGMENT_L;
+	return vcpu->efer & 1u << 10 && vcpu->vmcb->cs.attributes & EMU_SEGMENT_L;
+}
+
+static inline bool vcpu_is_real(const struct vcpu *vcpu)
+{
+	return !(vcpu->cr0 & 1);
 }
 
 #endif

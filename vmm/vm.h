@@ -9,11 +9,14 @@
 #include <umbra/umbra.h>
 
 #include "control.h"
+#include "fwcfg.h"
 #include "frames.h"
+#include "ioapic.h"
 #include "pic.h"
 #include "pit.h"
 #include "range.h"
 #include "rtc.h"
+#include "testdev.h"
 
 struct cpu;
 struct vcpu;
@@ -25,6 +28,7 @@ struct options {
 	uint64_t storm;    /* migrations a second */
 	uint64_t audit;    /* exits between audits; 0: none but those asked for */
 	uint64_t prefetch; /* as in struct umbra_config */
+	uint64_t nested;   /* nested paging instead of shadow paging */
 	uint64_t spare;    /* bytes of memory at MEMORY_SPARE, in a slot of their own */
 };
 
@@ -53,6 +57,9 @@ struct vm {
 	struct pic pic;
 	struct pit pit;
 	struct rtc rtc;
+	struct ioapic ioapic;
+	struct fwcfg fwcfg;
+	struct testdev testdev;
 	struct control control;
 	struct range_job range;
 };

@@ -24,6 +24,12 @@
 #define CR4_UMIP     (1ull << 11)
 #define CR4_FSGSBASE (1ull << 16)
 #define CR4_DE       (1ull << 3)
+#define CR4_OSFXSR   (1ull << 9)
+#define CR4_LA57     (1ull << 12)
+#define CR4_PCIDE    (1ull << 17)
+#define CR4_PKE      (1ull << 22)
+#define CR4_PKS      (1ull << 24)
+#define CR3_KEEP     (1ull << 63) /* with PCIDE: flush nothing */
 #define CR4_SMEP     (1ull << 20)
 #define CR4_SMAP     (1ull << 21)
 #define EFER_SCE     (1ull << 0)
@@ -33,26 +39,34 @@
 #define EFER_SVME    (1ull << 12)
 #define EFER_FFXSR   (1ull << 14)
 
+/* DR6 and DR7 with the bits that always read as 1 (APM vol. 2 §13.1.1). */
+#define DR6_ONES 0xffff0ff0ull
+#define DR6_BS   (1ull << 14)
+#define DR7_ONES 0x400ull
+
 #define RFLAGS_CF         (1ull << 0)
 #define RFLAGS_ARITHMETIC 0x8d5ull /* OF SF ZF AF PF CF */
 #define RFLAGS_TF         (1ull << 8)
 #define RFLAGS_IF         (1ull << 9)
 #define RFLAGS_DF         (1ull << 10)
+#define RFLAGS_RF         (1ull << 16)
 #define RFLAGS_AC         (1ull << 18)
 
 #define MSR_APIC_BASE 0x1b
+#define MSR_PKRS      0x6e1
 #define MSR_EFER      0xc0000080u
 #define MSR_GS_BASE   0xc0000101u
 
-#define VECTOR_DB 1
-#define VECTOR_BP 3
-#define VECTOR_OF 4
-#define VECTOR_UD 6
-#define VECTOR_DF 8
-#define VECTOR_GP 13
-#define VECTOR_PF 14
-#define VECTOR_AC 17
-#define VECTOR_MC 18
+#define VECTOR_DB  1
+#define VECTOR_NMI 2
+#define VECTOR_BP  3
+#define VECTOR_OF  4
+#define VECTOR_UD  6
+#define VECTOR_DF  8
+#define VECTOR_GP  13
+#define VECTOR_PF  14
+#define VECTOR_AC  17
+#define VECTOR_MC  18
 
 static inline uint8_t inb(uint16_t port)
 {
@@ -104,6 +118,41 @@ static inline struct cpuid_regs cpuid(uint32_t leaf, uint32_t subleaf)
 			 : "=a"(r.eax), "=b"(r.ebx), "=c"(r.ecx), "=d"(r.edx)
 			 : "a"(leaf), "c"(subleaf));
 	return r;
+}
+
+/* CR4.PKE must be set. */
+static inline uint32_t rdpkru(void)
+{
+	uint32_t lo, hi;
+	__asm__ volatile(".byte 0x0f, 0x01, 0xee" : "=a"(lo), "=d"(hi) : "c"(0));
+	return lo;
+}
+
+/* SSE register @reg (0..15): the guest's, which the hypervisor leaves alone. */
+#define XMM_CASE(n, text)                                         \
+	case n:                                                   \
+		__asm__ volatile(text : : "r"(value) : "memory"); \
+		break;
+#define XMM_CASES(a, b)                                                                         \
+	XMM_CASE(0, a "0" b)                                                                    \
+	XMM_CASE(1, a "1" b) XMM_CASE(2, a "2" b) XMM_CASE(3, a "3" b) XMM_CASE(4, a "4" b)     \
+	    XMM_CASE(5, a "5" b) XMM_CASE(6, a "6" b) XMM_CASE(7, a "7" b) XMM_CASE(8, a "8" b) \
+		XMM_CASE(9, a "9" b) XMM_CASE(10, a "10" b) XMM_CASE(11, a "11" b)              \
+		    XMM_CASE(12, a "12" b) XMM_CASE(13, a "13" b) XMM_CASE(14, a "14" b)        \
+			XMM_CASE(15, a "15" b)
+
+static inline void xmm_read(unsigned reg, void *value)
+{
+	switch (reg) {
+		XMM_CASES("movdqu %%xmm", ", (%0)")
+	}
+}
+
+static inline void xmm_write(unsigned reg, const void *value)
+{
+	switch (reg) {
+		XMM_CASES("movdqu (%0), %%xmm", "")
+	}
 }
 
 /* a * b / c with a 128-bit product. The quotient must fit in 64 bits. */

@@ -15,7 +15,7 @@
 
 #define UMBRA_MACHINE_ADDRESS 0x200000u
 #define UMBRA_MACHINE_MAGIC   0x3165676170786d75ull /* "umxpage1" */
-#define UMBRA_MACHINE_VERSION 1u
+#define UMBRA_MACHINE_VERSION 2u
 
 enum umbra_phase {
 	UMBRA_PHASE_OFF,   /* the image has not run yet */
@@ -35,7 +35,7 @@ enum umbra_end {
 	UMBRA_END_POWEROFF = 1, /* UMBRA_CTL_POWEROFF, or HLT with interrupts off */
 	UMBRA_END_REBOOT = 2,   /* the guest asked for a reset (keyboard controller, port 0xcf9) */
 	UMBRA_END_TRIPLE_FAULT = 3, /* SHUTDOWN */
-	UMBRA_END_UNMAPPED = 4,     /* the guest wrote where there is no memory and no device */
+	UMBRA_END_UNMAPPED = 4,     /* the guest ran code where there is no memory */
 	UMBRA_END_EMULATE = 5,      /* an instruction that the hypervisor cannot emulate */
 	UMBRA_END_NOMEM = 6,        /* frames or shadow memory ran out */
 	UMBRA_END_AUDIT = 7,        /* an audit found a violation */
@@ -43,6 +43,7 @@ enum umbra_end {
 	UMBRA_END_NO_SVM = 9,       /* the processor has no SVM */
 	UMBRA_END_PANIC = 10,       /* the hypervisor's own exception or assertion */
 	UMBRA_END_COMMAND = 11,     /* UMBRA_COMMAND_STOP */
+	UMBRA_END_GUEST = 12,       /* the guest wrote the exit port; .guest_status */
 };
 
 /* Requests of the command to the hypervisor (.command). */
@@ -60,11 +61,11 @@ struct umbra_machine {
 	uint32_t phase;    /* hypervisor: enum umbra_phase */
 	uint32_t end;      /* hypervisor: enum umbra_end, when phase is ENDED */
 	uint32_t workload; /* hypervisor: 0 not reported, 1 ok, 2 failed (UMBRA_CTL_RESULT) */
-	uint32_t nested;   /* hypervisor: 0 (shadow paging) */
+	uint32_t nested;   /* hypervisor: 0 shadow paging, 1 nested paging */
 	char message[256]; /* hypervisor: one sentence about .end, NUL-terminated */
 
 	uint32_t command; /* command: enum umbra_command; the hypervisor sets it to 0 when done */
-	uint32_t reserved;
+	uint32_t guest_status; /* hypervisor: of UMBRA_END_GUEST: (value << 1) | 1 */
 
 	uint64_t tsc_hz;    /* hypervisor: time stamp counter ticks a second */
 	uint64_t tsc_start; /* hypervisor: TSC when its image began to run */
@@ -82,6 +83,7 @@ struct umbra_machine {
 	uint64_t exits_other;
 	uint64_t emulated;    /* hypervisor: instructions emulated on tracked tables */
 	uint64_t unprotected; /* hypervisor: tables unprotected instead */
+	uint64_t lost_writes; /* hypervisor: to where neither memory nor a device is */
 
 	uint64_t migrations; /* hypervisor: pages moved (region and storm) */
 	uint64_t migrations_region;
