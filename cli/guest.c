@@ -87,9 +87,10 @@ static enum status open_kernel(struct guest *guest, const struct options *option
 		return complain(STATUS_KERNEL_MISSING,
 				"kernel %s: %s; name one with --kernel, or none for Debian's", path,
 				strerror(errno));
-	status = kernel_check(guest->kernel_fd, path, &kernel);
+	status = kernel_check(guest->kernel_fd, path, options->format, &kernel);
 	if (status != STATUS_OK)
 		return status;
+	guest->format = kernel.format;
 	if (kernel.needed > options->memory)
 		return complain(
 		    STATUS_MEMORY,
@@ -102,14 +103,47 @@ static enum status open_kernel(struct guest *guest, const struct options *option
 	return STATUS_OK;
 }
 
+static bool is_linux(const struct guest *guest)
+{
+	return guest->format <= KERNEL_LINUX_64;
+}
+
+static enum status open_modules(struct guest *guest, const struct options *options)
+{
+	if (options->module_count && guest->format != KERNEL_MULTIBOOT)
+		return complain(STATUS_USAGE, "--module is for Multiboot guests");
+	for (unsigned i = 0; i < options->module_count; i++) {
+		char path[PATH_MAX];
+		size_t length = strcspn(options->modules[i], " ");
+		struct stat file;
+
+		snprintf(path, sizeof(path), "%.*s", (int)length, options->modules[i]);
+		guest->module_fd[i] = open(path, O_RDONLY | O_CLOEXEC);
+		if (guest->module_fd[i] < 0 || fstat(guest->module_fd[i], &file) != 0)
+			return complain(STATUS_INITRD_MISSING,
+					"module %s: %s; name another with "
+					"--module",
+					path, strerror(errno));
+		if (!S_ISREG(file.st_mode) || (uint64_t)file.st_size > options->memory)
+			return complain(STATUS_INITRD_SIZE,
+					"module %s: not a regular file, or larger than the guest's "
+					"memory",
+					path);
+	}
+	return STATUS_OK;
+}
+
 static enum status open_initrd(struct guest *guest, const struct options *options)
 {
 	char ours[PATH_MAX];
 	const char *path = options->initrd;
 	struct stat file;
 
-	if (options->no_initrd)
+	if (options->no_initrd || (!path && !is_linux(guest)))
 		return STATUS_OK;
+	if (!is_linux(guest))
+		return complain(STATUS_USAGE, "--initrd is for Linux; give a Multiboot guest its "
+					      "files with --module");
 	if (!path) {
 		if (!files_find("guest/initramfs.cpio", "initramfs.cpio", ours))
 			return complain(
@@ -136,7 +170,7 @@ static enum status open_initrd(struct guest *guest, const struct options *option
 }
 
 /* Words for our init; a kernel or init of other people passes them over. */
-static char *make_cmdline(const struct options *options, bool shell)
+static char *make_cmdline(const struct guest *guest, const struct options *options, bool shell)
 {
 	const char *base = options->cmdline ? options->cmdline : DEFAULT_WORDS;
 	const char *more = options->append ? options->append : "";
@@ -144,7 +178,9 @@ static char *make_cmdline(const struct options *options, bool shell)
 	struct winsize size = {0};
 	char *line = NULL, words[160];
 
-	if (options->cmdline)
+	if (!is_linux(guest)) /* by the file's name, as Multiboot loaders do */
+		base = options->cmdline ? options->cmdline : base_name(options->kernel);
+	if (options->cmdline || !is_linux(guest))
 		words[0] = '\0';
 	else if (shell && ioctl(0, TIOCGWINSZ, &size) == 0 && size.ws_row && size.ws_col)
 		snprintf(words, sizeof(words),
@@ -163,18 +199,23 @@ enum status guest_open(struct guest *guest, const struct options *options, bool 
 	enum status status;
 
 	*guest = (struct guest){.kernel_fd = -1, .initrd_fd = -1};
+	for (unsigned i = 0; i < MODULES_MAX; i++)
+		guest->module_fd[i] = -1;
 	status = open_kernel(guest, options);
 	if (status == STATUS_OK)
 		status = open_initrd(guest, options);
+	if (status == STATUS_OK)
+		status = open_modules(guest, options);
 	if (status != STATUS_OK)
 		return status;
-	guest->cmdline = make_cmdline(options, shell);
+	guest->cmdline = make_cmdline(guest, options, shell);
 	if (!guest->cmdline)
 		return complain(STATUS_ERROR, "out of memory");
 	if (strpbrk(guest->cmdline, "\n\r"))
 		return complain(STATUS_USAGE, "--append, --cmdline: one line only");
-	guest->expect_workload = !shell && !options->initrd && !options->no_initrd &&
-				 !options->cmdline && !strstr(guest->cmdline, "umbra.mode=shell");
+	guest->expect_workload = is_linux(guest) && !shell && !options->initrd &&
+				 !options->no_initrd && !options->cmdline &&
+				 !strstr(guest->cmdline, "umbra.mode=shell");
 	return STATUS_OK;
 }
 
@@ -184,5 +225,8 @@ void guest_close(struct guest *guest)
 		close(guest->kernel_fd);
 	if (guest->initrd_fd >= 0)
 		close(guest->initrd_fd);
+	for (unsigned i = 0; i < MODULES_MAX; i++)
+		if (guest->module_fd[i] >= 0)
+			close(guest->module_fd[i]);
 	free(guest->cmdline);
 }

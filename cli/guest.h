@@ -9,12 +9,15 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "kernel.h"
 #include "options.h"
 #include "status.h"
 
 struct guest {
 	int kernel_fd;
-	int initrd_fd;  /* -1: none */
+	int initrd_fd; /* -1: none */
+	int module_fd[MODULES_MAX];
+	enum kernel_format format;
 	char name[256]; /* of the kernel, for the report: its version, or its file's name */
 	char *cmdline;
 	bool expect_workload; /* our init runs and was told to run the workload */

@@ -18,11 +18,16 @@
 static const char help[] =
     "usage: umbra run [OPTION...]\n"
     "\n"
-    "Boot a guest whose every memory access goes through umbra's shadow page tables.\n"
+    "Boot a guest whose every memory access goes through umbra's page tables.\n"
     "Without --kernel and --initrd: Debian's kernel (fetched once) and umbra's own initramfs.\n"
     "On a terminal you get a shell in the guest; otherwise the guest runs the workload.\n"
     "\n"
-    "  --kernel F      64-bit bzImage\n"
+    "  --kernel F      a Linux bzImage, a Multiboot 1 image, or what --format says\n"
+    "  --format X      linux16, linux32, linux64: that entry point of a bzImage; multiboot;\n"
+    "                  flat: a boot sector, loaded at 0x7c00 in real mode\n"
+    "  --module F      \"FILE WORDS...\", for a Multiboot guest; may be given eight times\n"
+    "  --paging X      shadow (default), or nested: the processor walks the guest's tables\n"
+    "  --exit-code     pass on the status that the guest writes to port 0xf4\n"
     "  --initrd F      initial RAM disk\n"
     "  --no-initrd     none, not even umbra's own\n"
     "  --append S      words to add to the guest kernel's command line\n"
@@ -109,6 +114,10 @@ static enum status parse_memory(const char *text, uint64_t *memory)
 
 enum {
 	OPTION_KERNEL = 256,
+	OPTION_FORMAT,
+	OPTION_MODULE,
+	OPTION_PAGING,
+	OPTION_EXIT_CODE,
 	OPTION_INITRD,
 	OPTION_NO_INITRD,
 	OPTION_APPEND,
@@ -126,6 +135,10 @@ enum {
 
 static const struct option table[] = {
     {"kernel", required_argument, NULL, OPTION_KERNEL},
+    {"format", required_argument, NULL, OPTION_FORMAT},
+    {"module", required_argument, NULL, OPTION_MODULE},
+    {"paging", required_argument, NULL, OPTION_PAGING},
+    {"exit-code", no_argument, NULL, OPTION_EXIT_CODE},
     {"initrd", required_argument, NULL, OPTION_INITRD},
     {"no-initrd", no_argument, NULL, OPTION_NO_INITRD},
     {"append", required_argument, NULL, OPTION_APPEND},
@@ -142,11 +155,43 @@ static const struct option table[] = {
     {NULL, 0, NULL, 0},
 };
 
+static enum status parse_format(const char *text, enum kernel_format *format)
+{
+	static const char *const names[] = {
+	    [KERNEL_LINUX_16] = "linux16", [KERNEL_LINUX_32] = "linux32",
+	    [KERNEL_LINUX_64] = "linux64", [KERNEL_MULTIBOOT] = "multiboot",
+	    [KERNEL_FLAT] = "flat",
+	};
+
+	for (unsigned i = KERNEL_LINUX_16; i <= KERNEL_FLAT; i++)
+		if (strcmp(text, names[i]) == 0) {
+			*format = (enum kernel_format)i;
+			return STATUS_OK;
+		}
+	return complain(STATUS_USAGE,
+			"--format %s: give linux16, linux32, linux64, multiboot or flat", text);
+}
+
 static enum status parse_one(int option, struct options *options, bool *done)
 {
 	switch (option) {
 	case OPTION_KERNEL:
 		options->kernel = optarg;
+		break;
+	case OPTION_FORMAT:
+		return parse_format(optarg, &options->format);
+	case OPTION_MODULE:
+		if (options->module_count == MODULES_MAX)
+			return complain(STATUS_USAGE, "--module: at most %d", MODULES_MAX);
+		options->modules[options->module_count++] = optarg;
+		break;
+	case OPTION_PAGING:
+		if (strcmp(optarg, "shadow") != 0 && strcmp(optarg, "nested") != 0)
+			return complain(STATUS_USAGE, "--paging %s: give shadow or nested", optarg);
+		options->paging = *optarg == 'n' ? PAGING_NESTED : PAGING_SHADOW;
+		break;
+	case OPTION_EXIT_CODE:
+		options->exit_code = true;
 		break;
 	case OPTION_INITRD:
 		options->initrd = optarg;

@@ -6,14 +6,27 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "kernel.h"
 #include "status.h"
 
 #define MEMORY_MIN (64ull << 20)
+
+#define MODULES_MAX 8
+
+enum paging_kind {
+	PAGING_SHADOW,
+	PAGING_NESTED,
+};
 
 struct options {
 	const char *kernel; /* NULL: Debian's */
 	const char *initrd; /* NULL: ours */
 	bool no_initrd;
+	enum kernel_format format;
+	const char *modules[MODULES_MAX]; /* "FILE WORDS": of a Multiboot guest */
+	unsigned module_count;
+	enum paging_kind paging;
+	bool exit_code;      /* the guest's status, by port 0xf4, is ours */
 	const char *append;  /* after the default words */
 	const char *cmdline; /* instead of the default words; NULL: those */
 	uint64_t memory;     /* bytes */

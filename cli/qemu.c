@@ -25,7 +25,7 @@
 #define DEFAULT_QEMU  "qemu-system-x86_64"
 #define ARGUMENTS_MAX 48
 #define SPARE_BYTES   (256ull << 20)
-#define INHERIT_MAX   4
+#define INHERIT_MAX   (4 + MODULES_MAX)
 
 struct arguments {
 	char *list[ARGUMENTS_MAX]; /* all from malloc */
@@ -198,12 +198,32 @@ static enum status start(struct qemu *qemu, struct arguments *arguments)
 	return STATUS_OK;
 }
 
+/* ",FILE WORDS" for each of the guest's modules. From malloc, or NULL. */
+static char *make_modules(struct arguments *arguments, const struct options *options,
+			  const struct guest *guest)
+{
+	char *list = strdup("");
+
+	for (unsigned i = 0; list && i < options->module_count; i++) {
+		const char *words = strchr(options->modules[i], ' ');
+		char *doubled = double_commas(words ? words : ""), *longer = NULL;
+
+		if (!doubled || asprintf(&longer, "%s,/proc/self/fd/%d%s", list,
+					 share(arguments, guest->module_fd[i]), doubled) < 0)
+			longer = NULL;
+		free(doubled);
+		free(list);
+		list = longer;
+	}
+	return list;
+}
+
 enum status qemu_start_umbra(struct qemu *qemu, const struct options *options,
 			     const struct guest *guest, const struct ram *ram, int vmm_fd)
 {
 	struct arguments arguments = {0};
 	char *cmdline = double_commas(guest->cmdline);
-	char initrd[64] = "", quota[32] = "";
+	char initrd[64] = "", quota[32] = "", *modules = make_modules(&arguments, options, guest);
 
 	if (guest->initrd_fd >= 0)
 		snprintf(initrd, sizeof(initrd), ",/proc/self/fd/%d",
@@ -223,14 +243,16 @@ enum status qemu_start_umbra(struct qemu *qemu, const struct options *options,
 	add(&arguments, "-kernel");
 	add(&arguments, "/proc/self/fd/%d", share(&arguments, vmm_fd));
 	add(&arguments, "-append");
-	add(&arguments, "memory=%llu%s storm=%u", (unsigned long long)options->memory, quota,
-	    options->storm);
+	add(&arguments, "memory=%llu%s storm=%u format=%u nested=%u",
+	    (unsigned long long)options->memory, quota, options->storm, guest->format,
+	    options->paging == PAGING_NESTED);
 	add(&arguments, "-initrd");
-	add(&arguments, "/proc/self/fd/%d %s%s", share(&arguments, guest->kernel_fd),
-	    cmdline ? cmdline : "", initrd);
-	arguments.failed |= !cmdline;
+	add(&arguments, "/proc/self/fd/%d %s%s%s", share(&arguments, guest->kernel_fd),
+	    cmdline ? cmdline : "", initrd, modules ? modules : "");
+	arguments.failed |= !cmdline || !modules;
 	enum status status = start(qemu, &arguments);
 	free(cmdline);
+	free(modules);
 	free_arguments(&arguments);
 	return status;
 }

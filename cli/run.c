@@ -166,8 +166,7 @@ static const struct {
     [UMBRA_END_POWEROFF] = {STATUS_OK, "poweroff", ""},
     [UMBRA_END_REBOOT] = {STATUS_REBOOT, "reboot", "the guest asked for a reset"},
     [UMBRA_END_TRIPLE_FAULT] = {STATUS_TRIPLE_FAULT, "triple_fault", "the guest triple-faulted"},
-    [UMBRA_END_UNMAPPED] = {STATUS_UNMAPPED, "unmapped_write",
-			    "the guest wrote where there is neither memory nor a device"},
+    [UMBRA_END_UNMAPPED] = {STATUS_UNMAPPED, "unmapped", "the guest runs where there is no memory"},
     [UMBRA_END_EMULATE] = {STATUS_EMULATE, "emulation",
 			   "the guest used an instruction that cannot be emulated"},
     [UMBRA_END_NOMEM] = {STATUS_NOMEM, "nomem",
@@ -177,6 +176,7 @@ static const struct {
     [UMBRA_END_NO_SVM] = {STATUS_QEMU_NO_SVM, "no_svm",
 			  "this QEMU offers no SVM; install Debian's qemu-system-x86"},
     [UMBRA_END_PANIC] = {STATUS_PANIC, "panic", "the hypervisor failed: a bug in umbra"},
+    [UMBRA_END_GUEST] = {STATUS_OK, "guest_exit", ""},
     [UMBRA_END_COMMAND] = {STATUS_ENDED, "interrupted", "the machine was told to stop"},
 };
 
@@ -195,6 +195,11 @@ static enum status judge_end(struct run *run, struct report *report)
 	if (status != STATUS_OK)
 		return complain(status, "%s%s%s", ends[page->end].hint,
 				page->message[0] ? ": " : "", page->message);
+	if (page->end == UMBRA_END_GUEST && run->options.exit_code)
+		return (enum status)(page->guest_status & 0xff);
+	if (page->end == UMBRA_END_GUEST && page->guest_status != 1)
+		return complain(STATUS_WORKLOAD, "the guest exited with status %u (port 0xf4)",
+				page->guest_status & 0xff);
 	if (page->audit_violations)
 		return complain(STATUS_AUDIT, "audits found %" PRIu64 " violations",
 				page->audit_violations);

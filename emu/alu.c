@@ -7,14 +7,14 @@
 #include "work.h"
 
 /* @text works on %0 (read and written) and %1, with the flags @f; a count is in CL. */
-#define RUN(text, type)                                                               \
-	do {                                                                          \
-		type x = (type)a, y = (type)b;                                        \
-		__asm__ volatile("pushq %2; popfq; " text "; pushfq; popq %2"         \
-				 : "+&q"(x), "+&q"(y), "+&r"(f)                         \
-				 : "c"((uint8_t)count)                                \
-				 : "cc", "memory");                                   \
-		result = x;                                                           \
+#define RUN(text, type)                                                       \
+	do {                                                                  \
+		type x = (type)a, y = (type)b;                                \
+		__asm__ volatile("pushq %2; popfq; " text "; pushfq; popq %2" \
+				 : "+&q"(x), "+&q"(y), "+&r"(f)               \
+				 : "c"((uint8_t)count)                        \
+				 : "cc", "memory");                           \
+		result = x;                                                   \
 	} while (0)
 
 #define SIZES(text)                          \
@@ -193,13 +193,13 @@ uint64_t alu_scan(enum alu_scan which, unsigned size, uint64_t old, uint64_t a, 
 }
 
 /* @text works on RAX, RDX and %2. */
-#define WIDE(text, type)                                                                \
-	do {                                                                            \
-		type d = (type)b;                                                       \
-		__asm__ volatile("pushq %3; popfq; " text " %2; pushfq; popq %3"        \
-				 : "+&a"(l), "+&d"(h), "+&q"(d), "+&r"(f)                 \
-				 :                                                      \
-				 : "cc", "memory");                                     \
+#define WIDE(text, type)                                                         \
+	do {                                                                     \
+		type d = (type)b;                                                \
+		__asm__ volatile("pushq %3; popfq; " text " %2; pushfq; popq %3" \
+				 : "+&a"(l), "+&d"(h), "+&q"(d), "+&r"(f)        \
+				 :                                               \
+				 : "cc", "memory");                              \
 	} while (0)
 
 #define WIDE_SIZES(text)                      \
@@ -257,7 +257,10 @@ static bool is_divisible_signed(unsigned size, uint64_t low, uint64_t high, uint
 	if (high >= divisor)
 		return false;
 	if (size == 8) {
-		__asm__("divq %4" : "=a"(quotient), "=d"(rest) : "0"(low), "1"(high), "r"(divisor) : "cc");
+		__asm__("divq %4"
+			: "=a"(quotient), "=d"(rest)
+			: "0"(low), "1"(high), "r"(divisor)
+			: "cc");
 	} else {
 		quotient = (high << 8 * size | low) / divisor;
 	}

@@ -144,12 +144,8 @@ static uint8_t prefixes(struct cursor *c, struct insn *insn)
 			break;
 		insn->rex = 0;
 	}
-	insn->size = insn->rex & 8                                       ? 8
-		     : (insn->mode != INSN_16) != insn->operand_prefix ? 4
-									 : 2;
-	insn->address_size = is_64                                ? (address ? 4 : 8)
-			     : (insn->mode == INSN_32) != address ? 4
-								  : 2;
+	insn->size = insn->rex & 8 ? 8 : (insn->mode != INSN_16) != insn->operand_prefix ? 4 : 2;
+	insn->address_size = is_64 ? (address ? 4 : 8) : (insn->mode == INSN_32) != address ? 4 : 2;
 	return byte;
 }
 

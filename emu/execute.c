@@ -136,8 +136,8 @@ static enum emu_result compare_exchange(struct work *w)
 	if (old == accumulator(w))
 		return finish(w, reg_read(w));
 	finish(w, old); /* the processor writes in either case */
-	w->emu->gpr[GPR_RAX] = w->size >= 4 ? old
-					    : (w->emu->gpr[GPR_RAX] & ~size_mask(w->size)) | old;
+	w->emu->gpr[GPR_RAX] =
+	    w->size >= 4 ? old : (w->emu->gpr[GPR_RAX] & ~size_mask(w->size)) | old;
 	return EMU_DONE;
 }
 
@@ -182,7 +182,9 @@ static enum emu_result bit(struct work *w, unsigned operation, bool from_registe
 
 		number = (uint64_t)bits;
 		/* Down to the unit that holds the bit: an arithmetic shift, then bytes. */
-		offset += (uint64_t)((bits >> (w->size == 8 ? 6 : w->size == 4 ? 5 : 4)) *
+		offset += (uint64_t)((bits >> (w->size == 8   ? 6
+					       : w->size == 4 ? 5
+							      : 4)) *
 				     (int64_t)w->size);
 		offset &= size_mask(w->insn->address_size);
 	}
@@ -284,8 +286,8 @@ static enum emu_result move_swapped(struct work *w, bool to_memory)
 static enum emu_result translate_byte(struct work *w)
 {
 	struct emu *emu = w->emu;
-	uint64_t offset = (emu->gpr[GPR_RBX] + (emu->gpr[GPR_RAX] & 0xff)) &
-			  size_mask(w->insn->address_size);
+	uint64_t offset =
+	    (emu->gpr[GPR_RBX] + (emu->gpr[GPR_RAX] & 0xff)) & size_mask(w->insn->address_size);
 
 	TRY(operand_at(emu, w->insn->segment, offset, 1, EMU_READ, &w->operand));
 	emu->gpr[GPR_RAX] = (emu->gpr[GPR_RAX] & ~0xffull) | operand_load(emu, &w->operand);
@@ -468,9 +470,9 @@ static bool is_lockable(const struct insn *insn)
 		return (op < 0x38 && (op & 7) < 2) || ((op & 0xfc) == 0x80 && group != 7) ||
 		       (op | 1) == 0x87 || ((op | 1) == 0xf7 && (group | 1) == 3) ||
 		       ((op | 1) == 0xff && group < 2);
-	return insn->map == 1 && (op == 0xab || op == 0xb3 || op == 0xbb ||
-				  (op == 0xba && group > 4) || (op & 0xfe) == 0xb0 ||
-				  (op & 0xfe) == 0xc0 || (op == 0xc7 && group == 1));
+	return insn->map == 1 &&
+	       (op == 0xab || op == 0xb3 || op == 0xbb || (op == 0xba && group > 4) ||
+		(op & 0xfe) == 0xb0 || (op & 0xfe) == 0xc0 || (op == 0xc7 && group == 1));
 }
 
 static enum emu_result dispatch(struct work *w)

@@ -12,10 +12,10 @@
 #define PAGE     4096u
 
 /* Types of data and code segments, and their S bit. */
-#define TYPE_WRITE  (1u << 1) /* of code: readable */
-#define TYPE_DOWN   (1u << 2)
-#define TYPE_CODE   (1u << 3)
-#define SEGMENT_B   EMU_SEGMENT_D
+#define TYPE_WRITE (1u << 1) /* of code: readable */
+#define TYPE_DOWN  (1u << 2)
+#define TYPE_CODE  (1u << 3)
+#define SEGMENT_B  EMU_SEGMENT_D
 
 enum insn_mode emu_mode(const struct emu *emu)
 {
@@ -110,11 +110,13 @@ static bool is_within(const struct emu *emu, const struct emu_segment *s, uint64
 	bool code = s->attributes & TYPE_CODE, write = s->attributes & TYPE_WRITE;
 	uint64_t last = offset + size - 1;
 
-	if (protected && (!(s->attributes & EMU_SEGMENT_P) || (kind & EMU_WRITE && (code || !write)) ||
-			  (!(kind & EMU_WRITE) && code && !write)))
+	if (protected &&
+	    (!(s->attributes & EMU_SEGMENT_P) || (kind & EMU_WRITE && (code || !write)) ||
+	     (!(kind & EMU_WRITE) && code && !write)))
 		return false;
 	if (protected && !code && s->attributes & TYPE_DOWN)
-		return offset > s->limit && last <= (s->attributes & SEGMENT_B ? 0xffffffff : 0xffff);
+		return offset > s->limit &&
+		       last <= (s->attributes & SEGMENT_B ? 0xffffffff : 0xffff);
 	return last <= s->limit;
 }
 
@@ -147,7 +149,8 @@ enum emu_result operand_at(struct emu *emu, unsigned segment, uint64_t offset, u
 	uint64_t linear;
 
 	TRY(linear_checked(emu, segment, offset, size, kind, &linear));
-	if (is_alignment_checked(emu) && !(size & (size - 1)) && linear & ((size < 8 ? size : 8) - 1))
+	if (is_alignment_checked(emu) && !(size & (size - 1)) &&
+	    linear & ((size < 8 ? size : 8) - 1))
 		return emu_raise(emu, VECTOR_AC, 0);
 	operand->pieces = 0;
 	operand->size = size;

@@ -103,7 +103,8 @@ static enum emu_result target_check(struct work *w, uint64_t *target)
 		return EMU_DONE;
 	}
 	linear = *target;
-	return linear > w->emu->segment[SEGMENT_CS].limit ? emu_raise(w->emu, VECTOR_GP, 0) : EMU_DONE;
+	return linear > w->emu->segment[SEGMENT_CS].limit ? emu_raise(w->emu, VECTOR_GP, 0)
+							  : EMU_DONE;
 }
 
 static enum emu_result call(struct work *w, uint64_t target)
@@ -226,8 +227,7 @@ enum emu_result stack_execute(struct work *w)
 	case 0xff:
 		return group_5(w);
 	default:
-		return insn->opcode < 0x58
-			   ? push(w, emu_register(w->emu, insn, reg, w->size))
-			   : pop_register(w, reg);
+		return insn->opcode < 0x58 ? push(w, emu_register(w->emu, insn, reg, w->size))
+					   : pop_register(w, reg);
 	}
 }

@@ -58,8 +58,8 @@ static void advance(struct string *s, unsigned reg, uint64_t elements)
 
 static enum emu_result source(struct string *s, unsigned size, struct operand *operand)
 {
-	return operand_at(s->work->emu, s->work->insn->segment, index_of(s, GPR_RSI), size, EMU_READ,
-			  operand);
+	return operand_at(s->work->emu, s->work->insn->segment, index_of(s, GPR_RSI), size,
+			  EMU_READ, operand);
 }
 
 static enum emu_result destination(struct string *s, unsigned kind, struct operand *operand)

@@ -13,9 +13,9 @@ enum prefix {
 };
 
 enum action {
-	LOAD,       /* 16 bytes */
-	LOAD_ZERO,  /* fewer; the rest of the register becomes 0 */
-	LOAD_LOW,   /* the lower half; the upper one stays */
+	LOAD,      /* 16 bytes */
+	LOAD_ZERO, /* fewer; the rest of the register becomes 0 */
+	LOAD_LOW,  /* the lower half; the upper one stays */
 	LOAD_HIGH,
 	STORE,
 	STORE_HIGH
@@ -25,38 +25,27 @@ static const struct move {
 	uint8_t opcode, prefix, action, size; /* size 0: 4, or 8 with REX.W */
 	bool aligned;
 } moves[] = {
-    {0x10, NONE, LOAD, 16, false},       /* MOVUPS */
-    {0x10, P66, LOAD, 16, false},        /* MOVUPD */
-    {0x10, PF3, LOAD_ZERO, 4, false},    /* MOVSS */
-    {0x10, PF2, LOAD_ZERO, 8, false},    /* MOVSD */
-    {0x11, NONE, STORE, 16, false},
-    {0x11, P66, STORE, 16, false},
-    {0x11, PF3, STORE, 4, false},
-    {0x11, PF2, STORE, 8, false},
-    {0x12, NONE, LOAD_LOW, 8, false},    /* MOVLPS */
-    {0x12, P66, LOAD_LOW, 8, false},
-    {0x13, NONE, STORE, 8, false},
-    {0x13, P66, STORE, 8, false},
-    {0x16, NONE, LOAD_HIGH, 8, false},   /* MOVHPS */
-    {0x16, P66, LOAD_HIGH, 8, false},
-    {0x17, NONE, STORE_HIGH, 8, false},
-    {0x17, P66, STORE_HIGH, 8, false},
-    {0x28, NONE, LOAD, 16, true},        /* MOVAPS */
-    {0x28, P66, LOAD, 16, true},
-    {0x29, NONE, STORE, 16, true},
-    {0x29, P66, STORE, 16, true},
-    {0x2b, NONE, STORE, 16, true},       /* MOVNTPS */
-    {0x2b, P66, STORE, 16, true},
-    {0x6e, P66, LOAD_ZERO, 0, false},    /* MOVD, MOVQ */
-    {0x6f, P66, LOAD, 16, true},         /* MOVDQA */
-    {0x6f, PF3, LOAD, 16, false},        /* MOVDQU */
-    {0x7e, P66, STORE, 0, false},
-    {0x7e, PF3, LOAD_ZERO, 8, false},    /* MOVQ */
-    {0x7f, P66, STORE, 16, true},
-    {0x7f, PF3, STORE, 16, false},
-    {0xd6, P66, STORE, 8, false},        /* MOVQ */
-    {0xe7, P66, STORE, 16, true},        /* MOVNTDQ */
-    {0xf0, PF2, LOAD, 16, false},        /* LDDQU */
+    {0x10, NONE, LOAD, 16, false},    /* MOVUPS */
+    {0x10, P66, LOAD, 16, false},     /* MOVUPD */
+    {0x10, PF3, LOAD_ZERO, 4, false}, /* MOVSS */
+    {0x10, PF2, LOAD_ZERO, 8, false}, /* MOVSD */
+    {0x11, NONE, STORE, 16, false},    {0x11, P66, STORE, 16, false},
+    {0x11, PF3, STORE, 4, false},      {0x11, PF2, STORE, 8, false},
+    {0x12, NONE, LOAD_LOW, 8, false}, /* MOVLPS */
+    {0x12, P66, LOAD_LOW, 8, false},   {0x13, NONE, STORE, 8, false},
+    {0x13, P66, STORE, 8, false},      {0x16, NONE, LOAD_HIGH, 8, false}, /* MOVHPS */
+    {0x16, P66, LOAD_HIGH, 8, false},  {0x17, NONE, STORE_HIGH, 8, false},
+    {0x17, P66, STORE_HIGH, 8, false}, {0x28, NONE, LOAD, 16, true}, /* MOVAPS */
+    {0x28, P66, LOAD, 16, true},       {0x29, NONE, STORE, 16, true},
+    {0x29, P66, STORE, 16, true},      {0x2b, NONE, STORE, 16, true},    /* MOVNTPS */
+    {0x2b, P66, STORE, 16, true},      {0x6e, P66, LOAD_ZERO, 0, false}, /* MOVD, MOVQ */
+    {0x6f, P66, LOAD, 16, true},                                         /* MOVDQA */
+    {0x6f, PF3, LOAD, 16, false},                                        /* MOVDQU */
+    {0x7e, P66, STORE, 0, false},      {0x7e, PF3, LOAD_ZERO, 8, false}, /* MOVQ */
+    {0x7f, P66, STORE, 16, true},      {0x7f, PF3, STORE, 16, false},
+    {0xd6, P66, STORE, 8, false}, /* MOVQ */
+    {0xe7, P66, STORE, 16, true}, /* MOVNTDQ */
+    {0xf0, PF2, LOAD, 16, false}, /* LDDQU */
 };
 
 static const struct move *find(const struct insn *insn)
@@ -90,8 +79,7 @@ enum emu_result vector_execute(struct work *w)
 	if (move->action >= STORE) {
 		TRY(operand_find(w, EMU_WRITE));
 		emu->host->xmm_read(emu->ctx, reg, value);
-		operand_store_bytes(emu, &w->operand,
-				    value + (move->action == STORE_HIGH ? 8 : 0));
+		operand_store_bytes(emu, &w->operand, value + (move->action == STORE_HIGH ? 8 : 0));
 		return EMU_DONE;
 	}
 	TRY(operand_find(w, EMU_READ));

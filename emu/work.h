@@ -53,11 +53,11 @@ struct work {
 };
 
 /* Pass on any result but EMU_DONE. */
-#define TRY(expression)                             \
-	do {                                        \
-		enum emu_result try_ = expression;  \
-		if (try_ != EMU_DONE)               \
-			return try_;                \
+#define TRY(expression)                            \
+	do {                                       \
+		enum emu_result try_ = expression; \
+		if (try_ != EMU_DONE)              \
+			return try_;               \
 	} while (0)
 
 /* ---- operand.c ---- */

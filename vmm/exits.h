@@ -38,6 +38,10 @@ void paging_cr_exit(struct vcpu *vcpu);
 void paging_dr_exit(struct vcpu *vcpu, unsigned number, bool write);
 void paging_invlpg_exit(struct vcpu *vcpu);
 
+/* LTR outside of long mode (task.c); task switches. */
+void task_ltr_exit(struct vcpu *vcpu);
+_Noreturn void task_refuse(struct vcpu *vcpu, const char *what);
+
 /* #UD of the guest: INVPCID, which the processor may lack; else the guest's own. */
 void paging_ud_exit(struct vcpu *vcpu);
 bool paging_efer_write(struct vcpu *vcpu, uint64_t value);

@@ -123,4 +123,3 @@ bool decode_at_rip(struct vcpu *vcpu, struct insn *insn)
 			    vcpu_bytes(vcpu, text, sizeof(text)));
 	return true;
 }
-

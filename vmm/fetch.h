@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Guest-virtual memory as the vcpu's guest sees it: translations, instruction bytes. See fetch.c. */
+/* Guest-virtual memory as the vcpu's guest sees it: translations, instruction bytes. See fetch.c.
+ */
 #ifndef VMM_FETCH_H
 #define VMM_FETCH_H
 

@@ -18,7 +18,7 @@
 #define VERSION 0x01
 #define ENTRIES 0x10
 
-#define ENTRY_VECTOR(e) ((unsigned)(e) & 0xff)
+#define ENTRY_VECTOR(e) ((unsigned)(e)&0xff)
 #define ENTRY_MODE(e)   ((unsigned)((e) >> 8) & 7)
 #define ENTRY_LOGICAL   (1ull << 11)
 #define ENTRY_LOW       (1ull << 13) /* active low */

@@ -9,15 +9,18 @@
  *                  prefetch=N     neighbours mapped along with a faulting page (8)
  *                  audit=N        audit the MMU every N exits (0: only when asked)
  *                  spare=BYTES    more memory in a slot of its own at 512 GiB, told as reserved (0)
- *   module 0       a Linux bzImage; its string: "name kernel-command-line"
- *   module 1       the initrd (optional)
+ *                  nested=1       nested paging instead of shadow paging (0)
+ *                  format=N       what the guest's image is: enum format in loader.h (0)
+ *   module 0       the guest's image; its string: "name command-line"
+ *   module 1..     files for it: a Linux initrd, or Multiboot modules with their strings
  *
  * What happens: boot.S enters 64-bit mode; vmm_main() below sets up the processor (cpu.c, trap.c),
  * memory (frames.c), SVM (svm.c), the guest's memory on top of libumbra (memory.c) and its devices,
- * loads the kernel (loader.c) and runs the vcpu (vcpu.c). Exits go to pagefault.c, paging.c,
- * ports.c, msr.c and leaves.c; decode.c and emulate.c know instructions. The guest's devices are
- * lapic.c, pic.c, pit.c, rtc.c, uart.c and the control ports (control.c). The outside watches
- * through the machine page (umbra/machine.h, machine.c).
+ * loads the image (loader.c, then linux.c, mbload.c or bios.c) and runs the vcpu (vcpu.c). Exits go
+ * to pagefault.c, paging.c, ports.c, msr.c and leaves.c; fetch.c reads instructions, emulate.c has
+ * them carried out (emu/). The guest's devices are on ports (ports.c) and in memory (bus.c):
+ * lapic.c, ioapic.c, pic.c, pit.c, rtc.c, uart.c, fwcfg.c, testdev.c and the control ports
+ * (control.c). The outside watches through the machine page (umbra/machine.h, machine.c).
  *
  * This file owns the way from the loader's information to a running vcpu.
  */
@@ -146,10 +149,16 @@ static void modules_free(const struct multiboot_module *modules, uint32_t count)
 		frames_give_range(&frames, (struct range){modules[i].start, modules[i].end});
 }
 
+static struct boot_file module_file(const struct multiboot_module *module)
+{
+	return (struct boot_file){.range = {module->start, module->end},
+				  .words = skip_word((const char *)(uintptr_t)module->string)};
+}
+
 void vmm_main(uint32_t magic, const struct multiboot *m)
 {
 	const struct multiboot_module *modules;
-	struct boot_files files = {.initrd = {0, 0}};
+	struct boot_files files = {.modules = 0};
 	struct vm *vm = &first_vm;
 
 	machine_init();
@@ -163,8 +172,10 @@ void vmm_main(uint32_t magic, const struct multiboot *m)
 			  ? skip_word((const char *)(uintptr_t)m->command_line)
 			  : "",
 		      &vm->options);
-	if (!(m->flags & MULTIBOOT_HAS_MODULES) || m->module_count < 1 || m->module_count > 2)
-		machine_end(NULL, UMBRA_END_IMAGE, "module 0 must be a kernel, module 1 an initrd");
+	if (!(m->flags & MULTIBOOT_HAS_MODULES) || m->module_count < 1 ||
+	    m->module_count > LOADER_MODULES + 1)
+		machine_end(NULL, UMBRA_END_IMAGE,
+			    "module 0 must be the guest's image, the others files for it");
 	memory_take(m, (vm->options.memory + vm->options.spare) / 4096);
 	cpu_clock_init(&boot_cpu);
 	machine_page.tsc_hz = boot_cpu.tsc_hz;
@@ -172,10 +183,9 @@ void vmm_main(uint32_t magic, const struct multiboot *m)
 	vm_create(vm);
 
 	modules = (const void *)(uintptr_t)m->modules;
-	files.kernel = (struct range){modules[0].start, modules[0].end};
-	if (m->module_count > 1)
-		files.initrd = (struct range){modules[1].start, modules[1].end};
-	files.command_line = skip_word((const char *)(uintptr_t)modules[0].string);
+	files.kernel = module_file(&modules[0]);
+	for (; files.modules < m->module_count - 1; files.modules++)
+		files.module[files.modules] = module_file(&modules[files.modules + 1]);
 	loader_load(vm->vcpu, &files);
 	modules_free(modules, m->module_count);
 	vcpu_run(vm->vcpu);

@@ -146,7 +146,7 @@ int memory_init(struct vm *vm)
 
 	slot(vm, 0x100000, low, false); /* first, since it is looked up most */
 	slot(vm, 0, 0xa0000, false);
-	slot(vm, 0xc0000, 0x100000, true);
+	slot(vm, 0xa0000, 0x100000, true); /* a display's memory that nobody shows; firmware */
 	slot(vm, 1ull << 32, (1ull << 32) + memory - low, false);
 	slot(vm, MEMORY_SPARE, MEMORY_SPARE + vm->options.spare, true);
 	vm->pfns = pool_alloc(vm->frames, vm->pages * sizeof(vm->pfns[0]));
@@ -193,6 +193,19 @@ bool memory_write(struct vm *vm, uint64_t gpa, const void *from, uint64_t size)
 		at += piece;
 		size -= piece;
 	}
+	return true;
+}
+
+bool memory_guest_write(struct vm *vm, uint64_t gpa, const void *from, uint64_t size)
+{
+	uint64_t first = gpa >> UMBRA_PAGE_SHIFT, last = (gpa + size - 1) >> UMBRA_PAGE_SHIFT;
+
+	for (uint64_t gfn = first; gfn <= last; gfn++)
+		if (!memory_page(vm, gfn))
+			return false;
+	memory_write(vm, gpa, from, size);
+	for (uint64_t gfn = first; gfn <= last; gfn++)
+		umbra_guest_write(vm->mmu, gfn << UMBRA_PAGE_SHIFT, UMBRA_PAGE_SIZE);
 	return true;
 }
 

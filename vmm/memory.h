@@ -29,6 +29,9 @@ void *memory_page(struct vm *vm, uint64_t gfn);
  */
 bool memory_write(struct vm *vm, uint64_t gpa, const void *from, uint64_t size);
 
+/* The same while it runs. False: nothing was written. */
+bool memory_guest_write(struct vm *vm, uint64_t gpa, const void *from, uint64_t size);
+
 /* A random gfn that has a frame. False: not found in a reasonable number of tries. */
 bool memory_random(struct vm *vm, uint64_t *gfn);
 

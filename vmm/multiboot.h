@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Multiboot specification 0.6.96, §3.3: what the loader tells us. */
+/* Multiboot specification 0.6.96, §3.3: what the loader tells us, and we a guest. */
 #ifndef VMM_MULTIBOOT_H
 #define VMM_MULTIBOOT_H
 
@@ -9,12 +9,14 @@
 #define MULTIBOOT_HAS_LINE    (1u << 2)
 #define MULTIBOOT_HAS_MODULES (1u << 3)
 #define MULTIBOOT_HAS_MAP     (1u << 6)
+#define MULTIBOOT_HAS_NAME    (1u << 9)
 
 struct multiboot {
 	uint32_t flags, mem_lower, mem_upper, boot_device, command_line;
 	uint32_t module_count, modules;
 	uint32_t symbols[4];
 	uint32_t map_length, map;
+	uint32_t drives_length, drives, config, loader_name, apm;
 };
 
 struct multiboot_module {

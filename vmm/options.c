@@ -2,6 +2,7 @@
 /* The image's command line: one table of what may stand there. Owns nothing. */
 #include <stddef.h>
 
+#include "loader.h"
 #include "machine.h"
 #include "options.h"
 #include "string.h"
@@ -19,6 +20,7 @@ static const struct option table[] = {
     {"audit", offsetof(struct options, audit), 0, 0, UINT64_MAX},
     {"prefetch", offsetof(struct options, prefetch), 8, 0, 64},
     {"nested", offsetof(struct options, nested), 0, 0, 1},
+    {"format", offsetof(struct options, format), FORMAT_AUTO, FORMAT_AUTO, FORMATS - 1},
     {"spare", offsetof(struct options, spare), 0, 0, 1ull << 30},
 };
 

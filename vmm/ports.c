@@ -5,6 +5,7 @@
  */
 #include <umbra/machine.h>
 
+#include "bios.h"
 #include "control.h"
 #include "cpu.h"
 #include "emulate.h"
@@ -127,6 +128,7 @@ static const struct wide_ports {
 } wide_ports[] = {
     {UMBRA_CTL, UMBRA_CTL, control_read, control_write},
     {UMBRA_CTL_ARG, UMBRA_CTL_ARG, control_read, control_write},
+    {BIOS_PORT, BIOS_PORT + BIOS_PORTS - 1, NULL, bios_call},
     {0x510, 0x511, fwcfg_read, fwcfg_write},
     {PORT_PM_TIMER, PORT_PM_TIMER, pm_timer_read, NULL},
     {TESTDEV_EXIT, TESTDEV_EXIT, NULL, testdev_write},

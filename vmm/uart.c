@@ -24,6 +24,13 @@ void uart_init(void)
 	outb(UART_BASE + UART_MCR, 0x0b);
 }
 
+void uart_put(uint8_t c)
+{
+	while (!(inb(UART_BASE + 5) & 0x20))
+		;
+	outb(UART_BASE + UART_DATA, c);
+}
+
 void uart_attach(struct vm *vm)
 {
 	for (uint16_t port = UART_BASE; port < UART_BASE + 8; port++)

@@ -18,6 +18,9 @@ struct vm;
 /* Set the outer UART up for print(): 115200 8N1, FIFOs on, no interrupts. */
 void uart_init(void);
 
+/* A character for the console. */
+void uart_put(uint8_t c);
+
 /* Hand the guest the outer UART's ports. */
 void uart_attach(struct vm *vm);
 

@@ -297,17 +297,11 @@ static void skip_instruction(struct vcpu *vcpu)
 		vcpu_skip(vcpu, length);
 }
 
-static void refuse(struct vcpu *vcpu, const char *what)
-{
-	machine_end(vcpu->vm, UMBRA_END_EMULATE, "%s at rip %lx is not supported", what,
-		    vcpu->vmcb->rip);
-}
-
 static void unexpected(struct vcpu *vcpu)
 {
 	if ((int32_t)vcpu->vmcb->exit_code == -1 && vcpu_is_64(vcpu) &&
 	    vcpu->vmcb->cs.attributes & EMU_SEGMENT_D)
-		refuse(vcpu, "a code segment with both L and D set");
+		task_refuse(vcpu, "a code segment with both L and D set");
 	panic("exit code %lx, information %lx %lx, at guest rip %lx", vcpu->vmcb->exit_code,
 	      vcpu->vmcb->exit_info1, vcpu->vmcb->exit_info2, vcpu->vmcb->rip);
 }
@@ -369,10 +363,11 @@ static void handle(struct vcpu *vcpu)
 	case SVM_EXIT_IRET:
 		iret_exit(vcpu);
 		break;
-	case SVM_EXIT_TASK:
 	case SVM_EXIT_TR_WRITE:
-		refuse(vcpu, "a task switch or LTR with paging off");
+		task_ltr_exit(vcpu);
 		break;
+	case SVM_EXIT_TASK:
+		task_refuse(vcpu, "a task switch");
 	case SVM_EXIT_NMI:
 		interrupt_window();
 		break;

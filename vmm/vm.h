@@ -29,6 +29,7 @@ struct options {
 	uint64_t audit;    /* exits between audits; 0: none but those asked for */
 	uint64_t prefetch; /* as in struct umbra_config */
 	uint64_t nested;   /* nested paging instead of shadow paging */
+	uint64_t format;   /* enum format: of the guest's image */
 	uint64_t spare;    /* bytes of memory at MEMORY_SPARE, in a slot of their own */
 };
 

@@ -50,6 +50,7 @@
 #define RFLAGS_IF         (1ull << 9)
 #define RFLAGS_DF         (1ull << 10)
 #define RFLAGS_RF         (1ull << 16)
+#define RFLAGS_VM         (1ull << 17)
 #define RFLAGS_AC         (1ull << 18)
 
 #define MSR_APIC_BASE 0x1b
@@ -63,6 +64,7 @@
 #define VECTOR_OF  4
 #define VECTOR_UD  6
 #define VECTOR_DF  8
+#define VECTOR_NP  11
 #define VECTOR_GP  13
 #define VECTOR_PF  14
 #define VECTOR_AC  17
@@ -133,13 +135,16 @@ static inline uint32_t rdpkru(void)
 	case n:                                                   \
 		__asm__ volatile(text : : "r"(value) : "memory"); \
 		break;
-#define XMM_CASES(a, b)                                                                         \
-	XMM_CASE(0, a "0" b)                                                                    \
-	XMM_CASE(1, a "1" b) XMM_CASE(2, a "2" b) XMM_CASE(3, a "3" b) XMM_CASE(4, a "4" b)     \
-	    XMM_CASE(5, a "5" b) XMM_CASE(6, a "6" b) XMM_CASE(7, a "7" b) XMM_CASE(8, a "8" b) \
-		XMM_CASE(9, a "9" b) XMM_CASE(10, a "10" b) XMM_CASE(11, a "11" b)              \
-		    XMM_CASE(12, a "12" b) XMM_CASE(13, a "13" b) XMM_CASE(14, a "14" b)        \
-			XMM_CASE(15, a "15" b)
+#define XMM_CASES(a, b)                                                                     \
+	XMM_CASE(0, a "0" b)                                                                \
+	XMM_CASE(1, a "1" b)                                                                \
+	XMM_CASE(2, a "2" b)                                                                \
+	XMM_CASE(3, a "3" b)                                                                \
+	XMM_CASE(4, a "4" b)                                                                \
+	XMM_CASE(5, a "5" b) XMM_CASE(6, a "6" b) XMM_CASE(7, a "7" b) XMM_CASE(8, a "8" b) \
+	    XMM_CASE(9, a "9" b) XMM_CASE(10, a "10" b) XMM_CASE(11, a "11" b)              \
+		XMM_CASE(12, a "12" b) XMM_CASE(13, a "13" b) XMM_CASE(14, a "14" b)        \
+		    XMM_CASE(15, a "15" b)
 
 static inline void xmm_read(unsigned reg, void *value)
 {

@@ -80,7 +80,8 @@ static void xmm_load(const struct registers *r)
 			 "movdqa 96(%0), %%xmm6; movdqa 112(%0), %%xmm7"
 			 :
 			 : "r"(x)
-			 : "memory", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7");
+			 : "memory", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6",
+			   "xmm7");
 }
 
 static void xmm_save(struct registers *r)

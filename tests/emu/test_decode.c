@@ -108,8 +108,8 @@ static const char *differs(const struct insn *insn, const ZydisDecodedInstructio
 			memory = &operands[i];
 	if (!memory || !insn->memory || memory->mem.type == ZYDIS_MEMOP_TYPE_MIB)
 		return NULL;
-	if (insn->rip_relative != (memory->mem.base == ZYDIS_REGISTER_RIP ||
-				   memory->mem.base == ZYDIS_REGISTER_EIP))
+	if (insn->rip_relative !=
+	    (memory->mem.base == ZYDIS_REGISTER_RIP || memory->mem.base == ZYDIS_REGISTER_EIP))
 		return "RIP-relative";
 	if (!insn->rip_relative && insn->base != gpr_of(memory->mem.base) && !is_baseless(z))
 		return "base";
@@ -150,7 +150,8 @@ static bool size_differs(const struct insn *insn, const ZydisDecodedInstruction 
 	return insn->size * 8 != z->operand_width;
 }
 
-static bool compare(ZydisDecoder *decoder, enum insn_mode mode, const uint8_t *bytes, uint64_t *valid)
+static bool compare(ZydisDecoder *decoder, enum insn_mode mode, const uint8_t *bytes,
+		    uint64_t *valid)
 {
 	ZydisDecodedInstruction z;
 	ZydisDecodedOperand operands[ZYDIS_MAX_OPERAND_COUNT];
@@ -211,8 +212,8 @@ int main(int argc, char **argv)
 		generate(bytes);
 		wrong += !compare(&decoders[i % 3], (enum insn_mode)(i % 3), bytes, &valid);
 	}
-	printf("test_decode: %" PRIu64 " instructions that Zydis knows, seed %" PRIu64
-	       ": %" PRIu64 " differ\n",
+	printf("test_decode: %" PRIu64 " instructions that Zydis knows, seed %" PRIu64 ": %" PRIu64
+	       " differ\n",
 	       valid, seed, wrong);
 	return wrong != 0;
 }

@@ -150,7 +150,8 @@ static bool one_in(unsigned n)
 /* Numbers that find borders. */
 static uint64_t operand_value(void)
 {
-	static const uint64_t special[] = {0, 1, ~0ull, 0x80, 0x7f, 0x8000, 0x7fff, 0x80000000,
+	static const uint64_t special[] = {0,          1,          ~0ull,     0x80,
+					   0x7f,       0x8000,     0x7fff,    0x80000000,
 					   0x7fffffff, 1ull << 63, ~0ull >> 1};
 
 	if (one_in(2))
@@ -190,10 +191,13 @@ static void add_value(struct attempt *a, uint64_t value, unsigned size)
 static void add_operand(struct attempt *a, unsigned reg, unsigned rex_at, bool narrow)
 {
 	uint64_t *gpr = a->registers.gpr, mask = narrow ? 0xffffffff : ~0ull;
-	unsigned base = (unsigned)below(16), index = (unsigned)below(16), scale = (unsigned)below(4);
+	unsigned base = (unsigned)below(16), index = (unsigned)below(16),
+		 scale = (unsigned)below(4);
 	unsigned mod = (unsigned)below(3), high = base >> 3;
 	bool sib = one_in(2) || (base & 7) == 4, baseless = false;
-	int64_t displacement = mod == 1 ? (int8_t)random_word() : mod == 2 ? (int32_t)random_word() >> 4 : 0;
+	int64_t displacement = mod == 1   ? (int8_t)random_word()
+			       : mod == 2 ? (int32_t)random_word() >> 4
+					  : 0;
 
 	if (mod == 0 && (base & 7) == 5) { /* no base */
 		if (!sib)
@@ -205,7 +209,8 @@ static void add_operand(struct attempt *a, unsigned reg, unsigned rex_at, bool n
 			index = 4;
 		high |= index >> 3 << 1;
 	}
-	a->bytes[rex_at] = (uint8_t)(0x40 | (a->bytes[rex_at] & 8) | (reg >> 3) << 2 | (high & 2) | (high & 1));
+	a->bytes[rex_at] =
+	    (uint8_t)(0x40 | (a->bytes[rex_at] & 8) | (reg >> 3) << 2 | (high & 2) | (high & 1));
 	add(a, (uint8_t)(mod << 6 | (reg & 7) << 3 | (sib ? 4 : base & 7)));
 	if (sib)
 		add(a, (uint8_t)(scale << 6 | (index & 7) << 3 | (base & 7)));
@@ -221,8 +226,9 @@ static void add_operand(struct attempt *a, unsigned reg, unsigned rex_at, bool n
 	}
 	if (sib && index != 4)
 		gpr[index] = random_word() >> 24;
-	gpr[base] = (a->target - (uint64_t)displacement -
-		     (sib && index != 4 ? gpr[index] << scale : 0)) & mask;
+	gpr[base] =
+	    (a->target - (uint64_t)displacement - (sib && index != 4 ? gpr[index] << scale : 0)) &
+	    mask;
 	if (narrow && one_in(2))
 		gpr[base] |= random_word() << 32;
 	if (mod == 1)
@@ -354,7 +360,8 @@ static void make(struct attempt *a)
 		add(a, 0x38);
 	add(a, opcode);
 	reg = t->group_first >= 0
-		  ? (unsigned)t->group_first + (unsigned)below((uint64_t)(t->group_last - t->group_first + 1))
+		  ? (unsigned)t->group_first +
+			(unsigned)below((uint64_t)(t->group_last - t->group_first + 1))
 		  : (unsigned)below(t->kind == VECTOR ? 8 : 16);
 	if (t->flags & LOCKS && reg == 7 && (opcode & 0xfc) == 0x80 && a->bytes[0] == 0xf0)
 		reg = 6; /* CMP takes no LOCK */
@@ -539,7 +546,7 @@ static const char *differs(const struct attempt *a, int vector, int native,
 	if (memcmp(memory, (void *)WINDOW, WINDOW_SIZE))
 		return "memory";
 	if (vector == -1 && (a->template->kind == RETURNS || a->template->kind == CALLS ||
-			     a->template->kind == JUMPS
+				     a->template->kind == JUMPS
 				 ? x->rip != native_stub
 				 : x->rip != a->registers.rip + a->length))
 		return "RIP";
@@ -567,8 +574,9 @@ static bool try_one(const struct attempt *a, uint64_t *faults)
 	print_attempt(a);
 	for (int i = 0; i < 16; i++)
 		if (ours.gpr[i] != theirs.gpr[i])
-			printf("  r%d was %#" PRIx64 ": %#" PRIx64 ", the processor's %#" PRIx64 "\n", i,
-			       a->registers.gpr[i], ours.gpr[i], theirs.gpr[i]);
+			printf("  r%d was %#" PRIx64 ": %#" PRIx64 ", the processor's %#" PRIx64
+			       "\n",
+			       i, a->registers.gpr[i], ours.gpr[i], theirs.gpr[i]);
 	printf("  flags %#" PRIx64 ", the processor's %#" PRIx64 "\n", ours.rflags, theirs.rflags);
 	return false;
 }
