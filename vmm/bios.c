@@ -40,8 +40,8 @@ enum service {
 };
 
 static const uint8_t service_of[256] = {
-    [0x10] = SERVICE_VIDEO,    [0x11] = SERVICE_EQUIPMENT, [0x12] = SERVICE_MEMORY,
-    [0x13] = SERVICE_DISK,     [0x15] = SERVICE_SYSTEM,    [0x16] = SERVICE_KEYBOARD,
+    [0x10] = SERVICE_VIDEO, [0x11] = SERVICE_EQUIPMENT, [0x12] = SERVICE_MEMORY,
+    [0x13] = SERVICE_DISK,  [0x15] = SERVICE_SYSTEM,    [0x16] = SERVICE_KEYBOARD,
     [0x1a] = SERVICE_TIME,
 };
 
@@ -67,8 +67,8 @@ bool bios_write(struct vm *vm)
 		stub[3] = 0;
 		if (!service_of[v])
 			stub[0] = 0xcf;
-		vectors[v] = SEGMENT << 16 | (is_irq(v) ? (v < 0x10 ? AT_MASTER : AT_SLAVE)
-							: AT_STUBS + 4 * v);
+		vectors[v] = SEGMENT << 16 |
+			     (is_irq(v) ? (v < 0x10 ? AT_MASTER : AT_SLAVE) : AT_STUBS + 4 * v);
 	}
 	return memory_write(vm, 0, vectors, sizeof(vectors)) &&
 	       memory_write(vm, BASE + AT_STUBS, stubs, sizeof(stubs)) &&

@@ -10,8 +10,8 @@ struct vm;
 struct vcpu;
 
 /* Ports by which its interrupt handlers call the hypervisor. */
-#define BIOS_PORT       0xb0
-#define BIOS_PORTS      8u
+#define BIOS_PORT  0xb0
+#define BIOS_PORTS 8u
 
 /* Interrupt vectors, their handlers, and the BIOS data area. False: no frames left. */
 bool bios_write(struct vm *vm);

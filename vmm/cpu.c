@@ -23,7 +23,8 @@
 #define APIC_TIMER_DIV   0x3e0
 #define APIC_MASKED      0x10000
 
-#define PIT_HZ 1193182ull
+#define PIT_HZ          1193182ull
+#define LEAF_HYPERVISOR 0x40000000u
 
 extern char fault_stack_top[];
 
@@ -47,6 +48,7 @@ void cpu_init(struct cpu *cpu)
 	} gdtr = {sizeof(cpu->gdt) - 1, (uintptr_t)cpu->gdt};
 
 	cpu->self = cpu;
+	cpu->is_tcg = cpuid(LEAF_HYPERVISOR, 0).ebx == 0x54474354; /* "TCGT" */
 	cpu->gdt[1] = 0x00af9b000000ffffull;
 	cpu->gdt[2] = 0x00cf93000000ffffull;
 	cpu->gdt[4] = (sizeof(cpu->tss) - 1) | (tss & 0xffffff) << 16 | 0x89ull << 40 |

@@ -26,6 +26,7 @@ struct cpu {
 	uint64_t timer_hz;    /* outer APIC timer, divided by 1 */
 	uint64_t timer_armed; /* TSC at which the outer timer will fire; 0: it is not armed */
 	volatile bool uart_edge;
+	bool is_tcg; /* QEMU's translator, which lacks some intercepts */
 	struct svm svm;
 	struct vm *vm;     /* for dumps: what runs here */
 	struct vcpu *vcpu; /* for dumps */

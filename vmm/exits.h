@@ -41,6 +41,10 @@ void paging_invlpg_exit(struct vcpu *vcpu);
 /* LTR outside of long mode (task.c); task switches. */
 void task_ltr_exit(struct vcpu *vcpu);
 _Noreturn void task_refuse(struct vcpu *vcpu, const char *what);
+void task_init(struct vcpu *vcpu);
+void task_guard(struct vcpu *vcpu);     /* before each entry */
+void task_check(struct vcpu *vcpu);     /* after each exit */
+bool task_guard_hit(struct vcpu *vcpu); /* was that #DB the guard's alone? */
 
 /* #UD of the guest: INVPCID, which the processor may lack; else the guest's own. */
 void paging_ud_exit(struct vcpu *vcpu);

@@ -80,7 +80,7 @@ void loader_enter_32(struct vcpu *vcpu, uint64_t gdt, uint64_t entry)
 	vmcb->ds = vmcb->es = vmcb->ss = vmcb->fs = vmcb->gs = data;
 	vmcb->gdtr.base = gdt;
 	vmcb->gdtr.limit = GDT_ENTRIES * 8 - 1;
-	vmcb->tr = (struct emu_segment){0, 0x08b, 0xffff, 0};
+	vmcb->tr = (struct emu_segment){0, 0x089, 0xffff, 0};
 	vmcb->ldtr = (struct emu_segment){0, 0x082, 0xffff, 0};
 	vmcb->rip = entry;
 	vcpu->cr0 = CR0_ET | CR0_PE;
@@ -100,7 +100,7 @@ void loader_enter_real(struct vcpu *vcpu, uint16_t cs, uint16_t ip, uint16_t ds,
 	vmcb->ds = vmcb->es = vmcb->ss = vmcb->fs = vmcb->gs = real_segment(ds, 0x93);
 	vmcb->gdtr = vmcb->idtr = (struct emu_segment){0, 0, 0xffff, 0};
 	vmcb->idtr.limit = 0x3ff;
-	vmcb->tr = (struct emu_segment){0, 0x08b, 0xffff, 0};
+	vmcb->tr = (struct emu_segment){0, 0x089, 0xffff, 0};
 	vmcb->ldtr = (struct emu_segment){0, 0x082, 0xffff, 0};
 	vmcb->rip = ip;
 	vcpu->gpr[GPR_RSP] = sp;

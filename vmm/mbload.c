@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Multiboot 1 guests (Multiboot Specification 0.6.96): ELF32 and ELF64 images, and those whose header
- * says where they go (its "a.out kludge"). The information structure, its strings and memory map
- * lie together in low memory, modules as high as they fit. The guest begins in 32-bit protected
+ * Multiboot 1 guests (Multiboot Specification 0.6.96): ELF32 and ELF64 images, and those whose
+ * header says where they go (its "a.out kludge"). The information structure, its strings and memory
+ * map lie together in low memory, modules as high as they fit. The guest begins in 32-bit protected
  * mode, paging off (§3.2).
  */
 #include "loader.h"
@@ -11,11 +11,11 @@
 #include "string.h"
 #include "vcpu.h"
 
-#define SEARCH     8192u
-#define MAGIC      0x1badb002u
-#define FLAG_VIDEO (1u << 2)
+#define SEARCH      8192u
+#define MAGIC       0x1badb002u
+#define FLAG_VIDEO  (1u << 2)
 #define FLAG_KLUDGE (1u << 16)
-#define KNOWN      (FLAG_VIDEO | FLAG_KLUDGE | 3u) /* of those that must be understood: 15:0 */
+#define KNOWN       (FLAG_VIDEO | FLAG_KLUDGE | 3u) /* of those that must be understood: 15:0 */
 
 #define AT_GDT   0x0800ull
 #define AT_INFO  0x1000ull
@@ -80,8 +80,8 @@ static uint64_t kludge_load(struct vcpu *vcpu, struct image *image, const uint8_
 	uint64_t load_end = field(header + 20, 4), bss_end = field(header + 24, 4);
 	uint64_t offset, size;
 
-	if (header_address < load || header_address - load > at ||
-	    (load_end && load_end < load) || at + 32 > image->size)
+	if (header_address < load || header_address - load > at || (load_end && load_end < load) ||
+	    at + 32 > image->size)
 		loader_refuse(vcpu, "the Multiboot header's addresses contradict one another");
 	offset = at - (header_address - load);
 	size = load_end ? load_end - load : image->size - offset;
@@ -149,9 +149,9 @@ static void map_fill(struct vcpu *vcpu, struct info *info, struct multiboot *m)
 	unsigned count = loader_map(vcpu->vm, regions);
 
 	for (unsigned i = 0; i < count; i++)
-		map[i] = (struct multiboot_region){sizeof(map[0]) - 4, regions[i].start,
-						   regions[i].end - regions[i].start,
-						   regions[i].type};
+		map[i] =
+		    (struct multiboot_region){sizeof(map[0]) - 4, regions[i].start,
+					      regions[i].end - regions[i].start, regions[i].type};
 	m->map_length = count * (unsigned)sizeof(map[0]);
 	m->map = info_take(vcpu, info, map, m->map_length);
 	m->mem_lower = 639;
@@ -201,8 +201,8 @@ void mbload_load(struct vcpu *vcpu, const struct boot_files *files)
 		loader_refuse(vcpu, "the Multiboot header asks for features that nobody knows");
 	entry = flags & FLAG_KLUDGE ? kludge_load(vcpu, &image, header) : elf_load(vcpu, &image);
 	info.used = sizeof(m);
-	m.command_line = info_take(vcpu, &info, files->kernel.words,
-				   (unsigned)strlen(files->kernel.words) + 1);
+	m.command_line =
+	    info_take(vcpu, &info, files->kernel.words, (unsigned)strlen(files->kernel.words) + 1);
 	m.loader_name = info_take(vcpu, &info, name, sizeof(name));
 	map_fill(vcpu, &info, &m);
 	modules_load(vcpu, files, &image, &info, &m);

@@ -35,8 +35,6 @@
 #define INTERCEPT_SHUTDOWN (1u << 31)
 #define INTERCEPT_IRET     (1u << 20)
 /* intercepts[1]: VMRUN..SKINIT, WBINVD, MONITOR, MWAIT twice, XSETBV */
-#define TASK_NOWHERE 0xfffff000ull /* in no slot */
-
 #define INTERCEPT_SVM    0x7fu
 #define INTERCEPT_WBINVD (1u << 9)
 #define INTERCEPT_WAIT   (7u << 10)
@@ -157,22 +155,11 @@ void vmcb_paging(struct vmcb *vmcb, uint64_t cr0, uint64_t cr4, uint64_t efer,
 	vmcb->cr_reads = reads;
 }
 
-/*
- * A task switch (APM vol. 2 §12) loads CR3 from memory that the guest wrote. With the guest's
- * paging off the hardware's is on, and that would be the hypervisor's own CR3. Real processors exit
- * for it; QEMU's TCG does not, so the task register is kept away from the guest's memory.
- */
-void vmcb_task_hide(struct vmcb *vmcb, bool hide, uint64_t *kept)
+void vmcb_task(struct vmcb *vmcb, bool wanted)
 {
-	if (hide == !!(vmcb->intercepts[0] & INTERCEPT_TR_WRITE))
-		return;
-	vmcb->intercepts[0] ^= INTERCEPT_TR_WRITE;
-	if (hide) {
-		*kept = vmcb->tr.base;
-		vmcb->tr.base = TASK_NOWHERE;
-	} else {
-		vmcb->tr.base = *kept;
-	}
+	vmcb->intercepts[0] &= ~INTERCEPT_TR_WRITE;
+	if (wanted)
+		vmcb->intercepts[0] |= INTERCEPT_TR_WRITE;
 }
 
 void vmcb_nested(struct vmcb *vmcb)

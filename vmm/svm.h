@@ -129,11 +129,8 @@ bool svm_init(struct svm *svm, struct frames *frames);
 /* Let the guest use @port without exits. */
 void svm_port_open(struct svm *svm, uint16_t port);
 
-/*
- * While the guest has paging off (@hide): no task register in its memory, and no loading one.
- * @kept: where the guest's own base waits meanwhile.
- */
-void vmcb_task_hide(struct vmcb *vmcb, bool hide, uint64_t *kept);
+/* Exit at the guest's LTR, or stop doing so. */
+void vmcb_task(struct vmcb *vmcb, bool wanted);
 
 /* A VMCB with this hypervisor's intercepts, guest state zeroed. NULL: no memory. */
 struct vmcb *vmcb_new(const struct svm *svm, struct frames *frames);

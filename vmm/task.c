@@ -1,11 +1,19 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The task register of guests outside of long mode, whose hardware TR is kept away from their
- * memory (vmcb_task_hide), so that LTR exits (AMD64 APM vol. 2 §4.8.3, §12.2.2, vol. 3 "LTR"). Task
- * switches themselves are refused.
+ * Task switches are refused: the processor would load CR3 from a task state segment that the guest
+ * wrote (AMD64 APM vol. 2 §12), and with shadow paging that is the hypervisor's own CR3.
+ *
+ * Processors exit before one (INTERCEPT_TASK). QEMU's TCG does not. But before it loads anything,
+ * it writes the first byte of the old task state segment; so there, while a guest is outside of
+ * long mode (where there are no task switches), a breakpoint waits for that write (vol. 2 §13.1).
+ * It ends the guest's run behind the switch and before the first instruction under the new CR3. The
+ * breakpoint follows TR: LTR exits too, and is carried out here (vol. 3, "LTR"; vol. 2 §4.8.3).
+ *
+ * DR3 and its bits of DR7 are the guard's then, in the VMCB and in the processor.
  */
 #include <umbra/machine.h>
 
+#include "cpu.h"
 #include "emulate.h"
 #include "exits.h"
 #include "fetch.h"
@@ -14,19 +22,75 @@
 #include "vm.h"
 #include "x86.h"
 
-#define TYPE(descriptor)    ((unsigned)((descriptor) >> 40) & 0x1f)
-#define TYPE_TSS_16         1u
-#define TYPE_TSS_32         9u
-#define DESCRIPTOR_BUSY     (1ull << 41)
-#define DESCRIPTOR_P        (1ull << 47)
-#define DESCRIPTOR_G        (1ull << 55)
-#define SELECTOR_LDT        4u
+#define TYPE(descriptor) ((unsigned)((descriptor) >> 40) & 0x1f)
+#define TYPE_TSS_16      1u
+#define TYPE_TSS_32      9u
+#define DESCRIPTOR_BUSY  (1ull << 41)
+#define DESCRIPTOR_P     (1ull << 47)
+#define DESCRIPTOR_G     (1ull << 55)
+#define SELECTOR_LDT     4u
+
+/* TCG aborts, hypervisor and all, at a change of privilege where TR says that its task is busy. */
+#define ATTRIBUTE_BUSY 2u
+
+#define GUARD_OFF (~0ull)
+#define GUARD_DR7 (1ull << 7 | 1ull << 28) /* G3; R/W3 = 01, LEN3 = 00: writes of one byte */
 
 void task_refuse(struct vcpu *vcpu, const char *what)
 {
 	machine_end(vcpu->vm, UMBRA_END_EMULATE, "%s at rip %lx is not supported", what,
 		    vcpu->vmcb->rip);
 }
+
+/* ------------------------------------------------------------------ the guard */
+
+static bool is_needed(const struct vcpu *vcpu)
+{
+	return vcpu->root.levels == 3 && vcpu->vm->cpu->is_tcg && !vcpu->vm->options.nested;
+}
+
+void task_guard(struct vcpu *vcpu)
+{
+	struct vmcb *vmcb = vcpu->vmcb;
+	uint64_t wanted = is_needed(vcpu) ? vmcb->tr.base : GUARD_OFF;
+
+	if (vcpu->guard == wanted)
+		return;
+	vcpu->guard = wanted;
+	vmcb_task(vmcb, wanted != GUARD_OFF);
+	vmcb->dr7 &= ~GUARD_DR7;
+	if (wanted == GUARD_OFF) {
+		dr7_write(DR7_ONES);
+		return;
+	}
+	vmcb->dr7 |= GUARD_DR7;
+	dr3_write(wanted);
+	dr7_write(DR7_ONES | GUARD_DR7);
+}
+
+void task_check(struct vcpu *vcpu)
+{
+	if (vcpu->guard != GUARD_OFF &&
+	    (vcpu->vmcb->cr3 != vcpu->root.hpa || vcpu->vmcb->tr.base != vcpu->guard))
+		task_refuse(vcpu, "a task switch");
+}
+
+bool task_guard_hit(struct vcpu *vcpu)
+{
+	struct vmcb *vmcb = vcpu->vmcb;
+	bool hit = vcpu->guard != GUARD_OFF && vmcb->dr6 & DR6_B3;
+
+	if (hit)
+		vmcb->dr6 &= ~DR6_B3;
+	return hit && !(vmcb->dr6 & (DR6_BS | DR6_BT | 7));
+}
+
+void task_init(struct vcpu *vcpu)
+{
+	vcpu->guard = GUARD_OFF;
+}
+
+/* ------------------------------------------------------------------ LTR */
 
 /* The descriptor's place in the GDT. False: a fault was raised. */
 static bool find(struct vcpu *vcpu, uint16_t selector, struct emu_place *place)
@@ -54,8 +118,10 @@ static void load(struct vcpu *vcpu, uint16_t selector, uint64_t d)
 
 	tr->selector = selector;
 	tr->attributes = (uint16_t)((d >> 40 & 0xff) | (d >> 44 & 0xf00));
+	if (vcpu->vm->cpu->is_tcg)
+		tr->attributes &= (uint16_t)~ATTRIBUTE_BUSY;
 	tr->limit = d & DESCRIPTOR_G ? limit << 12 | 0xfff : limit;
-	vcpu->task_base = (d >> 16 & 0xffffff) | (d >> 32 & 0xff000000);
+	tr->base = (d >> 16 & 0xffffff) | (d >> 32 & 0xff000000);
 }
 
 static void ltr(struct vcpu *vcpu, const struct insn *insn, uint16_t selector)

@@ -40,6 +40,7 @@ int vcpu_create(struct vm *vm, struct frames *frames)
 	if (vm->options.nested)
 		vmcb_nested(vcpu->vmcb);
 	lapic_init(vcpu);
+	task_init(vcpu);
 	msr_init(vcpu);
 	ports_init(vcpu);
 	vm->vcpu = vcpu;
@@ -352,7 +353,8 @@ static void handle(struct vcpu *vcpu)
 	}
 	switch (code) {
 	case SVM_EXIT_EXCEPTION + VECTOR_DB:
-		vcpu_raise(vcpu, VECTOR_DB, -1);
+		if (!task_guard_hit(vcpu))
+			vcpu_raise(vcpu, VECTOR_DB, -1);
 		break;
 	case SVM_EXIT_EXCEPTION + VECTOR_AC:
 		vcpu_raise(vcpu, VECTOR_AC, 0);
@@ -440,8 +442,8 @@ static void prepare(struct vcpu *vcpu)
 		vcpu->root = root;
 		vcpu->flush = true;
 		vmcb_paging(vcpu->vmcb, vcpu->cr0, vcpu->cr4, vcpu->efer, &root);
-		vmcb_task_hide(vcpu->vmcb, root.levels == 3, &vcpu->task_base);
 	}
+	task_guard(vcpu);
 	vcpu->vmcb->tlb_control = 0;
 	if (vcpu->flush)
 		vmcb_flush(&vcpu->vm->cpu->svm, vcpu->vmcb);
@@ -458,6 +460,7 @@ static void enter(struct vcpu *vcpu)
 	svm_enter(vcpu->gpr, (uintptr_t)vmcb, (uintptr_t)vcpu->vm->cpu->svm.host);
 	vcpu->gpr[GPR_RAX] = vmcb->rax;
 	vcpu->gpr[GPR_RSP] = vmcb->rsp;
+	task_check(vcpu);
 	if (vcpu->vm->options.nested)
 		registers_take(vcpu);
 	vcpu->vm->machine->exits++;

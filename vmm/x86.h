@@ -41,7 +41,9 @@
 
 /* DR6 and DR7 with the bits that always read as 1 (APM vol. 2 §13.1.1). */
 #define DR6_ONES 0xffff0ff0ull
+#define DR6_B3   (1ull << 3)
 #define DR6_BS   (1ull << 14)
+#define DR6_BT   (1ull << 15)
 #define DR7_ONES 0x400ull
 
 #define RFLAGS_CF         (1ull << 0)
@@ -122,6 +124,21 @@ static inline struct cpuid_regs cpuid(uint32_t leaf, uint32_t subleaf)
 	return r;
 }
 
+static inline void dr3_write(uint64_t value)
+{
+	__asm__ volatile("movq %0, %%dr3" : : "r"(value));
+}
+
+static inline void dr6_write(uint64_t value)
+{
+	__asm__ volatile("movq %0, %%dr6" : : "r"(value));
+}
+
+static inline void dr7_write(uint64_t value)
+{
+	__asm__ volatile("movq %0, %%dr7" : : "r"(value));
+}
+
 /* CR4.PKE must be set. */
 static inline uint32_t rdpkru(void)
 {
@@ -135,16 +152,17 @@ static inline uint32_t rdpkru(void)
 	case n:                                                   \
 		__asm__ volatile(text : : "r"(value) : "memory"); \
 		break;
-#define XMM_CASES(a, b)                                                                     \
-	XMM_CASE(0, a "0" b)                                                                \
-	XMM_CASE(1, a "1" b)                                                                \
-	XMM_CASE(2, a "2" b)                                                                \
-	XMM_CASE(3, a "3" b)                                                                \
-	XMM_CASE(4, a "4" b)                                                                \
-	XMM_CASE(5, a "5" b) XMM_CASE(6, a "6" b) XMM_CASE(7, a "7" b) XMM_CASE(8, a "8" b) \
-	    XMM_CASE(9, a "9" b) XMM_CASE(10, a "10" b) XMM_CASE(11, a "11" b)              \
-		XMM_CASE(12, a "12" b) XMM_CASE(13, a "13" b) XMM_CASE(14, a "14" b)        \
-		    XMM_CASE(15, a "15" b)
+#define XMM_CASES(a, b)                                                                       \
+	XMM_CASE(0, a "0" b)                                                                  \
+	XMM_CASE(1, a "1" b)                                                                  \
+	XMM_CASE(2, a "2" b)                                                                  \
+	XMM_CASE(3, a "3" b)                                                                  \
+	XMM_CASE(4, a "4" b)                                                                  \
+	XMM_CASE(5, a "5" b)                                                                  \
+	XMM_CASE(6, a "6" b)                                                                  \
+	XMM_CASE(7, a "7" b) XMM_CASE(8, a "8" b) XMM_CASE(9, a "9" b) XMM_CASE(10, a "10" b) \
+	    XMM_CASE(11, a "11" b) XMM_CASE(12, a "12" b) XMM_CASE(13, a "13" b)              \
+		XMM_CASE(14, a "14" b) XMM_CASE(15, a "15" b)
 
 static inline void xmm_read(unsigned reg, void *value)
 {
