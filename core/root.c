@@ -204,8 +204,10 @@ static int pdptes_read(struct umbra_mmu *mmu, uint64_t cr3, uint64_t pdpte[PAE_R
 		pdpte[i] = entries ? mode_entry_read(MODE_PAE,
 						     entries + (table & (UMBRA_PAGE_SIZE - 1)), i)
 				   : ~0ull;
-		if (pdpte[i] & PTE_P &&
-		    pdpte[i] & mode_reserved_mask(&mmu->reserved, MODE_PAE, 3, pdpte[i], true))
+		if (mmu->config.nested) /* the hardware loads none, and may set their A */
+			pdpte[i] &= PTE_ADDRESS | PTE_P;
+		else if (pdpte[i] & PTE_P &&
+			 pdpte[i] & mode_reserved_mask(&mmu->reserved, MODE_PAE, 3, pdpte[i], true))
 			return UMBRA_EPDPTE;
 	}
 	return 0;
@@ -309,9 +311,8 @@ int umbra_vcpu_set_paging(struct umbra_vcpu *vcpu, const struct umbra_paging *to
 	load = mode == MODE_PAE && (mmu->config.nested || is_pdpte_load(&old, paging));
 	if (load)
 		error = pdptes_read(mmu, paging->cr3, pdpte);
-	if (mmu->config.nested) {
+	if (mmu->config.nested && !error) {
 		nested_set(vcpu, paging, mode, pdpte);
-		error = 0;
 	} else if (!error) {
 		mmu->stats.root_loads++;
 		vcpu->paging = *paging;

@@ -97,8 +97,8 @@ void trap_handle(struct trap_frame *frame)
 	char message[200];
 
 	/*
-	 * A guest's breakpoint (task.c): at an address that is ours too, or hit as its run ended, before
-	 * GS is back.
+	 * A guest's breakpoint (task.c): at an address that is ours too, or hit as its run ended,
+	 * before GS is back.
 	 */
 	if (frame->vector == VECTOR_DB) {
 		dr6_write(DR6_ONES);

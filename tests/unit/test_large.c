@@ -292,6 +292,14 @@ static void test_nested_translate(void **state)
 	assert_int_equal(umbra_translate(wide.vcpu, 0x2234, 0).verdict, UMBRA_INJECT);
 	assert_int_equal(umbra_vcpu_set_paging(wide.vcpu, &wide_off), 0);
 	assert_int_equal(umbra_translate(wide.vcpu, 0x1234, 0).gpa, 0x1234);
+	/* Where the hardware walks, PDPTEs are table entries like others, and may have A. */
+	assert_int_equal(umbra_vcpu_set_paging(wide.vcpu, &wide_pae), 0);
+	wide_poke(0x1000, 0x2021);
+	wide_poke(0x1018, 0x2021);
+	wide_poke(0x2000, 0x4007);
+	assert_int_equal(umbra_vcpu_set_paging(wide.vcpu, &wide_pae), 0);
+	assert_int_equal(umbra_translate(wide.vcpu, 0xc0001234, 0).gpa, 0x40005234);
+	assert_int_equal(umbra_vcpu_set_paging(wide.vcpu, &wide_off), 0);
 	/* Nor does the guest's write protection, or its keys, concern a nested fault. */
 	umbra_vcpu_set_keys(wide.vcpu, ~0u, ~0u);
 	assert_int_equal(wide_fault(0x1000, USER_WRITE), UMBRA_RESUME);
