@@ -110,8 +110,11 @@ static void header_read(struct vcpu *vcpu, const struct boot_files *files, struc
 				    "zImage");
 	s->setup_size = ((image[HDR_START] ? image[HDR_START] : 4) + 1) * SECTOR;
 	s->payload_size = field(image + HDR_SYSSIZE, 4) * 16;
-	if (s->setup_size >= size || s->payload_size > size - s->setup_size)
+	/* Counted in 16 bytes, rounded up. */
+	if (s->setup_size >= size || s->payload_size > size - s->setup_size + 15)
 		loader_refuse(vcpu, "the kernel is truncated");
+	if (s->payload_size > size - s->setup_size)
+		s->payload_size = size - s->setup_size;
 	s->payload = image + s->setup_size;
 
 	end = HDR_MAGIC + image[HDR_JUMP + 1];
