@@ -99,6 +99,11 @@ static uint64_t take(struct cursor *c, unsigned size)
 		c->overrun = true;
 		return 0;
 	}
+	if ((size_t)(c->end - c->at) >= 8) {
+		__builtin_memcpy(&value, c->at, 8);
+		c->at += size;
+		return size < 8 ? value & ((1ull << 8 * size) - 1) : value;
+	}
 	for (unsigned i = 0; i < size; i++)
 		value |= (uint64_t)*c->at++ << 8 * i;
 	return value;
@@ -111,6 +116,11 @@ static int64_t take_signed(struct cursor *c, unsigned size)
 	return (int64_t)(take(c, size) << shift) >> shift;
 }
 
+/* A bit a byte: those that can be prefixes. */
+static const uint32_t prefix_map[8] = {
+    0, 0x40404040, 0xffff, 0xf0, 0, 0, 0, 0xd0000,
+};
+
 /* Prefixes, up to the first opcode byte, which is returned. */
 static uint8_t prefixes(struct cursor *c, struct insn *insn)
 {
@@ -119,9 +129,13 @@ static uint8_t prefixes(struct cursor *c, struct insn *insn)
 
 	insn->segment = 0xff;
 	for (;;) {
-		byte = (uint8_t)take(c, 1);
-		if (c->overrun)
+		if (c->at == c->end) {
+			c->overrun = true;
 			return 0;
+		}
+		byte = *c->at++;
+		if (!(prefix_map[byte / 32] >> byte % 32 & 1))
+			break;
 		if (is_64 && (byte & 0xf0) == 0x40) { /* counts only right before the opcode */
 			insn->rex = byte;
 			continue;
@@ -141,7 +155,7 @@ static uint8_t prefixes(struct cursor *c, struct insn *insn)
 		else if (byte == 0x64 || byte == 0x65)
 			insn->segment = byte & 7;
 		else
-			break;
+			break; /* 40..4F outside of 64-bit code */
 		insn->rex = 0;
 	}
 	insn->size = insn->rex & 8 ? 8 : (insn->mode != INSN_16) != insn->operand_prefix ? 4 : 2;
@@ -217,6 +231,13 @@ static void modrm(struct cursor *c, struct insn *insn)
 		insn->segment = insn->base == 4 || insn->base == 5 ? SEGMENT_SS : SEGMENT_DS;
 }
 
+/* Whether anything of immediates() follows. */
+static bool has_more(unsigned flags, const struct insn *insn)
+{
+	return flags & ~(HAS_MODRM | NOT_64 | DEFAULT_64) ||
+	       (insn->map == 1 && insn->opcode == 0x78);
+}
+
 static void immediates(struct cursor *c, unsigned flags, struct insn *insn)
 {
 	unsigned z = insn->size == 2 ? 2 : 4;
@@ -290,7 +311,8 @@ bool insn_decode(const uint8_t *bytes, size_t count, enum insn_mode mode, struct
 		return false;
 	if (mode == INSN_64 && (flags & DEFAULT_64 || is_default_64(insn)) && insn->size == 4)
 		insn->size = 8;
-	immediates(&c, flags, insn);
+	if (has_more(flags, insn))
+		immediates(&c, flags, insn);
 	if (insn->segment == 0xff)
 		insn->segment = SEGMENT_DS;
 	insn->length = (uint8_t)(c.at - bytes);

@@ -475,15 +475,42 @@ static bool is_lockable(const struct insn *insn)
 		(op & 0xfe) == 0xb0 || (op & 0xfe) == 0xc0 || (op == 0xc7 && group == 1));
 }
 
+/* Where an instruction is carried out, by map and opcode; PLAIN: in this file. */
+enum room {
+	PLAIN,
+	STRING,
+	STACK,
+	VECTOR
+};
+
+#define R8(v)  v, v, v, v, v, v, v, v
+#define R16(v) R8(v), R8(v)
+
+/* clang-format off */
+static const uint8_t rooms[2][256] = {{
+	[0x06] = STACK, [0x0e] = STACK, [0x16] = STACK, [0x1e] = STACK,
+	[0x50] = R16(STACK), [0x68] = STACK, [0x6a] = STACK, [0x8f] = STACK, [0x9c] = STACK,
+	[0xc2] = STACK, [0xc3] = STACK, [0xc9] = STACK, [0xe8] = STACK, [0xff] = STACK,
+	[0x6c] = STRING, STRING, STRING, STRING, [0xa4] = STRING, STRING, STRING, STRING,
+	[0xaa] = STRING, STRING, STRING, STRING, STRING, STRING,
+}, {
+	[0xa0] = STACK, [0xa8] = STACK,
+	[0x10] = VECTOR, VECTOR, VECTOR, VECTOR, [0x16] = VECTOR, VECTOR, [0x28] = VECTOR, VECTOR,
+	[0x2b] = VECTOR, [0x6e] = VECTOR, VECTOR, [0x7e] = VECTOR, VECTOR, [0xd6] = VECTOR,
+	[0xe7] = VECTOR, [0xf0] = VECTOR,
+}};
+/* clang-format on */
+
 static enum emu_result dispatch(struct work *w)
 {
 	const struct insn *insn = w->insn;
+	unsigned room = insn->map < 2 ? rooms[insn->map][insn->opcode] : PLAIN;
 
-	if (string_knows(insn))
+	if (room == STRING)
 		return string_execute(w);
-	if (stack_knows(insn))
+	if (room == STACK && stack_knows(insn))
 		return stack_execute(w);
-	if (vector_knows(insn))
+	if (room == VECTOR)
 		return vector_execute(w);
 	if (insn->map == 0 && insn->opcode == 0xd7)
 		return translate_byte(w);

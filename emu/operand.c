@@ -207,6 +207,28 @@ static void device_store(struct emu *emu, uint64_t gpa, const uint8_t *from, uns
 	}
 }
 
+/* Copies of the sizes that operands have, without a call. */
+static inline void copy(void *to, const void *from, unsigned size)
+{
+	switch (size) {
+	case 1:
+		__builtin_memcpy(to, from, 1);
+		break;
+	case 2:
+		__builtin_memcpy(to, from, 2);
+		break;
+	case 4:
+		__builtin_memcpy(to, from, 4);
+		break;
+	case 8:
+		__builtin_memcpy(to, from, 8);
+		break;
+	default:
+		__builtin_memcpy(to, from, size);
+		break;
+	}
+}
+
 void operand_load_bytes(struct emu *emu, const struct operand *operand, void *to)
 {
 	uint8_t *at = to;
@@ -215,7 +237,7 @@ void operand_load_bytes(struct emu *emu, const struct operand *operand, void *to
 		const struct emu_place *place = &operand->piece[i].place;
 
 		if (place->va)
-			__builtin_memcpy(at, place->va, operand->piece[i].size);
+			copy(at, place->va, operand->piece[i].size);
 		else
 			device_load(emu, place->gpa, at, operand->piece[i].size);
 		at += operand->piece[i].size;
@@ -230,7 +252,7 @@ void operand_store_bytes(struct emu *emu, const struct operand *operand, const v
 		const struct emu_place *place = &operand->piece[i].place;
 
 		if (place->va) {
-			__builtin_memcpy(place->va, at, operand->piece[i].size);
+			copy(place->va, at, operand->piece[i].size);
 			emu->host->written(emu->ctx, place->gpa, operand->piece[i].size);
 		} else {
 			device_store(emu, place->gpa, at, operand->piece[i].size);

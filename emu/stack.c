@@ -167,14 +167,13 @@ static enum emu_result push_flags(struct work *w)
 
 bool stack_knows(const struct insn *insn)
 {
-	unsigned op = insn->opcode, group = insn->reg & 7;
+	unsigned group = insn->reg & 7;
 
-	if (insn->map)
-		return insn->map == 1 && (op == 0xa0 || op == 0xa8);
-	return (op & 0xf0) == 0x50 || op == 0x68 || op == 0x6a || op == 0x9c || op == 0xc2 ||
-	       op == 0xc3 || op == 0xc9 || op == 0xe8 || (op & 0xe7) == 0x06 ||
-	       (op == 0x8f && insn->memory) ||
-	       (op == 0xff && (group == 2 || (insn->memory && (group == 4 || group == 6))));
+	if (insn->map == 0 && insn->opcode == 0x8f)
+		return insn->memory;
+	if (insn->map == 0 && insn->opcode == 0xff)
+		return group == 2 || (insn->memory && (group == 4 || group == 6));
+	return true;
 }
 
 /* CALL, JMP and PUSH of group 5. */

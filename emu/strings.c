@@ -40,11 +40,6 @@ static const uint8_t parts[128] = {
 #define MOVS 0xa4
 #define STOS 0xaa
 
-bool string_knows(const struct insn *insn)
-{
-	return insn->map == 0 && parts[insn->opcode / 2];
-}
-
 static uint64_t index_of(const struct string *s, unsigned reg)
 {
 	return s->work->emu->gpr[reg] & size_mask(s->address_size);
@@ -144,10 +139,20 @@ static void copy(uint8_t *to, const uint8_t *from, unsigned size, uint64_t count
 	}
 }
 
+/* A freed table that is cleared for another use is 512 elements: words at a time. */
 static void fill(uint8_t *to, uint64_t value, unsigned size, uint64_t count)
 {
-	for (; count; count--, to += size)
-		__builtin_memcpy(to, &value, size);
+	uint64_t bytes = size * count;
+
+	for (unsigned have = size; have < 8; have *= 2) {
+		value &= size_mask(have);
+		value |= value << 8 * have;
+	}
+	for (; bytes >= 32; bytes -= 32, to += 32)
+		for (unsigned i = 0; i < 4; i++)
+			__builtin_memcpy(to + 8 * i, &value, 8);
+	for (; bytes; bytes--, value = value >> 8 | value << 56)
+		*to++ = (uint8_t)value;
 }
 
 /*

@@ -52,17 +52,12 @@ static const struct move *find(const struct insn *insn)
 {
 	unsigned prefix = insn->repne ? PF2 : insn->rep ? PF3 : insn->operand_prefix ? P66 : NONE;
 
-	if (insn->map != 1 || !insn->memory)
+	if (!insn->memory)
 		return NULL;
 	for (unsigned i = 0; i < sizeof(moves) / sizeof(moves[0]); i++)
 		if (moves[i].opcode == insn->opcode && moves[i].prefix == prefix)
 			return &moves[i];
 	return NULL;
-}
-
-bool vector_knows(const struct insn *insn)
-{
-	return find(insn);
 }
 
 /* CR0.EM, CR4.OSFXSR or CR0.TS against it: the processor looked before it touched memory. */
@@ -73,6 +68,8 @@ enum emu_result vector_execute(struct work *w)
 	uint8_t value[16] = {0};
 	unsigned reg = w->insn->reg, at = 0;
 
+	if (!move)
+		return EMU_UNKNOWN;
 	w->size = move->size ? move->size : w->insn->size == 8 ? 8 : 4;
 	if (move->aligned && emu_address(emu, w->insn) & 15)
 		return emu_raise(emu, VECTOR_GP, 0);

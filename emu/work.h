@@ -140,10 +140,8 @@ enum emu_result string_execute(struct work *work);
 enum emu_result stack_execute(struct work *work);
 enum emu_result vector_execute(struct work *work);
 
-/* Whether the instruction is one of theirs. */
+/* Whether an instruction whose opcode may be of stack.c is. */
 bool stack_knows(const struct insn *insn);
-bool string_knows(const struct insn *insn);
-bool vector_knows(const struct insn *insn);
 
 static inline uint64_t size_mask(unsigned size)
 {
