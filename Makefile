@@ -3,6 +3,7 @@
 #
 #   make run [ARGS="--memory 512M"]   boot Debian's kernel on umbra
 #   make test                         everything, in three builds
+#   make check-guests [ARGS="NAME..."] every guest, Debian's too, shadow and nested; docs/machine.md
 #   make mutants                      faults put in one by one, each to be noticed by a named test
 #   make check-long [STEPS=100000000] every combination, random guests; hours: docs/testing.md
 #   make fuzz [SECONDS=60]            the fuzz targets, so long each; see docs/testing.md
@@ -19,7 +20,7 @@ SECONDS = 60
 STEPS = 100000000
 BATCH := $(shell [ -t 0 ] || echo --batch)
 
-.PHONY: all setup build run test check-long mutants fuzz bench bench-rmap bench-kvm install clean format lint
+.PHONY: all setup build run test check-guests check-long mutants fuzz bench bench-rmap bench-kvm install clean format lint
 
 all: build
 
@@ -35,6 +36,10 @@ run: build
 test:
 	@scripts/setup test
 	@scripts/test
+
+check-guests:
+	@scripts/setup guests
+	@scripts/check-guests $(ARGS)
 
 check-long:
 	@scripts/setup test

@@ -96,9 +96,26 @@ static void match_marker(struct console *console, const char *bytes, size_t size
 	}
 }
 
+/* The words that end the run, wherever pieces of output begin. */
+static void match_until(struct console *console, const char *bytes, size_t size)
+{
+	size_t length = console->until ? strlen(console->until) : 0;
+
+	for (size_t i = 0; length && i < size && !console->said; i++) {
+		if (console->tail_size == length) {
+			memmove(console->tail, console->tail + 1, length - 1);
+			console->tail_size--;
+		}
+		console->tail[console->tail_size++] = bytes[i];
+		console->said = console->tail_size == length &&
+				memcmp(console->tail, console->until, length) == 0;
+	}
+}
+
 void console_output(struct console *console, const char *bytes, size_t size)
 {
 	match_marker(console, bytes, size);
+	match_until(console, bytes, size);
 	if (!console->show)
 		return;
 	console_clear(console);

@@ -10,6 +10,7 @@
 #include <stddef.h>
 
 #define CONSOLE_MARKER "umbra-init: ready"
+#define UNTIL_MAX      128 /* with the NUL */
 
 enum console_key {
 	CONSOLE_KEY_NONE,
@@ -24,9 +25,13 @@ struct console {
 	bool gone;        /* standard output takes nothing more */
 	bool ready;       /* the marker was seen, at: */
 	double ready_at;
-	size_t matched; /* bytes of the marker seen so far */
-	double spoke;   /* when the guest, or a progress line, was last seen */
-	bool live;      /* a progress line stands on the terminal, not ended */
+	size_t matched;       /* bytes of the marker seen so far */
+	const char *until;    /* words to wait for, set after console_open(); NULL: none */
+	bool said;            /* they were seen */
+	char tail[UNTIL_MAX]; /* what was seen last, where they may have begun */
+	size_t tail_size;
+	double spoke; /* when the guest, or a progress line, was last seen */
+	bool live;    /* a progress line stands on the terminal, not ended */
 };
 
 /* @show: forward output; @interactive: raw mode, read keys. */

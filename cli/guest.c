@@ -18,8 +18,9 @@
 #include "files.h"
 #include "kernel.h"
 
-#define DEFAULT_WORDS "console=ttyS0 noapic acpi=off pci=off tsc=reliable panic=-1 reboot=k quiet"
-#define FETCH_SCRIPT  "fetch-kernel"
+#define DEFAULT_WORDS \
+	"console=ttyS0 noapic acpi=off pci=off tsc=reliable panic=-1 reboot=k quiet no5lvl nopku"
+#define FETCH_SCRIPT "fetch-kernel"
 
 static const char *base_name(const char *path)
 {

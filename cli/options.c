@@ -12,6 +12,8 @@
 
 #include <umbra/umbra.h>
 
+#include "console.h"
+
 #define TIMEOUT_MAX 1e7
 #define STORM_MAX   1000000u
 
@@ -37,6 +39,7 @@ static const char help[] =
     "  --storm N       migrate N random guest pages a second (default 100)\n"
     "  --batch         the workload and then power-off, on a terminal too\n"
     "  --compare       boot the same guest on plain QEMU first, print both boot times\n"
+    "  --until S       stop the guest, successfully, when its console has said S\n"
     "  --timeout S     stop the guest after S seconds\n"
     "  --stats F       write the figures to F as JSON\n"
     "  --qemu F        QEMU to use (default: qemu-system-x86_64)\n"
@@ -128,6 +131,7 @@ enum {
 	OPTION_BATCH,
 	OPTION_COMPARE,
 	OPTION_TIMEOUT,
+	OPTION_UNTIL,
 	OPTION_STATS,
 	OPTION_QEMU,
 	OPTION_HELP,
@@ -148,6 +152,7 @@ static const struct option table[] = {
     {"storm", required_argument, NULL, OPTION_STORM},
     {"batch", no_argument, NULL, OPTION_BATCH},
     {"compare", no_argument, NULL, OPTION_COMPARE},
+    {"until", required_argument, NULL, OPTION_UNTIL},
     {"timeout", required_argument, NULL, OPTION_TIMEOUT},
     {"stats", required_argument, NULL, OPTION_STATS},
     {"qemu", required_argument, NULL, OPTION_QEMU},
@@ -227,6 +232,12 @@ static enum status parse_one(int option, struct options *options, bool *done)
 		if (!parse_number(optarg, 0.001, TIMEOUT_MAX, &options->timeout))
 			return complain(STATUS_USAGE, "--timeout %s: give a number of seconds",
 					optarg);
+		break;
+	case OPTION_UNTIL:
+		if (!*optarg || strlen(optarg) >= UNTIL_MAX)
+			return complain(STATUS_USAGE, "--until: give 1 to %d characters",
+					UNTIL_MAX - 1);
+		options->until = optarg;
 		break;
 	case OPTION_STATS:
 		options->stats = optarg;

@@ -34,6 +34,7 @@ struct options {
 	uint32_t storm;      /* migrations a second */
 	bool batch;
 	bool compare;
+	const char *until; /* end when the guest says this; NULL: when it ends */
 	double timeout;    /* seconds; 0: none */
 	const char *stats; /* JSON file or NULL */
 	const char *qemu;

@@ -216,6 +216,10 @@ static enum status judge(struct run *run, const struct session *session, enum se
 {
 	if (end == SESSION_EXITED)
 		return judge_end(run, report);
+	if (end == SESSION_UNTIL) {
+		report->exit = "until";
+		return STATUS_OK;
+	}
 	if (end == SESSION_TIMEOUT) {
 		report->exit = "timeout";
 		return complain(STATUS_TIMEOUT, "the guest did not end within %g s (--timeout)",
@@ -240,6 +244,7 @@ static enum status boot(struct run *run)
 	if (run->options.timeout > 0)
 		session.deadline = started + run->options.timeout;
 	console_open(&run->console, true, run->shell);
+	run->console.until = run->options.until;
 	enum session_end end = session_run(&session);
 	console_close(&run->console);
 

@@ -170,6 +170,8 @@ static enum session_end loop(struct session *session, int signals)
 			return SESSION_USER;
 		if (!keys)
 			polls[AT_INPUT].fd = -1;
+		if (session->console->said)
+			return SESSION_UNTIL;
 		if (session->console->ready && session->until_marker)
 			return SESSION_MARKER;
 		if (qemu_ended(session->qemu))

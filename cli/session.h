@@ -11,6 +11,7 @@
 
 enum session_end {
 	SESSION_EXITED, /* QEMU ended by itself */
+	SESSION_UNTIL,  /* the console said what was waited for */
 	SESSION_MARKER, /* .until_marker, and it came */
 	SESSION_TIMEOUT,
 	SESSION_SIGNAL,    /* .signal */

@@ -128,6 +128,24 @@ static void run_shell(void)
 		pid = wait(NULL);
 }
 
+/* Does the kernel use a feature of the processor, by its name in /proc/cpuinfo? */
+static bool has_flag(const char *name)
+{
+	char line[8192];
+	bool found = false;
+	FILE *file = fopen("/proc/cpuinfo", "re");
+
+	while (file && !found && fgets(line, sizeof(line), file)) {
+		char *flag = strncmp(line, "flags", 5) == 0 ? strtok(line, " \t\n") : NULL;
+
+		for (; flag && !found; flag = strtok(NULL, " \t\n"))
+			found = strcmp(flag, name) == 0;
+	}
+	if (file)
+		fclose(file);
+	return found;
+}
+
 int main(void)
 {
 	char mode[16];
@@ -137,6 +155,8 @@ int main(void)
 	mount_one("devtmpfs", "/dev");
 	open_console();
 	printf("umbra-init: ready\n");
+	if (has_flag("la57"))
+		printf("umbra-init: five levels of page tables\n");
 	control_open();
 	control_call(UMBRA_CTL_INIT, 0);
 	words_read();

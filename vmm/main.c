@@ -179,6 +179,7 @@ void vmm_main(uint32_t magic, const struct multiboot *m)
 	memory_take(m, (vm->options.memory + vm->options.spare) / 4096);
 	cpu_clock_init(&boot_cpu);
 	machine_page.tsc_hz = boot_cpu.tsc_hz;
+	machine_page.nested = (uint32_t)vm->options.nested;
 	machine_ready();
 	vm_create(vm);
 

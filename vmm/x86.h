@@ -163,8 +163,10 @@ static inline uint32_t rdpkru(void)
 	XMM_CASE(7, a "7" b)                                                 \
 	XMM_CASE(8, a "8" b)                                                 \
 	XMM_CASE(9, a "9" b)                                                 \
-	XMM_CASE(10, a "10" b) XMM_CASE(11, a "11" b) XMM_CASE(12, a "12" b) \
-	    XMM_CASE(13, a "13" b) XMM_CASE(14, a "14" b) XMM_CASE(15, a "15" b)
+	XMM_CASE(10, a "10" b)                                               \
+	XMM_CASE(11, a "11" b)                                               \
+	XMM_CASE(12, a "12" b) XMM_CASE(13, a "13" b) XMM_CASE(14, a "14" b) \
+	    XMM_CASE(15, a "15" b)
 
 static inline void xmm_read(unsigned reg, void *value)
 {

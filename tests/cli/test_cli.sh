@@ -106,6 +106,13 @@ expect 3 "nowhere" "kernel missing" --kernel "$dir/nowhere"
 expect 3 "regular" "kernel is a directory" --kernel "$dir"
 expect 4 "not a bzImage" "kernel is not a bzImage" --kernel "$dir/zeros"
 expect 4 "not a bzImage" "kernel is empty" --kernel "$dir/empty"
+expect 4 "no 64-bit entry\|not a bzImage" "no such entry point" --kernel "$dir/zeros" --format linux64
+expect 4 "no Multiboot 1 header" "not a Multiboot image" --kernel "$guest" --format multiboot
+expect 4 "flat image" "flat image too large" --kernel "$dir/big" --format flat
+expect 2 "give linux16" "unknown format" --format elf
+expect 2 "give shadow or nested" "unknown paging" --paging both
+expect 2 "for Multiboot guests" "module for Linux" --kernel "$guest" --module "$dir/zeros"
+expect 2 "give 1 to 127" "nothing to wait for" --until ""
 expect 5 "truncated" "kernel is truncated" --kernel "$dir/short"
 expect 6 "nowhere" "initrd missing" --kernel "$guest" --initrd "$dir/nowhere"
 expect 7 "do not fit" "initrd larger than memory" --kernel "$guest" --initrd "$dir/big" --memory 256M
@@ -137,7 +144,7 @@ expect_fake 21 "signal 9" "QEMU that is killed" 30 --qemu "$dir/bin/dies"
 expect_fake 0 "poweroff" "power-off" 1
 expect_fake 13 "reset" "reboot" 2
 expect_fake 12 "triple" "triple fault" 3
-expect_fake 14 "neither memory" "unmapped write" 4
+expect_fake 14 "there is no memory" "code where nothing is" 4
 expect_fake 15 "cannot be emulated" "emulation failure" 5
 expect_fake 16 "out of memory" "out of memory" 6
 expect_fake 18 "audit" "audit violation" 7
