@@ -152,21 +152,21 @@ static inline uint32_t rdpkru(void)
 	case n:                                                   \
 		__asm__ volatile(text : : "r"(value) : "memory"); \
 		break;
-#define XMM_CASES(a, b)                                                      \
-	XMM_CASE(0, a "0" b)                                                 \
-	XMM_CASE(1, a "1" b)                                                 \
-	XMM_CASE(2, a "2" b)                                                 \
-	XMM_CASE(3, a "3" b)                                                 \
-	XMM_CASE(4, a "4" b)                                                 \
-	XMM_CASE(5, a "5" b)                                                 \
-	XMM_CASE(6, a "6" b)                                                 \
-	XMM_CASE(7, a "7" b)                                                 \
-	XMM_CASE(8, a "8" b)                                                 \
-	XMM_CASE(9, a "9" b)                                                 \
-	XMM_CASE(10, a "10" b)                                               \
-	XMM_CASE(11, a "11" b)                                               \
-	XMM_CASE(12, a "12" b) XMM_CASE(13, a "13" b) XMM_CASE(14, a "14" b) \
-	    XMM_CASE(15, a "15" b)
+#define XMM_CASES(a, b)                                                                         \
+	XMM_CASE(0, a "0" b)                                                                    \
+	XMM_CASE(1, a "1" b)                                                                    \
+	XMM_CASE(2, a "2" b)                                                                    \
+	XMM_CASE(3, a "3" b)                                                                    \
+	XMM_CASE(4, a "4" b)                                                                    \
+	XMM_CASE(5, a "5" b)                                                                    \
+	XMM_CASE(6, a "6" b)                                                                    \
+	XMM_CASE(7, a "7" b)                                                                    \
+	XMM_CASE(8, a "8" b)                                                                    \
+	XMM_CASE(9, a "9" b)                                                                    \
+	XMM_CASE(10, a "10" b)                                                                  \
+	XMM_CASE(11, a "11" b)                                                                  \
+	XMM_CASE(12, a "12" b) XMM_CASE(13, a "13" b) XMM_CASE(14, a "14" b) XMM_CASE(15, a "1" \
+											    "5" b)
 
 static inline void xmm_read(unsigned reg, void *value)
 {
