@@ -84,14 +84,21 @@ static void host_raise(void *ctx, unsigned vector, int64_t error)
 
 static void host_xmm_read(void *ctx, unsigned reg, void *value)
 {
+	struct fx_area area;
+
 	(void)ctx;
-	xmm_read(reg, value);
+	fx_save(&area);
+	memcpy(value, area.xmm[reg], 16);
 }
 
 static void host_xmm_write(void *ctx, unsigned reg, const void *value)
 {
+	struct fx_area area;
+
 	(void)ctx;
-	xmm_write(reg, value);
+	fx_save(&area);
+	memcpy(area.xmm[reg], value, 16);
+	fx_restore(&area);
 }
 
 static uint32_t host_port_read(void *ctx, uint16_t port, unsigned size)

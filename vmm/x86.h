@@ -147,39 +147,22 @@ static inline uint32_t rdpkru(void)
 	return lo;
 }
 
-/* SSE register @reg (0..15): the guest's, which the hypervisor leaves alone. */
-#define XMM_CASE(n, text)                                         \
-	case n:                                                   \
-		__asm__ volatile(text : : "r"(value) : "memory"); \
-		break;
-#define XMM_CASES(a, b)                                                                         \
-	XMM_CASE(0, a "0" b)                                                                    \
-	XMM_CASE(1, a "1" b)                                                                    \
-	XMM_CASE(2, a "2" b)                                                                    \
-	XMM_CASE(3, a "3" b)                                                                    \
-	XMM_CASE(4, a "4" b)                                                                    \
-	XMM_CASE(5, a "5" b)                                                                    \
-	XMM_CASE(6, a "6" b)                                                                    \
-	XMM_CASE(7, a "7" b)                                                                    \
-	XMM_CASE(8, a "8" b)                                                                    \
-	XMM_CASE(9, a "9" b)                                                                    \
-	XMM_CASE(10, a "10" b)                                                                  \
-	XMM_CASE(11, a "11" b)                                                                  \
-	XMM_CASE(12, a "12" b) XMM_CASE(13, a "13" b) XMM_CASE(14, a "14" b) XMM_CASE(15, a "1" \
-											    "5" b)
+/* All SSE registers, the guest's, which the hypervisor leaves alone: FXSAVE's area (APM vol. 2
+ * §11.4). */
+struct fx_area {
+	uint8_t head[160];
+	uint8_t xmm[16][16];
+	uint8_t tail[96];
+} __attribute__((aligned(16)));
 
-static inline void xmm_read(unsigned reg, void *value)
+static inline void fx_save(struct fx_area *area)
 {
-	switch (reg) {
-		XMM_CASES("movdqu %%xmm", ", (%0)")
-	}
+	__asm__ volatile("fxsave64 %0" : "=m"(*area));
 }
 
-static inline void xmm_write(unsigned reg, const void *value)
+static inline void fx_restore(const struct fx_area *area)
 {
-	switch (reg) {
-		XMM_CASES("movdqu (%0), %%xmm", "")
-	}
+	__asm__ volatile("fxrstor64 %0" : : "m"(*area));
 }
 
 /* a * b / c with a 128-bit product. The quotient must fit in 64 bits. */

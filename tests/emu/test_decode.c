@@ -170,7 +170,7 @@ static bool compare(ZydisDecoder *decoder, enum insn_mode mode, const uint8_t *b
 		what = "operand size";
 	if (!what)
 		return true;
-	printf("mode %u, %s:", mode == INSN_16 ? 16 : mode == INSN_32 ? 32 : 64, what);
+	printf("mode %u, %s:", mode == INSN_16 ? 16u : mode == INSN_32 ? 32u : 64u, what);
 	for (unsigned i = 0; i < INSN_MAX; i++)
 		printf(" %02x", bytes[i]);
 	for (unsigned i = 0; i < z.operand_count; i++)
