@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -18,9 +19,8 @@
 #include "files.h"
 #include "kernel.h"
 
-#define DEFAULT_WORDS \
-	"console=ttyS0 noapic acpi=off pci=off tsc=reliable panic=-1 reboot=k quiet no5lvl nopku"
-#define FETCH_SCRIPT "fetch-kernel"
+#define DEFAULT_WORDS "noapic acpi=off tsc=reliable panic=-1 reboot=k quiet no5lvl nopku"
+#define FETCH_SCRIPT  "fetch-kernel"
 
 static const char *base_name(const char *path)
 {
@@ -30,7 +30,7 @@ static const char *base_name(const char *path)
 }
 
 /* Run scripts/fetch-kernel, which says on standard error what it does. */
-static enum status fetch_kernel(const char *cache)
+static enum status fetch_kernel(const char *cache, const char *want)
 {
 	char script[PATH_MAX];
 	int status = 0;
@@ -43,7 +43,7 @@ static enum status fetch_kernel(const char *cache)
 	pid_t pid = fork();
 	if (pid == 0) {
 		dup2(2, 1);
-		execl("/bin/sh", "sh", script, cache, (char *)NULL);
+		execl("/bin/sh", "sh", script, cache, want, (char *)NULL);
 		_exit(127);
 	}
 	if (pid < 0)
@@ -58,16 +58,29 @@ static enum status fetch_kernel(const char *cache)
 	return STATUS_OK;
 }
 
-static enum status default_kernel(char path[PATH_MAX])
+/* Does the default guest need modules of its kernel's? */
+static bool needs_modules(const struct options *options)
+{
+	return !options->kernel && !options->initrd && !options->no_initrd &&
+	       (options->disk || options->virtio_console);
+}
+
+/* Debian's kernel, and its modules for our initramfs; both are fetched if need be. */
+static enum status default_kernel(const struct options *options, char path[PATH_MAX],
+				  char modules[PATH_MAX])
 {
 	char cache[PATH_MAX];
+	bool more = needs_modules(options);
 
 	if (!files_cache(cache))
 		return complain(STATUS_FETCH, "no place to keep Debian's kernel: set HOME or "
 					      "XDG_CACHE_HOME, or name a kernel with --kernel");
-	if (snprintf(path, PATH_MAX, "%s/vmlinuz", cache) >= PATH_MAX)
+	if (snprintf(path, PATH_MAX, "%s/vmlinuz", cache) >= PATH_MAX ||
+	    snprintf(modules, PATH_MAX, "%s/modules.cpio", cache) >= PATH_MAX)
 		return complain(STATUS_FETCH, "%s: name too long", cache);
-	return access(path, R_OK) == 0 ? STATUS_OK : fetch_kernel(cache);
+	if (access(path, R_OK) == 0 && (!more || access(modules, R_OK) == 0))
+		return STATUS_OK;
+	return fetch_kernel(cache, more ? "modules" : "");
 }
 
 static enum status open_kernel(struct guest *guest, const struct options *options)
@@ -78,7 +91,7 @@ static enum status open_kernel(struct guest *guest, const struct options *option
 	enum status status;
 
 	if (!path) {
-		status = default_kernel(fetched);
+		status = default_kernel(options, fetched, guest->modules);
 		if (status != STATUS_OK)
 			return status;
 		path = fetched;
@@ -134,6 +147,37 @@ static enum status open_modules(struct guest *guest, const struct options *optio
 	return STATUS_OK;
 }
 
+/* Append the file @fd to @to. */
+static bool append(int to, int fd)
+{
+	char bytes[65536];
+	ssize_t got;
+
+	while ((got = read(fd, bytes, sizeof(bytes))) > 0)
+		if (write(to, bytes, (size_t)got) != got)
+			return false;
+	return got == 0;
+}
+
+/* In place of the initramfs: it and the modules' archive, behind one another as Linux takes them.
+ */
+static enum status add_modules(struct guest *guest)
+{
+	int modules = open(guest->modules, O_RDONLY | O_CLOEXEC);
+	int both = memfd_create("umbra-initrd", MFD_CLOEXEC);
+	bool done =
+	    modules >= 0 && both >= 0 && append(both, guest->initrd_fd) && append(both, modules);
+	int error = errno;
+
+	if (modules >= 0)
+		close(modules);
+	close(guest->initrd_fd);
+	guest->initrd_fd = both;
+	return done ? STATUS_OK
+		    : complain(STATUS_INITRD_MISSING, "modules for the guest's kernel, %s: %s",
+			       guest->modules, strerror(error));
+}
+
 static enum status open_initrd(struct guest *guest, const struct options *options)
 {
 	char ours[PATH_MAX];
@@ -155,6 +199,11 @@ static enum status open_initrd(struct guest *guest, const struct options *option
 		path = ours;
 	}
 	guest->initrd_fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (guest->initrd_fd >= 0 && needs_modules(options)) {
+		enum status status = add_modules(guest);
+		if (status != STATUS_OK)
+			return status;
+	}
 	if (guest->initrd_fd < 0 || fstat(guest->initrd_fd, &file) != 0)
 		return complain(STATUS_INITRD_MISSING, "initrd %s: %s; name another with --initrd",
 				path, strerror(errno));
@@ -173,6 +222,7 @@ static enum status open_initrd(struct guest *guest, const struct options *option
 /* Words for our init; a kernel or init of other people passes them over. */
 static char *make_cmdline(const struct guest *guest, const struct options *options, bool shell)
 {
+	bool pci = options->disk || options->virtio_console;
 	const char *base = options->cmdline ? options->cmdline : DEFAULT_WORDS;
 	const char *more = options->append ? options->append : "";
 	const char *term = getenv("TERM");
@@ -181,16 +231,19 @@ static char *make_cmdline(const struct guest *guest, const struct options *optio
 
 	if (!is_linux(guest)) /* by the file's name, as Multiboot loaders do */
 		base = options->cmdline ? options->cmdline : base_name(options->kernel);
-	if (options->cmdline || !is_linux(guest))
-		words[0] = '\0';
-	else if (shell && ioctl(0, TIOCGWINSZ, &size) == 0 && size.ws_row && size.ws_col)
+	if (shell && ioctl(0, TIOCGWINSZ, &size) == 0 && size.ws_row && size.ws_col)
 		snprintf(words, sizeof(words),
 			 " umbra.mode=shell umbra.term=%.32s umbra.rows=%u umbra.columns=%u",
 			 term && *term ? term : "vt100", size.ws_row, size.ws_col);
 	else
 		snprintf(words, sizeof(words), " umbra.mode=%s umbra.storm=%u",
 			 shell ? "shell" : "workload", options->storm);
-	if (asprintf(&line, "%s%s%s%s", base, words, *more ? " " : "", more) < 0)
+	if (options->cmdline || !is_linux(guest))
+		return asprintf(&line, "%s%s%s", base, *more ? " " : "", more) < 0 ? NULL : line;
+	if (asprintf(&line, "console=%s %s%s%s%s%s%s", options->virtio_console ? "hvc0" : "ttyS0",
+		     base, pci ? "" : " pci=off", words,
+		     options->disk ? " umbra.mode=disk root=/dev/vda" : "", *more ? " " : "",
+		     more) < 0)
 		return NULL;
 	return line;
 }
@@ -214,7 +267,7 @@ enum status guest_open(struct guest *guest, const struct options *options, bool 
 		return complain(STATUS_ERROR, "out of memory");
 	if (strpbrk(guest->cmdline, "\n\r"))
 		return complain(STATUS_USAGE, "--append, --cmdline: one line only");
-	guest->expect_workload = is_linux(guest) && !shell && !options->initrd &&
+	guest->expect_workload = is_linux(guest) && !shell && !options->initrd && !options->disk &&
 				 !options->no_initrd && !options->cmdline &&
 				 !strstr(guest->cmdline, "umbra.mode=shell");
 	return STATUS_OK;

@@ -6,6 +6,7 @@
 #ifndef CLI_GUEST_H
 #define CLI_GUEST_H
 
+#include <limits.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -18,7 +19,8 @@ struct guest {
 	int initrd_fd; /* -1: none */
 	int module_fd[MODULES_MAX];
 	enum kernel_format format;
-	char name[256]; /* of the kernel, for the report: its version, or its file's name */
+	char modules[PATH_MAX]; /* the default kernel's, for our initramfs */
+	char name[256];         /* of the kernel, for the report: its version, or its file's name */
 	char *cmdline;
 	bool expect_workload; /* our init runs and was told to run the workload */
 };

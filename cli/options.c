@@ -32,6 +32,9 @@ static const char help[] =
     "  --exit-code     pass on the status that the guest writes to port 0xf4\n"
     "  --initrd F      initial RAM disk\n"
     "  --no-initrd     none, not even umbra's own\n"
+    "  --disk F        a disk for the guest: a raw image; Debian's kernel boots from it\n"
+    "  --disk-ro F     the same, never written; several machines may share it\n"
+    "  --console X     uart (default), or virtio: hvc0\n"
     "  --append S      words to add to the guest kernel's command line\n"
     "  --cmdline S     a command line in place of the default one\n"
     "  --memory SIZE   guest memory, with suffix K, M or G (default 1G, at least 64M)\n"
@@ -128,6 +131,9 @@ enum {
 	OPTION_MEMORY,
 	OPTION_QUOTA,
 	OPTION_STORM,
+	OPTION_DISK,
+	OPTION_DISK_RO,
+	OPTION_CONSOLE,
 	OPTION_BATCH,
 	OPTION_COMPARE,
 	OPTION_TIMEOUT,
@@ -150,6 +156,9 @@ static const struct option table[] = {
     {"memory", required_argument, NULL, OPTION_MEMORY},
     {"quota", required_argument, NULL, OPTION_QUOTA},
     {"storm", required_argument, NULL, OPTION_STORM},
+    {"disk", required_argument, NULL, OPTION_DISK},
+    {"disk-ro", required_argument, NULL, OPTION_DISK_RO},
+    {"console", required_argument, NULL, OPTION_CONSOLE},
     {"batch", no_argument, NULL, OPTION_BATCH},
     {"compare", no_argument, NULL, OPTION_COMPARE},
     {"until", required_argument, NULL, OPTION_UNTIL},
@@ -221,6 +230,18 @@ static enum status parse_one(int option, struct options *options, bool *done)
 		if (!parse_count(optarg, 0, STORM_MAX, &options->storm))
 			return complain(STATUS_USAGE, "--storm %s: give 0 to %u pages a second",
 					optarg, STORM_MAX);
+		break;
+	case OPTION_DISK:
+	case OPTION_DISK_RO:
+		if (options->disk)
+			return complain(STATUS_USAGE, "--disk, --disk-ro: one disk only");
+		options->disk = optarg;
+		options->disk_ro = option == OPTION_DISK_RO;
+		break;
+	case OPTION_CONSOLE:
+		if (strcmp(optarg, "uart") != 0 && strcmp(optarg, "virtio") != 0)
+			return complain(STATUS_USAGE, "--console %s: give uart or virtio", optarg);
+		options->virtio_console = *optarg == 'v';
 		break;
 	case OPTION_BATCH:
 		options->batch = true;

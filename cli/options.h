@@ -32,6 +32,9 @@ struct options {
 	uint64_t memory;     /* bytes */
 	uint32_t quota;      /* shadow pages; 0: the hypervisor's choice */
 	uint32_t storm;      /* migrations a second */
+	const char *disk;    /* a file of raw sectors; NULL: none */
+	bool disk_ro;
+	bool virtio_console;
 	bool batch;
 	bool compare;
 	const char *until; /* end when the guest says this; NULL: when it ends */

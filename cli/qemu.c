@@ -21,11 +21,12 @@
 #include <umbra/machine.h>
 
 #include "clock.h"
+#include "disk.h"
 
 #define DEFAULT_QEMU  "qemu-system-x86_64"
 #define ARGUMENTS_MAX 48
 #define SPARE_BYTES   (256ull << 20)
-#define INHERIT_MAX   (4 + MODULES_MAX)
+#define INHERIT_MAX   (5 + MODULES_MAX)
 
 struct arguments {
 	char *list[ARGUMENTS_MAX]; /* all from malloc */
@@ -219,11 +220,13 @@ static char *make_modules(struct arguments *arguments, const struct options *opt
 }
 
 enum status qemu_start_umbra(struct qemu *qemu, const struct options *options,
-			     const struct guest *guest, const struct ram *ram, int vmm_fd)
+			     const struct guest *guest, const struct ram *ram,
+			     const struct disk *disk, int vmm_fd)
 {
 	struct arguments arguments = {0};
 	char *cmdline = double_commas(guest->cmdline);
-	char initrd[64] = "", quota[32] = "", *modules = make_modules(&arguments, options, guest);
+	char initrd[64] = "", quota[32] = "", sectors[64] = "",
+	     *modules = make_modules(&arguments, options, guest);
 
 	if (guest->initrd_fd >= 0)
 		snprintf(initrd, sizeof(initrd), ",/proc/self/fd/%d",
@@ -242,10 +245,18 @@ enum status qemu_start_umbra(struct qemu *qemu, const struct options *options,
 	add(&arguments, "isa-debug-exit,iobase=0xf4,iosize=0x4");
 	add(&arguments, "-kernel");
 	add(&arguments, "/proc/self/fd/%d", share(&arguments, vmm_fd));
+	if (disk->fd >= 0) {
+		snprintf(sectors, sizeof(sectors), " disk=%llu disk_ro=%d",
+			 (unsigned long long)disk->bytes / 512, disk->read_only);
+		add(&arguments, "-chardev");
+		add(&arguments, "socket,id=bell,fd=%d", share(&arguments, disk->bell[1]));
+		add(&arguments, "-serial");
+		add(&arguments, "chardev:bell");
+	}
 	add(&arguments, "-append");
-	add(&arguments, "memory=%llu%s storm=%u format=%u nested=%u",
-	    (unsigned long long)options->memory, quota, options->storm, guest->format,
-	    options->paging == PAGING_NESTED);
+	add(&arguments, "memory=%llu%s%s storm=%u format=%u nested=%u console=%d",
+	    (unsigned long long)options->memory, quota, sectors, options->storm, guest->format,
+	    options->paging == PAGING_NESTED, options->virtio_console);
 	add(&arguments, "-initrd");
 	add(&arguments, "/proc/self/fd/%d %s%s%s", share(&arguments, guest->kernel_fd),
 	    cmdline ? cmdline : "", initrd, modules ? modules : "");

@@ -14,6 +14,7 @@
 #include "options.h"
 #include "status.h"
 
+struct disk;
 struct umbra_machine;
 
 /* The machine's RAM: a file without a name, of which we map the machine page. */
@@ -41,9 +42,10 @@ uint64_t qemu_machine_bytes(uint64_t memory);
 enum status ram_open(struct ram *ram, uint64_t memory);
 void ram_close(struct ram *ram);
 
-/* Start the hypervisor @vmm_fd with @guest in it. */
+/* Start the hypervisor @vmm_fd with @guest and @disk in it. */
 enum status qemu_start_umbra(struct qemu *qemu, const struct options *options,
-			     const struct guest *guest, const struct ram *ram, int vmm_fd);
+			     const struct guest *guest, const struct ram *ram,
+			     const struct disk *disk, int vmm_fd);
 
 /* Start @guest itself, without umbra, on the same kind of machine. */
 enum status qemu_start_plain(struct qemu *qemu, const struct options *options,

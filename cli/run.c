@@ -18,6 +18,7 @@
 #include "clock.h"
 #include "commands.h"
 #include "console.h"
+#include "disk.h"
 #include "files.h"
 #include "guest.h"
 #include "options.h"
@@ -32,6 +33,7 @@ struct run {
 	struct options options;
 	struct guest guest;
 	struct ram ram;
+	struct disk disk;
 	struct qemu qemu;
 	struct console console;
 	int vmm_fd;
@@ -233,11 +235,16 @@ static enum status boot(struct run *run)
 {
 	struct report report = {.kernel = run->guest.name, .memory = run->options.memory};
 	struct session session = {
-	    .qemu = &run->qemu, .console = &run->console, .page = run->ram.page};
+	    .qemu = &run->qemu,
+	    .console = &run->console,
+	    .page = run->ram.page,
+	    .disk = run->disk.fd >= 0 ? &run->disk : NULL,
+	    .ram = &run->ram,
+	};
 
 	fflush(stdout);
-	enum status status =
-	    qemu_start_umbra(&run->qemu, &run->options, &run->guest, &run->ram, run->vmm_fd);
+	enum status status = qemu_start_umbra(&run->qemu, &run->options, &run->guest, &run->ram,
+					      &run->disk, run->vmm_fd);
 	if (status != STATUS_OK)
 		return status;
 	double started = run->qemu.started;
@@ -270,13 +277,17 @@ static enum status prepare(struct run *run)
 		status = guest_open(&run->guest, &run->options, run->shell);
 	if (status == STATUS_OK)
 		status = open_vmm(run);
+	if (status == STATUS_OK && run->options.disk)
+		status = disk_open(&run->disk, run->options.disk, run->options.disk_ro);
 	return status;
 }
 
 int run_command(int argc, char **argv)
 {
-	struct run run = {
-	    .guest = {.kernel_fd = -1, .initrd_fd = -1}, .ram = {.fd = -1}, .vmm_fd = -1};
+	struct run run = {.guest = {.kernel_fd = -1, .initrd_fd = -1},
+			  .ram = {.fd = -1},
+			  .disk = DISK_NONE,
+			  .vmm_fd = -1};
 	bool done;
 	enum status status = options_parse(argc, argv, &run.options, &done);
 
@@ -292,6 +303,7 @@ int run_command(int argc, char **argv)
 		if (status == STATUS_OK)
 			status = boot(&run);
 	}
+	disk_close(&run.disk);
 	ram_close(&run.ram);
 	guest_close(&run.guest);
 	if (run.vmm_fd >= 0)

@@ -17,6 +17,7 @@
 #include <umbra/machine.h>
 
 #include "clock.h"
+#include "disk.h"
 #include "report.h"
 
 #define TICK_MS 250
@@ -27,6 +28,7 @@ enum {
 	AT_ERRORS,
 	AT_SIGNAL,
 	AT_INPUT,
+	AT_BELL,
 	POLLS
 };
 
@@ -154,12 +156,15 @@ static enum session_end loop(struct session *session, int signals)
 	    [AT_ERRORS] = {.fd = session->qemu->errors, .events = POLLIN},
 	    [AT_SIGNAL] = {.fd = signals, .events = POLLIN},
 	    [AT_INPUT] = {.fd = keys ? STDIN_FILENO : -1, .events = POLLIN},
+	    [AT_BELL] = {.fd = session->disk ? session->disk->bell[0] : -1, .events = POLLIN},
 	};
 
 	for (;;) {
 		int ready = poll(polls, POLLS, TICK_MS);
 		if (ready < 0 && errno != EINTR)
 			return SESSION_EXITED;
+		if (polls[AT_BELL].revents & POLLIN)
+			disk_serve(session->disk, session->ram);
 		if (polls[AT_OUTPUT].revents && !read_output(session))
 			polls[AT_OUTPUT].fd = -1;
 		if (polls[AT_ERRORS].revents && !qemu_read_errors(session->qemu))

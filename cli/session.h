@@ -23,7 +23,9 @@ struct session {
 	struct qemu *qemu;
 	struct console *console;
 	struct umbra_machine *page; /* NULL: plain QEMU */
-	double deadline;            /* clock_now() time; 0: none */
+	struct disk *disk;          /* NULL: none */
+	const struct ram *ram;
+	double deadline; /* clock_now() time; 0: none */
 	bool until_marker;
 	int signal;
 };

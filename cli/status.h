@@ -32,6 +32,7 @@ enum status {
 	STATUS_ENDED = 22, /* Ctrl-A x */
 	STATUS_IMAGE = 23,
 	STATUS_FETCH = 24,
+	STATUS_DISK = 25,
 	STATUS_SIGNAL = 128, /* + number of SIGHUP, SIGINT or SIGTERM */
 };
 

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * The guest's init: mounts what there is to mount, says that it is there, and runs a shell or the
- * workload as the kernel command line says (umbra.mode=shell|workload). Then it switches
- * the machine off. It never returns: a PID 1 that ends is a kernel panic.
+ * workload, or hands over to the init of a disk, as the kernel command line says
+ * (umbra.mode=shell|workload|disk). Then it switches the machine off. It never returns: a PID 1
+ * that ends is a kernel panic.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -20,6 +21,8 @@
 #include <unistd.h>
 
 #include "control.h"
+#include "disk.h"
+#include "modules.h"
 #include "words.h"
 #include "workload.h"
 
@@ -153,6 +156,7 @@ int main(void)
 	mount_one("proc", "/proc");
 	mount_one("sysfs", "/sys");
 	mount_one("devtmpfs", "/dev");
+	modules_load();
 	open_console();
 	printf("umbra-init: ready\n");
 	if (has_flag("la57"))
@@ -167,8 +171,10 @@ int main(void)
 		bool ok = workload_run();
 		control_call(UMBRA_CTL_RESULT, ok ? 0 : 1);
 		printf("umbra-init: workload %s\n", ok ? "ok" : "failed");
+	} else if (strcmp(mode, "disk") == 0) {
+		disk_boot();
 	} else {
-		printf("umbra-init: umbra.mode=%s: no such mode (shell, workload)\n", mode);
+		printf("umbra-init: umbra.mode=%s: no such mode (shell, workload, disk)\n", mode);
 	}
 	power_off();
 }

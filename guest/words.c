@@ -25,17 +25,17 @@ void words_read(void)
 		close(fd);
 }
 
-/* The value of the last word @name and its length; NULL where there is none. */
-static const char *find(const char *name, size_t *length)
+/* The value of the last word @prefix@name and its length; NULL where there is none. */
+static const char *find(const char *prefix, const char *name, size_t *length)
 {
-	size_t name_length = strlen(name);
+	size_t prefix_length = strlen(prefix), name_length = strlen(name);
 	const char *found = NULL;
 
 	for (const char *word = line; *word; word += strcspn(word, " \n")) {
 		word += strspn(word, " \n");
-		if (strncmp(word, PREFIX, strlen(PREFIX)) != 0)
+		if (strncmp(word, prefix, prefix_length) != 0)
 			continue;
-		const char *rest = word + strlen(PREFIX);
+		const char *rest = word + prefix_length;
 		if (strncmp(rest, name, name_length) == 0 && rest[name_length] == '=') {
 			found = rest + name_length + 1;
 			*length = strcspn(found, " \n");
@@ -44,19 +44,30 @@ static const char *find(const char *name, size_t *length)
 	return found;
 }
 
-void words_string(const char *name, const char *fallback, char *value, size_t size)
+static void string(const char *prefix, const char *name, const char *fallback, char *value,
+		   size_t size)
 {
 	size_t length = strlen(fallback);
-	const char *found = find(name, &length);
+	const char *found = find(prefix, name, &length);
 
 	snprintf(value, size, "%.*s", (int)length, found ? found : fallback);
+}
+
+void words_string(const char *name, const char *fallback, char *value, size_t size)
+{
+	string(PREFIX, name, fallback, value, size);
+}
+
+void words_kernel(const char *name, const char *fallback, char *value, size_t size)
+{
+	string("", name, fallback, value, size);
 }
 
 unsigned long words_number(const char *name, unsigned long fallback, unsigned long low,
 			   unsigned long high)
 {
 	size_t length;
-	const char *found = find(name, &length);
+	const char *found = find(PREFIX, name, &length);
 	char *end;
 	unsigned long number;
 

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * The physical processor: descriptor tables, and its interrupt and time sources. Owns the outer
- * PIC pair (only COM1's IRQ 4 open, in through LINT0), the outer local APIC and its one-shot
- * timer, and, until calibration is over, PIT channel 2. The hypervisor runs with interrupts off
- * and opens windows for them; handlers only leave notes in struct cpu.
+ * PIC pair (only COM1's IRQ 4 open, and the bell's where there is one, in through LINT0), the outer
+ * local APIC and its one-shot timer, and, until calibration is over, PIT channel 2. The hypervisor
+ * runs with interrupts off and opens windows for them; handlers only leave notes in struct cpu.
  */
 #include "cpu.h"
 #include "exits.h"
 #include "print.h"
 #include "trap.h"
+#include "uart.h"
 #include "x86.h"
 
 #define APIC             0xfee00000ull
@@ -191,6 +192,11 @@ bool cpu_interrupt(struct cpu *cpu, unsigned vector)
 		return true;
 	case CPU_VECTOR_UART:
 		cpu->uart_edge = true;
+		outb(0x20, 0x20);
+		return true;
+	case CPU_VECTOR_BELL:
+		cpu->bell_edge = true;
+		uart_bell_answer();
 		outb(0x20, 0x20);
 		return true;
 	case 0x27: /* spurious, of either PIC */

@@ -16,6 +16,7 @@ struct vm;
 struct vcpu;
 
 /* Vectors of the hypervisor's IDT. The outer PICs are at 0x20 and 0x28. */
+#define CPU_VECTOR_BELL     0x23
 #define CPU_VECTOR_UART     0x24
 #define CPU_VECTOR_TIMER    0x40
 #define CPU_VECTOR_SPURIOUS 0xff
@@ -25,7 +26,7 @@ struct cpu {
 	uint64_t tsc_hz;
 	uint64_t timer_hz;    /* outer APIC timer, divided by 1 */
 	uint64_t timer_armed; /* TSC at which the outer timer will fire; 0: it is not armed */
-	volatile bool uart_edge;
+	volatile bool uart_edge, bell_edge;
 	bool is_tcg; /* QEMU's translator, which lacks some intercepts */
 	struct svm svm;
 	struct vm *vm;     /* for dumps: what runs here */

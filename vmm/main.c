@@ -9,6 +9,8 @@
  *                  prefetch=N     neighbours mapped along with a faulting page (8)
  *                  audit=N        audit the MMU every N exits (0: only when asked)
  *                  spare=BYTES    more memory in a slot of its own at 512 GiB, told as reserved (0)
+ *                  disk=SECTORS   a disk, served by the `umbra` command (0); disk_ro=1: read-only
+ *                  console=1      a virtio console in place of COM1 (0)
  *                  nested=1       nested paging instead of shadow paging (0)
  *                  format=N       what the guest's image is: enum format in loader.h (0)
  *   module 0       the guest's image; its string: "name command-line"
@@ -19,8 +21,9 @@
  * loads the image (loader.c, then linux.c, mbload.c or bios.c) and runs the vcpu (vcpu.c). Exits go
  * to pagefault.c, paging.c, ports.c, msr.c and leaves.c; fetch.c reads instructions, emulate.c has
  * them carried out (emu/). The guest's devices are on ports (ports.c) and in memory (bus.c):
- * lapic.c, ioapic.c, pic.c, pit.c, rtc.c, uart.c, fwcfg.c, testdev.c and the control ports
- * (control.c). The outside watches through the machine page (umbra/machine.h, machine.c).
+ * lapic.c, ioapic.c, pic.c, pit.c, rtc.c, uart.c, fwcfg.c, testdev.c, the control ports
+ * (control.c); and on PCI (pci.c, virtio.c) virtio_blk.c, virtio_console.c. The outside watches
+ * through the machine page (umbra/machine.h, machine.c).
  *
  * This file owns the way from the loader's information to a running vcpu.
  */
@@ -38,6 +41,8 @@
 #include "trap.h"
 #include "uart.h"
 #include "vcpu.h"
+#include "virtio_blk.h"
+#include "virtio_console.h"
 #include "vm.h"
 #include "x86.h"
 
@@ -134,7 +139,7 @@ static void vm_create(struct vm *vm)
 	vm->cpu = &boot_cpu;
 	boot_cpu.vm = vm;
 	if (!svm_init(&boot_cpu.svm, &frames) || memory_init(vm) || control_init(vm) ||
-	    vcpu_create(vm, &frames))
+	    virtio_blk_init(vm) || virtio_console_init(vm) || vcpu_create(vm, &frames))
 		machine_end(NULL, UMBRA_END_NOMEM,
 			    "too little memory to set a guest of %lu bytes up", vm->options.memory);
 	pic_init(&vm->pic);

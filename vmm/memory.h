@@ -29,7 +29,8 @@ void *memory_page(struct vm *vm, uint64_t gfn);
  */
 bool memory_write(struct vm *vm, uint64_t gpa, const void *from, uint64_t size);
 
-/* The same while it runs. False: nothing was written. */
+/* The same while it runs, and the other way. False: some of it is no memory; nothing was copied. */
+bool memory_guest_read(struct vm *vm, uint64_t gpa, void *to, uint64_t size);
 bool memory_guest_write(struct vm *vm, uint64_t gpa, const void *from, uint64_t size);
 
 /* A random gfn that has a frame. False: not found in a reasonable number of tries. */

@@ -22,6 +22,9 @@ static const struct option table[] = {
     {"nested", offsetof(struct options, nested), 0, 0, 1},
     {"format", offsetof(struct options, format), FORMAT_AUTO, FORMAT_AUTO, FORMATS - 1},
     {"spare", offsetof(struct options, spare), 0, 0, 1ull << 30},
+    {"disk", offsetof(struct options, disk), 0, 0, 1ull << 54},
+    {"disk_ro", offsetof(struct options, disk_ro), 0, 0, 1},
+    {"console", offsetof(struct options, console), 0, 0, 1},
 };
 
 #define OPTIONS (sizeof(table) / sizeof(table[0]))

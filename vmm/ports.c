@@ -134,7 +134,9 @@ static const struct wide_ports {
     {TESTDEV_EXIT, TESTDEV_EXIT, NULL, testdev_write},
     {TESTDEV_ECHO, TESTDEV_FLUSH, testdev_read, testdev_write},
     {TESTDEV_IRQ, TESTDEV_IRQ + TESTDEV_IRQS - 1, NULL, testdev_write},
-    {0xcf8, 0xcf8, NULL, NULL}, /* PCI's address register: not a reset */
+    {0xcf8, 0xcf8, pci_address_read, pci_address_write},
+    {0xcfc, 0xcff, pci_config_read, pci_config_write},
+    {PCI_PORTS_FIRST, PCI_PORTS_LAST, pci_port_read, pci_port_write},
 };
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))

@@ -4,24 +4,34 @@
  * that console output costs no exits. The hypervisor keeps the interrupt: IRQ 4 comes to the
  * host (ending a guest run or a host HLT) and each of its edges is repeated on the guest's PIC.
  * The UART's line is edge-triggered on both sides, so nothing is lost or doubled. A second
- * guest would need a UART of its own.
+ * guest would need a UART of its own. A guest whose console is virtio_console.c has no COM1.
+ *
+ * The outer COM2 is no device of the guest's: it is the bell of hostio.c.
  */
 #include "cpu.h"
 #include "irq.h"
 #include "svm.h"
 #include "uart.h"
+#include "virtio_console.h"
 #include "vm.h"
 #include "x86.h"
 
+#define MASTER_MASK 0x21 /* of the outer PICs */
+
+static void set_up(uint16_t base)
+{
+	outb(base + UART_IER, 0);
+	outb(base + UART_LCR, 0x80);
+	outb(base + UART_DATA, 1);
+	outb(base + UART_IER, 0);
+	outb(base + UART_LCR, 3);
+	outb(base + UART_FCR, 7);
+	outb(base + UART_MCR, 0x0b);
+}
+
 void uart_init(void)
 {
-	outb(UART_BASE + UART_IER, 0);
-	outb(UART_BASE + UART_LCR, 0x80);
-	outb(UART_BASE + UART_DATA, 1);
-	outb(UART_BASE + UART_IER, 0);
-	outb(UART_BASE + UART_LCR, 3);
-	outb(UART_BASE + UART_FCR, 7);
-	outb(UART_BASE + UART_MCR, 0x0b);
+	set_up(UART_BASE);
 }
 
 void uart_put(uint8_t c)
@@ -31,8 +41,43 @@ void uart_put(uint8_t c)
 	outb(UART_BASE + UART_DATA, c);
 }
 
+bool uart_has_key(void)
+{
+	return inb(UART_BASE + UART_LSR) & 1;
+}
+
+uint8_t uart_get(void)
+{
+	return inb(UART_BASE + UART_DATA);
+}
+
+void uart_listen(void)
+{
+	outb(UART_BASE + UART_IER, 1);
+}
+
+void uart_bell_init(void)
+{
+	set_up(UART_BELL);
+	outb(UART_BELL + UART_IER, 1);
+	outb(MASTER_MASK, (uint8_t)(inb(MASTER_MASK) & ~(1u << UART_BELL_IRQ)));
+}
+
+void uart_bell_ring(void)
+{
+	outb(UART_BELL + UART_DATA, 'r');
+}
+
+void uart_bell_answer(void)
+{
+	for (int i = 0; i < 64 && inb(UART_BELL + UART_LSR) & 1; i++)
+		inb(UART_BELL + UART_DATA);
+}
+
 void uart_attach(struct vm *vm)
 {
+	if (vm->options.console)
+		return;
 	for (uint16_t port = UART_BASE; port < UART_BASE + 8; port++)
 		svm_port_open(&vm->cpu->svm, port);
 }
@@ -42,5 +87,8 @@ void uart_poll(struct vm *vm)
 	if (!vm->cpu->uart_edge)
 		return;
 	vm->cpu->uart_edge = false;
-	irq_pulse(vm, UART_IRQ);
+	if (vm->console)
+		virtio_console_input(vm);
+	else
+		irq_pulse(vm, UART_IRQ);
 }

@@ -3,6 +3,9 @@
 #ifndef VMM_UART_H
 #define VMM_UART_H
 
+#include <stdbool.h>
+#include <stdint.h>
+
 #define UART_BASE      0x3f8
 #define UART_DATA      0
 #define UART_IER       1
@@ -12,6 +15,8 @@
 #define UART_LSR       5
 #define UART_LSR_EMPTY 0x20
 #define UART_IRQ       4
+#define UART_BELL      0x2f8 /* COM2 */
+#define UART_BELL_IRQ  3
 
 struct vm;
 
@@ -21,10 +26,22 @@ void uart_init(void);
 /* A character for the console. */
 void uart_put(uint8_t c);
 
-/* Hand the guest the outer UART's ports. */
+/* A key from the console: is there one? Take it. */
+bool uart_has_key(void);
+uint8_t uart_get(void);
+
+/* Have keys interrupt, for a guest that does not have the UART itself. */
+void uart_listen(void);
+
+/* The bell: the outer COM2, at whose other end the `umbra` command is (hostio.c). */
+void uart_bell_init(void);
+void uart_bell_ring(void);
+void uart_bell_answer(void); /* its interrupt came: quiet it */
+
+/* Hand the guest the outer UART's ports, unless its console is another. */
 void uart_attach(struct vm *vm);
 
-/* Pass interrupts of the outer UART on to the guest's PIC. */
+/* Pass interrupts of the outer UART on to the guest: to its PIC, or as keys. */
 void uart_poll(struct vm *vm);
 
 #endif

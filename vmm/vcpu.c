@@ -23,6 +23,7 @@
 #include "trap.h"
 #include "uart.h"
 #include "vcpu.h"
+#include "virtio_blk.h"
 #include "vm.h"
 #include "x86.h"
 
@@ -254,11 +255,13 @@ static void poll_devices(struct vcpu *vcpu)
 	struct vm *vm = vcpu->vm;
 	uint64_t now = rdtsc(), next;
 
-	if (now < vcpu->poll_due && !vm->cpu->uart_edge)
+	if (now < vcpu->poll_due && !vm->cpu->uart_edge && !vm->cpu->bell_edge)
 		return;
 	lapic_poll(vcpu, now);
 	pit_poll(vm, now);
 	uart_poll(vm);
+	if (vm->cpu->bell_edge)
+		virtio_blk_poll(vm);
 	control_poll(vm, now);
 	next = control_next(vm, now);
 	if (vcpu->lapic.deadline < next)

@@ -11,15 +11,19 @@
 #include "control.h"
 #include "fwcfg.h"
 #include "frames.h"
+#include "hostio.h"
 #include "ioapic.h"
 #include "pic.h"
+#include "pci.h"
 #include "pit.h"
 #include "range.h"
 #include "rtc.h"
 #include "testdev.h"
 
+struct blk;
 struct cpu;
 struct vcpu;
+struct virtio;
 
 /* From the Multiboot command line. */
 struct options {
@@ -31,6 +35,9 @@ struct options {
 	uint64_t nested;   /* nested paging instead of shadow paging */
 	uint64_t format;   /* enum format: of the guest's image */
 	uint64_t spare;    /* bytes of memory at MEMORY_SPARE, in a slot of their own */
+	uint64_t disk;     /* sectors of 512 bytes; 0: no disk */
+	uint64_t disk_ro;  /* it is only to be read */
+	uint64_t console;  /* 1: virtio in place of COM1 */
 };
 
 #define VM_SLOTS 5
@@ -61,6 +68,10 @@ struct vm {
 	struct ioapic ioapic;
 	struct fwcfg fwcfg;
 	struct testdev testdev;
+	struct pci pci;
+	struct hostio hostio;
+	struct blk *blk;        /* NULL: none */
+	struct virtio *console; /* NULL: COM1 */
 	struct control control;
 	struct range_job range;
 };

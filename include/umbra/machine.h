@@ -15,7 +15,7 @@
 
 #define UMBRA_MACHINE_ADDRESS 0x200000u
 #define UMBRA_MACHINE_MAGIC   0x3165676170786d75ull /* "umxpage1" */
-#define UMBRA_MACHINE_VERSION 2u
+#define UMBRA_MACHINE_VERSION 3u
 
 enum umbra_phase {
 	UMBRA_PHASE_OFF,   /* the image has not run yet */
@@ -51,6 +51,35 @@ enum umbra_command {
 	UMBRA_COMMAND_NONE,
 	UMBRA_COMMAND_STATS, /* refresh .mmu */
 	UMBRA_COMMAND_STOP,  /* end with UMBRA_END_COMMAND */
+};
+
+/*
+ * The guest's disk is a file of the command's. The hypervisor fills a request in, sets .state to
+ * ASKED and rings: it writes a byte to COM2. The command carries it out between the file and the
+ * request's piece of .data, sets .state to DONE and rings back. It opens nothing and reaches
+ * nothing but that file and that piece, whatever a request says.
+ */
+#define UMBRA_REQUESTS      8u
+#define UMBRA_REQUEST_BYTES (128u << 10) /* of data, at most; piece i begins at i times this */
+
+enum umbra_request_state {
+	UMBRA_REQUEST_FREE,
+	UMBRA_REQUEST_ASKED,
+	UMBRA_REQUEST_DONE,
+};
+
+enum umbra_request_kind {
+	UMBRA_REQUEST_READ,
+	UMBRA_REQUEST_WRITE,
+	UMBRA_REQUEST_FLUSH, /* what was written is to survive a crash of the host */
+};
+
+struct umbra_request {
+	uint32_t state;  /* hypervisor: FREE, ASKED; command: DONE */
+	uint32_t kind;   /* hypervisor: enum umbra_request_kind */
+	uint64_t offset; /* hypervisor: in the file, bytes */
+	uint32_t size;   /* hypervisor: bytes, at most UMBRA_REQUEST_BYTES */
+	uint32_t failed; /* command: 0 done; 1 not, or not wholly */
 };
 
 struct umbra_machine {
@@ -100,6 +129,12 @@ struct umbra_machine {
 	/* hypervisor: umbra_stats.rmap_histogram when .sptes was the highest it was seen at */
 	uint64_t peak_sptes;
 	uint64_t peak_histogram[UMBRA_HISTOGRAM];
+
+	uint64_t disk_reads; /* hypervisor: requests of the guest's */
+	uint64_t disk_writes;
+	uint64_t device_faults; /* hypervisor: malformed rings; the device then waits for a reset */
+	uint64_t data;          /* hypervisor: machine-physical address of the requests' data */
+	struct umbra_request requests[UMBRA_REQUESTS];
 
 	struct umbra_stats mmu; /* hypervisor: at the end, and on UMBRA_COMMAND_STATS */
 };

@@ -126,6 +126,21 @@ expect 8 "not a size" "memory of -1G" --memory -1G
 expect 8 "not a size" "memory of 99999999999999999999G" --memory 99999999999999999999G
 expect 8 "available" "memory of more than the host has" --kernel "$guest" --memory 1000G
 
+# --- disks
+truncate -s 1M "$dir/disk"
+truncate -s 1000 "$dir/odd"
+: >"$dir/nothing"
+expect 25 "No such file" "a disk that is not there" --kernel "$guest" --disk "$dir/nowhere"
+expect 25 "neither a file" "a disk that is a directory" --kernel "$guest" --disk-ro "$dir"
+expect 25 "sectors" "a disk with a broken last sector" --kernel "$guest" --disk "$dir/odd"
+expect 25 "sectors" "an empty disk" --kernel "$guest" --disk "$dir/nothing"
+expect 2 "one disk" "two disks" --kernel "$guest" --disk "$dir/disk" --disk-ro "$dir/disk"
+expect 2 "uart or virtio" "a console of another kind" --kernel "$guest" --console lpt
+flock "$dir/disk" sleep 3 &
+sleep 0.3
+expect 25 "in use" "a disk in use" --kernel "$guest" --disk "$dir/disk"
+wait
+
 # --- QEMU
 expect_fake 9 "cannot run" "QEMU is not where --qemu says" 30 --qemu "$dir/nowhere"
 mark=$$-$count

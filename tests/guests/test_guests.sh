@@ -68,16 +68,33 @@ workload() {
 	fi
 }
 
+# whole NAME: the file system on the disk that a guest used is.
+whole() {
+	count=$((count + 1))
+	if PATH=$PATH:/usr/sbin:/sbin e2fsck -fn "$work/disk" >"$work/out" 2>&1; then
+		echo "ok $count - $1"
+	else
+		echo "not ok $count - $1"
+		sed 's/^/# /' "$work/out"
+		bad=1
+	fi
+	rm -f "$work/disk"
+}
+
 # One stanza: its keys are in the variables of the same names.
 stanza() {
 	local kind arguments path initrd=--no-initrd
 	[ -n "$name" ] || return 0
 	[ -n "$all" ] || [ "$quick" = yes ] || return 0
 	[ ${#wanted[@]} -eq 0 ] || printf '%s\n' "${wanted[@]}" | grep -qxF -- "$name" || return 0
-	args=${args//@DIR@/$dir} args=${args//@I386@/$debian/i386.cpio}
+	args=${args//@DIR@/$dir} args=${args//@I386@/$debian/i386.cpio} args=${args//@DISK@/$work/disk}
 	# "\ " is a space within a word.
 	eval "arguments=($(printf '%s' "$args" | sed "s/[^ A-Za-z0-9_@%+=:,./\\\\-]/\\\\&/g"))"
 	case $image in
+	DEFAULT)
+		path=
+		initrd=
+		;;
 	DEBIAN:memtest*) path=$debian/${image#DEBIAN:} ;;
 	DEBIAN:*)
 		path=$debian/${image#DEBIAN:}
@@ -92,13 +109,19 @@ stanza() {
 	case $image in *.bzimage | DEBIAN:memtest*) ;; *) initrd= ;; esac
 	for kind in $kinds; do
 		case " $paging " in *" $kind "*) ;; *) continue ;; esac
-		boot "$name, $kind" "$status" "$exit" "$output" "$seconds" --kernel "$path" \
+		case $disk in
+		'') ;;
+		DEBIAN:*) cp --sparse=always "$debian/${disk#DEBIAN:}" "$work/disk" ;;
+		*) "$(dirname "$0")/make-disk" "$work/disk" "$disk" ;;
+		esac
+		boot "$name, $kind" "$status" "$exit" "$output" "$seconds" ${path:+--kernel "$path"} \
 			${initrd:+"$initrd"} --paging "$kind" "${arguments[@]}"
+		[ -z "$disk" ] || whole "$name, $kind: its file system"
 	done
 }
 
 reset() {
-	name=$1 image='' args='' status=0 exit=poweroff output='' paging="shadow nested" quick=yes seconds=120
+	name=$1 image='' args='' disk='' status=0 exit=poweroff output='' paging="shadow nested" quick=yes seconds=120
 }
 
 if [ -n "$workload" ]; then
@@ -120,7 +143,7 @@ while IFS= read -r line; do
 	*' = '*)
 		key=${line%% = *}
 		case $key in
-		image | args | status | exit | output | paging | quick | seconds)
+		image | args | disk | status | exit | output | paging | quick | seconds)
 			printf -v "$key" '%s' "${line#* = }"
 			;;
 		*)

@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The way to the host's files: requests in the machine page (umbra/machine.h), a bell in each
+ * direction on the outer COM2. Owns the requests' data. A slot belongs to whoever asked until the
+ * answer; the guest reaches neither, for all is copied.
+ */
+#include "hostio.h"
+#include "cpu.h"
+#include "machine.h"
+#include "uart.h"
+#include "vm.h"
+#include "x86.h"
+
+int hostio_init(struct vm *vm)
+{
+	struct hostio *h = &vm->hostio;
+
+	h->data = pool_alloc(vm->frames, UMBRA_REQUESTS * UMBRA_REQUEST_BYTES);
+	if (!h->data)
+		return UMBRA_ENOMEM;
+	vm->machine->data = (uintptr_t)h->data;
+	uart_bell_init();
+	return 0;
+}
+
+int hostio_slot(const struct vm *vm)
+{
+	for (unsigned i = 0; vm->hostio.data && i < UMBRA_REQUESTS; i++)
+		if (!vm->hostio.done[i])
+			return (int)i;
+	return -1;
+}
+
+void *hostio_data(const struct vm *vm, unsigned slot)
+{
+	return vm->hostio.data + slot * UMBRA_REQUEST_BYTES;
+}
+
+void hostio_ask(struct vm *vm, unsigned slot, enum umbra_request_kind kind, uint64_t offset,
+		uint32_t size, hostio_done *done)
+{
+	struct umbra_request *request = &vm->machine->requests[slot];
+
+	request->kind = kind;
+	request->offset = offset;
+	request->size = size;
+	request->failed = 1;
+	vm->hostio.done[slot] = done;
+	vm->hostio.waiting++;
+	__atomic_store_n(&request->state, UMBRA_REQUEST_ASKED, __ATOMIC_RELEASE);
+	uart_bell_ring();
+}
+
+void hostio_poll(struct vm *vm)
+{
+	struct hostio *h = &vm->hostio;
+
+	vm->cpu->bell_edge = false;
+	for (unsigned i = 0; h->waiting && i < UMBRA_REQUESTS; i++) {
+		struct umbra_request *request = &vm->machine->requests[i];
+		hostio_done *done = h->done[i];
+
+		if (!done ||
+		    __atomic_load_n(&request->state, __ATOMIC_ACQUIRE) != UMBRA_REQUEST_DONE)
+			continue;
+		h->waiting--;
+		done(vm, i, request->failed != 0);
+		request->state = UMBRA_REQUEST_FREE;
+		h->done[i] = NULL;
+	}
+}
