@@ -167,6 +167,9 @@ static uint32_t operate(struct vm *vm, uint32_t operation)
 		return longest(vm);
 	case UMBRA_CTL_STORM_COUNT:
 		return (uint32_t)page->migrations;
+	case UMBRA_CTL_READ_ONLY:
+		return memory_slot_protect(vm, argument & ~UMBRA_CTL_PROTECT,
+					   argument & UMBRA_CTL_PROTECT) != 0;
 	case UMBRA_CTL_PEEK:
 		return peek(page, argument);
 	default:

@@ -11,12 +11,20 @@
 
 #define GUEST_PHYSICAL_BITS 40
 
-static uint32_t *entry(struct vm *vm, uint64_t gfn)
+/* The slot that holds @gfn, or NULL. */
+static struct vm_slot *slot_of(struct vm *vm, uint64_t gfn)
 {
 	for (unsigned i = 0; i < vm->slot_count; i++)
 		if (gfn - vm->slots[i].first < vm->slots[i].pages)
-			return &vm->pfns[vm->slots[i].index + gfn - vm->slots[i].first];
+			return &vm->slots[i];
 	return NULL;
+}
+
+static uint32_t *entry(struct vm *vm, uint64_t gfn)
+{
+	const struct vm_slot *s = slot_of(vm, gfn);
+
+	return s ? &vm->pfns[s->index + gfn - s->first] : NULL;
 }
 
 static void *va_of(uint64_t pfn)
@@ -126,7 +134,10 @@ static void slot(struct vm *vm, uint64_t start, uint64_t end, bool reserved)
 
 static int slot_tell(struct vm *vm, unsigned i)
 {
-	struct umbra_slot s = {.id = i, .first = {vm->slots[i].first}, .pages = vm->slots[i].pages};
+	struct umbra_slot s = {.id = i,
+			       .flags = vm->slots[i].read_only ? UMBRA_SLOT_READONLY : 0,
+			       .first = {vm->slots[i].first},
+			       .pages = vm->slots[i].pages};
 
 	return umbra_slot_add(vm->mmu, &s);
 }
@@ -160,10 +171,19 @@ int memory_init(struct vm *vm)
 
 int memory_slot_renew(struct vm *vm, uint64_t gfn)
 {
-	for (unsigned i = 0; i < vm->slot_count; i++)
-		if (gfn - vm->slots[i].first < vm->slots[i].pages)
-			return umbra_slot_delete(vm->mmu, i) || slot_tell(vm, i);
-	return UMBRA_ENOENT;
+	struct vm_slot *s = slot_of(vm, gfn);
+	unsigned i = (unsigned)(s - vm->slots);
+
+	return s ? umbra_slot_delete(vm->mmu, i) || slot_tell(vm, i) : UMBRA_ENOENT;
+}
+
+int memory_slot_protect(struct vm *vm, uint64_t gfn, bool read_only)
+{
+	struct vm_slot *s = slot_of(vm, gfn);
+
+	if (s)
+		s->read_only = read_only;
+	return memory_slot_renew(vm, gfn);
 }
 
 void *memory_page(struct vm *vm, uint64_t gfn)

@@ -42,6 +42,9 @@ bool memory_random(struct vm *vm, uint64_t *gfn);
  */
 int memory_migrate(struct vm *vm, uint64_t gfn, uint64_t *sptes, uint64_t *ticks);
 
+/* The same, as memory that is only read, or not. */
+int memory_slot_protect(struct vm *vm, uint64_t gfn, bool read_only);
+
 /* Delete the slot that holds @gfn and add it again; frames and contents stay. 0 or UMBRA_E*. */
 int memory_slot_renew(struct vm *vm, uint64_t gfn);
 

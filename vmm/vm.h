@@ -46,6 +46,7 @@ struct options {
 struct vm_slot {
 	uint64_t first, pages, index;
 	bool reserved; /* told to the guest as reserved */
+	bool read_only;
 };
 
 struct vm {

@@ -144,9 +144,10 @@ struct umbra_machine {
  * UMBRA_CTL_ARG before; IN from UMBRA_CTL_ARG gives the operation's result. On a machine that is
  * not umbra's IN from UMBRA_CTL gives something else than UMBRA_CTL_ID.
  */
-#define UMBRA_CTL     0x5a0
-#define UMBRA_CTL_ARG 0x5a4
-#define UMBRA_CTL_ID  0x61626d75u /* "umba" */
+#define UMBRA_CTL         0x5a0
+#define UMBRA_CTL_ARG     0x5a4
+#define UMBRA_CTL_ID      0x61626d75u /* "umba" */
+#define UMBRA_CTL_PROTECT 0x80000000u
 
 enum umbra_ctl {
 	UMBRA_CTL_INIT = 1,       /* init has begun */
@@ -179,6 +180,12 @@ enum umbra_ctl {
 	UMBRA_CTL_RANGE_REMAP = 20,     /* migrate them, one page a call; the copying not counted */
 	UMBRA_CTL_RANGE_RENEW = 21,     /* delete the slot that holds the first one, add it again */
 	UMBRA_CTL_RANGE_SPTES = 22,
+
+	/*
+	 * Argument: a gfn, with UMBRA_CTL_PROTECT: the slot that holds it is deleted and added
+	 * again as memory that is only read, or without that bit as plain memory. Result 0, or 1.
+	 */
+	UMBRA_CTL_READ_ONLY = 23,
 };
 
 #endif
