@@ -55,6 +55,8 @@ struct emu_host {
 	/* Where no memory is: @size 1, 2, 4 or 8, aligned. */
 	uint64_t (*device_read)(void *ctx, uint64_t gpa, unsigned size);
 	void (*device_write)(void *ctx, uint64_t gpa, unsigned size, uint64_t value);
+	/* An operand in memory was found at @linear; NULL: nobody wants to know. */
+	void (*accessed)(void *ctx, uint64_t linear, size_t size, bool write);
 	/* Memory at @gpa was written. */
 	void (*written)(void *ctx, uint64_t gpa, size_t size);
 	/* Exception @vector; @error < 0: without an error code. */

@@ -160,6 +160,9 @@ enum emu_result operand_at(struct emu *emu, unsigned segment, uint64_t offset, u
 
 		operand->piece[i].size = size < room ? size : room;
 		TRY(emu->host->translate(emu->ctx, linear, kind, &operand->piece[i].place));
+		if (emu->host->accessed)
+			emu->host->accessed(emu->ctx, linear, operand->piece[i].size,
+					    kind & EMU_WRITE);
 		size -= operand->piece[i].size;
 		linear += operand->piece[i].size;
 		if (!wide)

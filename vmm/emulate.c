@@ -7,6 +7,7 @@
 #include <umbra/machine.h>
 
 #include "bus.h"
+#include "debug.h"
 #include "emulate.h"
 #include "exits.h"
 #include "fetch.h"
@@ -77,6 +78,11 @@ static void host_written(void *ctx, uint64_t gpa, size_t size)
 	umbra_guest_write(vcpu->vm->mmu, gpa, size);
 }
 
+static void host_accessed(void *ctx, uint64_t linear, size_t size, bool write)
+{
+	debug_access(ctx, linear, size, write);
+}
+
 static void host_raise(void *ctx, unsigned vector, int64_t error)
 {
 	vcpu_raise(ctx, vector, error);
@@ -103,11 +109,13 @@ static void host_xmm_write(void *ctx, unsigned reg, const void *value)
 
 static uint32_t host_port_read(void *ctx, uint16_t port, unsigned size)
 {
+	debug_port(ctx, port, size);
 	return port_read(ctx, port, size);
 }
 
 static void host_port_write(void *ctx, uint16_t port, unsigned size, uint32_t value)
 {
+	debug_port(ctx, port, size);
 	port_write(ctx, port, size, value);
 }
 
@@ -116,6 +124,7 @@ static const struct emu_host host = {
     .device_read = host_device_read,
     .device_write = host_device_write,
     .written = host_written,
+    .accessed = host_accessed,
     .raise = host_raise,
     .xmm_read = host_xmm_read,
     .xmm_write = host_xmm_write,
@@ -149,6 +158,7 @@ enum emu_result emulate(struct vcpu *vcpu)
 	struct insn insn;
 	enum emu_result result;
 
+	vcpu->debug_hits = 0;
 	if (!count)
 		return EMU_FAULT;
 	if (!insn_decode(bytes, count, emu_mode(&emu), &insn))
@@ -156,5 +166,6 @@ enum emu_result emulate(struct vcpu *vcpu)
 	result = emu_execute(&emu, &insn);
 	if (result == EMU_DONE)
 		vcpu_done(vcpu);
+	vcpu->debug_hits = 0;
 	return result;
 }

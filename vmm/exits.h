@@ -31,12 +31,12 @@ bool cpuid_has_keys(void);  /* protection keys for users' pages */
 /* CR accesses, CLTS, LMSW, SMSW, INVLPG (paging.c). */
 void paging_cr_exit(struct vcpu *vcpu);
 
-/*
- * MOV to or from DR@number. The values are kept and read back; breakpoints are not armed, since
- * they would fire in the hypervisor too.
- */
-void paging_dr_exit(struct vcpu *vcpu, unsigned number, bool write);
 void paging_invlpg_exit(struct vcpu *vcpu);
+
+/* Of struct vcpu's guard: there is none; what it has in DR7: G3, writes of one byte. */
+#define GUARD_OFF      (~0ull)
+#define GUARD_DR7      (1ull << 7 | 1ull << 28)
+#define GUARD_DR7_MASK (3ull << 6 | 15ull << 28)
 
 /* LTR outside of long mode (task.c); task switches. */
 void task_ltr_exit(struct vcpu *vcpu);

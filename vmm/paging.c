@@ -188,41 +188,6 @@ void paging_cr_exit(struct vcpu *vcpu)
 		vcpu_raise(vcpu, VECTOR_GP, 0);
 }
 
-static uint64_t dr_read(const struct vcpu *vcpu, unsigned number)
-{
-	return number == 6   ? vcpu->vmcb->dr6 | DR6_ONES
-	       : number == 7 ? vcpu->dr[7] | DR7_ONES
-			     : vcpu->dr[number];
-}
-
-void paging_dr_exit(struct vcpu *vcpu, unsigned number, bool write)
-{
-	struct insn insn;
-
-	if (!decode_at_rip(vcpu, &insn))
-		return;
-	if (number == 4 || number == 5) {
-		if (vcpu->cr4 & CR4_DE) {
-			vcpu_raise(vcpu, VECTOR_UD, -1);
-			return;
-		}
-		number += 2;
-	}
-	if (!write) {
-		uint64_t value = dr_read(vcpu, number);
-
-		vcpu->gpr[insn.rm] = vcpu_is_64(vcpu) ? value : (uint32_t)value;
-	} else if (number >= 6 && vcpu->gpr[insn.rm] >> 32 && vcpu_is_64(vcpu)) {
-		vcpu_raise(vcpu, VECTOR_GP, 0);
-		return;
-	} else {
-		vcpu->dr[number] = vcpu->gpr[insn.rm];
-		if (number == 6)
-			vcpu->vmcb->dr6 = (uint32_t)vcpu->gpr[insn.rm] | DR6_ONES;
-	}
-	vcpu_skip(vcpu, insn.length);
-}
-
 void paging_invlpg_exit(struct vcpu *vcpu)
 {
 	struct insn insn;

@@ -8,6 +8,7 @@
 #include "bios.h"
 #include "control.h"
 #include "cpu.h"
+#include "debug.h"
 #include "emulate.h"
 #include "exits.h"
 #include "fwcfg.h"
@@ -214,6 +215,7 @@ void ports_exit(struct vcpu *vcpu)
 		string_exit(vcpu, IO_PORT(info));
 		return;
 	}
+	debug_port(vcpu, IO_PORT(info), size);
 	/* First, so that an operation that ends the machine leaves it behind the instruction. */
 	vcpu_skip(vcpu, (unsigned)(next - vcpu->vmcb->rip));
 	if (!(info & IO_IN)) {

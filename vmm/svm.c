@@ -108,7 +108,7 @@ struct vmcb *vmcb_new(const struct svm *svm, struct frames *frames)
 		return NULL;
 	vmcb->cr_reads = 1u << 3;
 	vmcb->cr_writes = 1u << 0 | 1u << 3 | 1u << 4;
-	/* Debug registers are not the guest's: a breakpoint would fire in the hypervisor too. */
+	/* Debug registers: debug.c. */
 	vmcb->dr_reads = vmcb->dr_writes = 0xff;
 	/* #DB and #AC: their delivery may repeat itself for ever, with no exit in between. */
 	/* #UD: INVPCID, which the guest has though the processor may not. */

@@ -9,7 +9,7 @@
  * It ends the guest's run behind the switch and before the first instruction under the new CR3. The
  * breakpoint follows TR: LTR exits too, and is carried out here (vol. 3, "LTR"; vol. 2 §4.8.3).
  *
- * DR3 and its bits of DR7 are the guard's then, in the VMCB and in the processor.
+ * DR3 and its bits of DR7 are the guard's then (debug.c).
  */
 #include <umbra/machine.h>
 
@@ -33,9 +33,6 @@
 /* TCG aborts, hypervisor and all, at a change of privilege where TR says that its task is busy. */
 #define ATTRIBUTE_BUSY 2u
 
-#define GUARD_OFF (~0ull)
-#define GUARD_DR7 (1ull << 7 | 1ull << 28) /* G3; R/W3 = 01, LEN3 = 00: writes of one byte */
-
 void task_refuse(struct vcpu *vcpu, const char *what)
 {
 	machine_end(vcpu->vm, UMBRA_END_EMULATE, "%s at rip %lx is not supported", what,
@@ -57,15 +54,8 @@ void task_guard(struct vcpu *vcpu)
 	if (vcpu->guard == wanted)
 		return;
 	vcpu->guard = wanted;
+	vcpu->debug_changed = true;
 	vmcb_task(vmcb, wanted != GUARD_OFF);
-	vmcb->dr7 &= ~GUARD_DR7;
-	if (wanted == GUARD_OFF) {
-		dr7_write(DR7_ONES);
-		return;
-	}
-	vmcb->dr7 |= GUARD_DR7;
-	dr3_write(wanted);
-	dr7_write(DR7_ONES | GUARD_DR7);
 }
 
 void task_check(struct vcpu *vcpu)

@@ -97,11 +97,12 @@ void trap_handle(struct trap_frame *frame)
 	char message[200];
 
 	/*
-	 * A guest's breakpoint (task.c): at an address that is ours too, or hit as its run ended,
+	 * A guest's breakpoint (debug.c): at an address that is ours too, or hit as its run ended,
 	 * before GS is back.
 	 */
 	if (frame->vector == VECTOR_DB) {
 		dr6_write(DR6_ONES);
+		frame->rflags |= RFLAGS_RF;
 		return;
 	}
 	if (cpu_interrupt(cpu_this(), (unsigned)frame->vector))

@@ -12,6 +12,7 @@
 
 #include "control.h"
 #include "cpu.h"
+#include "debug.h"
 #include "fetch.h"
 #include "exits.h"
 #include "machine.h"
@@ -66,10 +67,8 @@ void vcpu_done(struct vcpu *vcpu)
 	vmcb->interrupt_shadow = 0;
 	vmcb->rflags &= ~RFLAGS_RF;
 	vcpu->stuck = 0;
-	if (vmcb->rflags & RFLAGS_TF) { /* the trap behind each instruction */
-		vmcb->dr6 |= DR6_BS;
-		vcpu_raise(vcpu, VECTOR_DB, -1);
-	}
+	if (vcpu->debug_hits || vmcb->rflags & RFLAGS_TF)
+		debug_done(vcpu);
 }
 
 void vcpu_paging_tell(struct vcpu *vcpu)
@@ -351,7 +350,7 @@ static void handle(struct vcpu *vcpu)
 	}
 	page->exits_other++;
 	if (code >= SVM_EXIT_DR_READ && code < SVM_EXIT_DR_WRITE + 8) {
-		paging_dr_exit(vcpu, code & 7, code >= SVM_EXIT_DR_WRITE);
+		debug_exit(vcpu, code & 7, code >= SVM_EXIT_DR_WRITE);
 		return;
 	}
 	switch (code) {
@@ -460,7 +459,9 @@ static void enter(struct vcpu *vcpu)
 
 	vmcb->rax = vcpu->gpr[GPR_RAX];
 	vmcb->rsp = vcpu->gpr[GPR_RSP];
+	debug_enter(vcpu);
 	svm_enter(vcpu->gpr, (uintptr_t)vmcb, (uintptr_t)vcpu->vm->cpu->svm.host);
+	debug_leave(vcpu);
 	vcpu->gpr[GPR_RAX] = vmcb->rax;
 	vcpu->gpr[GPR_RSP] = vmcb->rsp;
 	task_check(vcpu);

@@ -40,10 +40,13 @@ struct vcpu {
 
 	/* The guest's own control registers; the hardware's differ (vmcb_paging). */
 	uint64_t cr0, cr3, cr4, efer;
-	uint64_t dr[8]; /* its debug registers: kept, not armed. DR6 is the VMCB's */
-	uint64_t guard; /* task.c: the base of TR that it watches */
-	bool flush;     /* forget the TLB at the next entry */
-	bool repaging;  /* cr0, cr4 or efer changed: the VMCB must follow */
+	uint64_t dr[8];      /* its debug registers; DR6 is the VMCB's */
+	uint64_t guard;      /* task.c: the base of TR that it watches */
+	bool debug_changed;  /* .dr or .guard: debug.c arms them anew */
+	bool armed;          /* some breakpoint is on */
+	unsigned debug_hits; /* breakpoints that the instruction under way has hit */
+	bool flush;          /* forget the TLB at the next entry */
+	bool repaging;       /* cr0, cr4 or efer changed: the VMCB must follow */
 	struct umbra_root root;
 	bool halted;
 	uint64_t poll_due; /* TSC at which devices want to be looked at; 0: after this exit */

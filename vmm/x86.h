@@ -42,6 +42,7 @@
 /* DR6 and DR7 with the bits that always read as 1 (APM vol. 2 §13.1.1). */
 #define DR6_ONES 0xffff0ff0ull
 #define DR6_B3   (1ull << 3)
+#define DR6_BD   (1ull << 13)
 #define DR6_BS   (1ull << 14)
 #define DR6_BT   (1ull << 15)
 #define DR7_ONES 0x400ull
@@ -122,6 +123,21 @@ static inline struct cpuid_regs cpuid(uint32_t leaf, uint32_t subleaf)
 			 : "=a"(r.eax), "=b"(r.ebx), "=c"(r.ecx), "=d"(r.edx)
 			 : "a"(leaf), "c"(subleaf));
 	return r;
+}
+
+static inline void dr0_write(uint64_t value)
+{
+	__asm__ volatile("movq %0, %%dr0" : : "r"(value));
+}
+
+static inline void dr1_write(uint64_t value)
+{
+	__asm__ volatile("movq %0, %%dr1" : : "r"(value));
+}
+
+static inline void dr2_write(uint64_t value)
+{
+	__asm__ volatile("movq %0, %%dr2" : : "r"(value));
 }
 
 static inline void dr3_write(uint64_t value)
