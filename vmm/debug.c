@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The guest's debug registers and single-step (AMD64 APM vol. 2 §13.1). Owns DR0 to DR3 and DR7, of the
- * VMCB and of the processor. SVM switches DR6 and DR7; DR0 to DR3 are shared, and the hypervisor never
- * arms any for itself but one: the guard of task.c, which takes DR3 from the guest.
+ * The guest's debug registers and single-step (AMD64 APM vol. 2 §13.1). Owns DR0 to DR3 and DR7, of
+ * the VMCB and of the processor. SVM switches DR6 and DR7; DR0 to DR3 are shared, and the
+ * hypervisor never arms any for itself but one: the guard of task.c, which takes DR3 from the
+ * guest.
  *
- * A breakpoint of the guest's may lie at an address that the hypervisor uses. Its own DR7 is off; but
- * TCG arms breakpoints only by MOV to DR7, not by VMRUN, so there it is on from just before the
+ * A breakpoint of the guest's may lie at an address that the hypervisor uses. Its own DR7 is off;
+ * but TCG arms breakpoints only by MOV to DR7, not by VMRUN, so there it is on from just before the
  * guest's run to just after, and #DB in between is ignored (trap.c).
  */
 #include "debug.h"

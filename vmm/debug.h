@@ -17,8 +17,8 @@ void debug_enter(struct vcpu *vcpu);
 void debug_leave(struct vcpu *vcpu);
 
 /*
- * What the hypervisor did for the guest: an access to memory, or to @port. A breakpoint that it hits
- * is raised by debug_done(), when the instruction is.
+ * What the hypervisor did for the guest: an access to memory, or to @port. A breakpoint that it
+ * hits is raised by debug_done(), when the instruction is.
  */
 void debug_access(struct vcpu *vcpu, uint64_t linear, size_t size, bool write);
 void debug_port(struct vcpu *vcpu, uint16_t port, unsigned size);

@@ -123,6 +123,10 @@ void pagefault_exit(struct vcpu *vcpu)
 	uint32_t access = (uint32_t)vmcb->exit_info1 & (UMBRA_PF_W | UMBRA_PF_U | UMBRA_PF_I);
 
 	vcpu->vm->machine->exits_pf++;
+	if (vcpu->vm->options.nested) { /* the guest's own, behind one that is being delivered */
+		vcpu_raise_pf(vcpu, vmcb->exit_info2, (uint32_t)vmcb->exit_info1);
+		return;
+	}
 	watch_progress(vcpu, vmcb->exit_info2);
 	/* AC does not excuse the implicit accesses that user code causes. */
 	if (vmcb->rflags & RFLAGS_AC && vmcb->cpl < 3)

@@ -177,6 +177,15 @@ void vmcb_iret(struct vmcb *vmcb, bool wanted)
 		vmcb->intercepts[0] |= INTERCEPT_IRET;
 }
 
+void vmcb_delivery(struct vmcb *vmcb, bool wanted)
+{
+	uint32_t contributory =
+	    1u << VECTOR_TS | 1u << VECTOR_NP | 1u << VECTOR_SS | 1u << VECTOR_GP;
+	uint32_t all = contributory | (vmcb->nested ? 1u << VECTOR_PF : 0);
+
+	vmcb->exceptions = wanted ? vmcb->exceptions | all : vmcb->exceptions & ~all;
+}
+
 void vmcb_flush(const struct svm *svm, struct vmcb *vmcb)
 {
 	vmcb->tlb_control = svm->has_flush_by_asid ? 3 : 1;

@@ -152,6 +152,12 @@ void vmcb_nested(struct vmcb *vmcb);
 /* Exit at the guest's next IRET, or stop doing so. */
 void vmcb_iret(struct vmcb *vmcb, bool wanted);
 
+/*
+ * Exit at exceptions that may turn one whose delivery is under way into a double fault, or stop
+ * doing so.
+ */
+void vmcb_delivery(struct vmcb *vmcb, bool wanted);
+
 /* Forget all translations of the guest at the next entry. */
 void vmcb_flush(const struct svm *svm, struct vmcb *vmcb);
 

@@ -227,6 +227,17 @@ static void iret_exit(struct vcpu *vcpu)
 	vmcb_iret(vcpu->vmcb, false);
 }
 
+/* TCG makes no double fault of an exception that strikes the delivery of an injected one. */
+static void watch_delivery(struct vcpu *vcpu)
+{
+	bool wanted = vcpu->event && SVM_EVENT_TYPE(vcpu->event) == SVM_EVENT_EXCEPTION &&
+		      vcpu->vm->cpu->is_tcg;
+
+	if (wanted != vcpu->delivery)
+		vmcb_delivery(vcpu->vmcb, wanted);
+	vcpu->delivery = wanted;
+}
+
 /* Put the next event into the VMCB; ask for a window where an interrupt has to wait. */
 static void inject(struct vcpu *vcpu)
 {
@@ -238,6 +249,7 @@ static void inject(struct vcpu *vcpu)
 		vcpu->event = SVM_EVENT(SVM_EVENT_INTERRUPT, acknowledge(vcpu));
 		waits = has_interrupt(vcpu);
 	}
+	watch_delivery(vcpu);
 	vmcb->inject = vcpu->event;
 	if (vcpu->event & SVM_EVENT_ERROR)
 		vmcb->inject |= vcpu->error << 32;
@@ -357,6 +369,12 @@ static void handle(struct vcpu *vcpu)
 	case SVM_EXIT_EXCEPTION + VECTOR_DB:
 		if (!task_guard_hit(vcpu))
 			vcpu_raise(vcpu, VECTOR_DB, -1);
+		break;
+	case SVM_EXIT_EXCEPTION + VECTOR_TS:
+	case SVM_EXIT_EXCEPTION + VECTOR_NP:
+	case SVM_EXIT_EXCEPTION + VECTOR_SS:
+	case SVM_EXIT_EXCEPTION + VECTOR_GP:
+		vcpu_raise(vcpu, code - SVM_EXIT_EXCEPTION, (int64_t)vcpu->vmcb->exit_info1);
 		break;
 	case SVM_EXIT_EXCEPTION + VECTOR_AC:
 		vcpu_raise(vcpu, VECTOR_AC, 0);

@@ -67,7 +67,9 @@
 #define VECTOR_OF  4
 #define VECTOR_UD  6
 #define VECTOR_DF  8
+#define VECTOR_TS  10
 #define VECTOR_NP  11
+#define VECTOR_SS  12
 #define VECTOR_GP  13
 #define VECTOR_PF  14
 #define VECTOR_AC  17

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Debug registers and single-step (AMD64 APM vol. 2 §13.1): breakpoints on execution, on data of each
- * length, on ports; general detect; the trap behind every instruction, also behind those that a
- * hypervisor carries out.
+ * Debug registers and single-step (AMD64 APM vol. 2 §13.1): breakpoints on execution, on data of
+ * each length, on ports; general detect; the trap behind every instruction, also behind those that
+ * a hypervisor carries out.
  */
 #include "bare.h"
 
-#define DR7(i, kind, length) (1ull << (2 * (i)) | (uint64_t)((kind) | ((length)-1) << 2) << (16 + 4 * (i)))
+#define DR7(i, kind, length) \
+	(1ull << (2 * (i)) | (uint64_t)((kind) | ((length)-1) << 2) << (16 + 4 * (i)))
 #define ON_EXECUTE 0u
 #define ON_WRITE   1u
 #define ON_PORT    2u
@@ -118,7 +119,8 @@ static void on_a_table(void)
 		on(1, (uintptr_t)pte, ON_WRITE, 4);
 		*pte = page | P | (i & 1 ? W : 0);
 		off();
-		EXPECT(hits == 1, "a table's entry, round %u: %u hits", (uint64_t)i, (uint64_t)hits);
+		EXPECT(hits == 1, "a table's entry, round %u: %u hits", (uint64_t)i,
+		       (uint64_t)hits);
 		invlpg(where);
 	}
 }

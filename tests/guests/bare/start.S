@@ -84,6 +84,7 @@ in64:	mov $0x10, %eax
 	mov %ah, gdt + 0x2f
 	movq $trap_stack_top, tss + 4
 	movq $fault_stack_top, tss + 36
+	movw $0x68, tss + 102 /* no port is ring 3's */
 	movb $1, idt + 8 * 16 + 4
 	mov $0x28, %eax
 	ltr %ax
