@@ -145,6 +145,7 @@ static void vm_create(struct vm *vm)
 	pic_init(&vm->pic);
 	ioapic_init(&vm->ioapic);
 	pit_init(vm);
+	rtc_init(vm);
 }
 
 /* Modules are copied into the guest by now; their frames are as good as any. */

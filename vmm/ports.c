@@ -53,16 +53,6 @@ static void pic_port_write(struct vm *vm, uint16_t port, uint8_t value)
 	pic_write(&vm->pic, port, value);
 }
 
-static uint8_t rtc_port_read(struct vm *vm, uint16_t port)
-{
-	return rtc_read(&vm->rtc, port);
-}
-
-static void rtc_port_write(struct vm *vm, uint16_t port, uint8_t value)
-{
-	rtc_write(&vm->rtc, port, value);
-}
-
 /* No keyboard controller, but one that would take the reset command at once. */
 static uint8_t keyboard_read(struct vm *vm, uint16_t port)
 {
@@ -116,7 +106,7 @@ static const struct byte_ports {
     {0xa0, 0xa1, pic_port_read, pic_port_write},
     {0x4d0, 0x4d1, pic_port_read, pic_port_write},
     {0x40, 0x43, pit_read, pit_write},
-    {0x70, 0x71, rtc_port_read, rtc_port_write},
+    {0x70, 0x71, rtc_read, rtc_write},
     {PORT_KEYBOARD, PORT_KEYBOARD, keyboard_read, keyboard_write},
     {PORT_RESET, PORT_RESET, NULL, reset_write},
 };

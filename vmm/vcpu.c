@@ -270,6 +270,7 @@ static void poll_devices(struct vcpu *vcpu)
 		return;
 	lapic_poll(vcpu, now);
 	pit_poll(vm, now);
+	rtc_poll(vm, now);
 	uart_poll(vm);
 	if (vm->cpu->bell_edge)
 		virtio_blk_poll(vm);
@@ -279,6 +280,8 @@ static void poll_devices(struct vcpu *vcpu)
 		next = vcpu->lapic.deadline;
 	if (vm->pit.next < next)
 		next = vm->pit.next;
+	if (vm->rtc.next < next)
+		next = vm->rtc.next;
 	cpu_timer_arm(vm->cpu, next);
 	vcpu->poll_due = control_busy(&vm->control) || vm->options.audit ? 0 : next;
 }
