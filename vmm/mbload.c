@@ -76,12 +76,15 @@ static void segment_load(struct vcpu *vcpu, struct image *image, uint64_t offset
 static uint64_t kludge_load(struct vcpu *vcpu, struct image *image, const uint8_t *header)
 {
 	uint64_t at = (uint64_t)(header - image->bytes);
-	uint64_t header_address = field(header + 12, 4), load = field(header + 16, 4);
-	uint64_t load_end = field(header + 20, 4), bss_end = field(header + 24, 4);
-	uint64_t offset, size;
+	uint64_t header_address, load, load_end, bss_end, offset, size;
 
-	if (header_address < load || header_address - load > at || (load_end && load_end < load) ||
-	    at + 32 > image->size)
+	if (at + 32 > image->size)
+		loader_refuse(vcpu, "the Multiboot image ends within its header");
+	header_address = field(header + 12, 4);
+	load = field(header + 16, 4);
+	load_end = field(header + 20, 4);
+	bss_end = field(header + 24, 4);
+	if (header_address < load || header_address - load > at || (load_end && load_end < load))
 		loader_refuse(vcpu, "the Multiboot header's addresses contradict one another");
 	offset = at - (header_address - load);
 	size = load_end ? load_end - load : image->size - offset;
