@@ -82,10 +82,14 @@ static void bus_access(struct input *input, uint8_t kind)
 	unsigned size = 1u << (kind >> 5 & 3), where = input_u8(input);
 	uint64_t at = input_u8(input);
 
-	if (where & 4) /* registers are 16 bytes apart */
+	if ((where & 3) == 1 && where & 16) { /* an entry of the I/O APIC's, or its number */
+		bus_write(&outer.vcpu, IOAPIC_BASE, 4, at);
+		at = 0x10;
+	} else if (where & 4) { /* registers are 16 bytes apart */
 		at = at << 4 & 0xfff;
-	else if (where & 8)
+	} else if (where & 8) {
 		at |= (uint64_t)input_u8(input) << 8;
+	}
 	at = bases[where & 3] + (at & ~(uint64_t)(size - 1));
 	if (kind & 0x80)
 		bus_read(&outer.vcpu, at, size);
@@ -191,6 +195,7 @@ static void msr_access(struct input *input, uint8_t kind)
 		break;
 	case 3:
 		lapic_msr_read(&outer.vcpu, msr, &value);
+		lapic_msr_read(&outer.vcpu, msr & 1 ? MSR_APIC_BASE : MSR_TSC_DEADLINE, &value);
 		break;
 	case 4:
 		lapic_msr_write(&outer.vcpu, MSR_APIC_BASE, input_u64(input));
@@ -204,8 +209,8 @@ static void msr_access(struct input *input, uint8_t kind)
 	}
 }
 
-/* As vcpu.c takes interrupts. */
-static void interrupt_taken(void)
+/* As vcpu.c takes interrupts, and a handler ends them. */
+static void interrupt_taken(uint8_t kind)
 {
 	int vector = lapic_pending(&outer.vcpu.lapic);
 
@@ -215,12 +220,19 @@ static void interrupt_taken(void)
 	else if (lapic_takes_pic(&outer.vcpu.lapic) && pic_pending(&outer.vm.pic))
 		pic_acknowledge(&outer.vm.pic);
 	outer.vcpu.nmi_pending = false;
+	if (kind & 0x80)
+		bus_write(&outer.vcpu, LAPIC_BASE + 0xb0, 4, 0);
 }
 
 static void bios(struct input *input, uint8_t kind)
 {
+	static const uint16_t services[] = {0xe820, 0xe801, 0x8800, 0x2401, 0x0e41, 0x0300,
+					    0x0f00, 0x0100, 0x0000, 0x0200, 0x1100};
+	uint8_t which = input_u8(input);
+
 	outer.vmcb.cs.selector = 0xf000;
-	outer.vcpu.gpr[GPR_RAX] = input_u16(input);
+	outer.vcpu.gpr[GPR_RAX] =
+	    which < sizeof(services) / sizeof(services[0]) ? services[which] : input_u16(input);
 	if (kind & 0x80)
 		outer.vcpu.gpr[GPR_RDX] = 0x534d4150, outer.vcpu.gpr[GPR_RCX] = 20;
 	if (kind & 0x40)
@@ -383,7 +395,7 @@ static void operation(struct input *input)
 		msr_access(input, kind);
 		break;
 	case 9:
-		interrupt_taken();
+		interrupt_taken(kind);
 		break;
 	case 10:
 		bios(input, kind);
