@@ -210,7 +210,7 @@ static uint64_t guest_word(uint64_t gpa)
 
 static void check_module(const struct file *file, uint64_t at, uint64_t size)
 {
-	uint8_t *there = malloc(file->size + 1);
+	uint8_t *there = calloc(1, file->size + 1);
 
 	check(there, "no memory");
 	check(size == file->size, "a module of another size");
