@@ -306,13 +306,17 @@ static void virtio_chain(struct input *input, uint8_t kind)
 		d.size = what & 8 ? word(input, 4) : what & 16 ? 512u << (what >> 5) : what >> 5;
 		if (!i && !(what & 8))
 			d.size = 16; /* a disk's header */
-		d.flags = (what & 2) | (i < count);
-		d.next = (uint16_t)((first + i + 1) & 0x7f);
+		/* Of eight, the last leads back: a chain that does not end. */
+		d.flags = (what & 2) | (i < count || count == 7);
+		d.next = i < 7 ? (uint16_t)((first + i + 1) & 0x7f) : first;
 		memory_guest_write(&outer.vm, ring + 16 * ((first + i) & 0x7f), &d, sizeof(d));
 	}
 	if (how & 8) { /* what it asks a disk */
-		uint32_t header[4] = {input_u8(input), 0, input_u8(input), 0};
+		uint8_t type = input_u8(input), sector = input_u8(input);
+		uint64_t end = outer.vm.options.disk, header[2] = {type, sector};
 
+		if (sector & 0x80) /* around its end */
+			header[1] = end - (sector & 0x7f) / 2 + (sector & 1) * 4;
 		memory_guest_write(&outer.vm, BUFFERS, header, sizeof(header));
 	}
 	ring += 0x1000;
