@@ -27,7 +27,8 @@
 struct image {
 	const uint8_t *bytes;
 	uint64_t size;
-	uint64_t end; /* of what was loaded */
+	uint64_t end;   /* of what was loaded */
+	uint64_t total; /* bytes of all segments: as many as there is memory, or they overlap */
 };
 
 static const uint8_t *header_find(const struct boot_file *kernel)
@@ -57,7 +58,9 @@ static void segment_load(struct vcpu *vcpu, struct image *image, uint64_t offset
 
 	if (offset > image->size || size > image->size - offset || size > room)
 		loader_refuse(vcpu, "the Multiboot image is truncated or its headers are wrong");
-	if (address + room < address || address + room > loader_low_end(vm))
+	image->total += room;
+	if (address + room < address || address + room > loader_low_end(vm) ||
+	    image->total > loader_low_end(vm))
 		loader_refuse(vcpu, "the Multiboot image does not fit in guest memory");
 	if (!memory_write(vm, address, image->bytes + offset, size))
 		loader_refuse(vcpu, "the Multiboot image wants memory where there is none");
@@ -76,12 +79,15 @@ static void segment_load(struct vcpu *vcpu, struct image *image, uint64_t offset
 static uint64_t kludge_load(struct vcpu *vcpu, struct image *image, const uint8_t *header)
 {
 	uint64_t at = (uint64_t)(header - image->bytes);
-	uint64_t header_address = field(header + 12, 4), load = field(header + 16, 4);
-	uint64_t load_end = field(header + 20, 4), bss_end = field(header + 24, 4);
-	uint64_t offset, size;
+	uint64_t header_address, load, load_end, bss_end, offset, size;
 
-	if (header_address < load || header_address - load > at || (load_end && load_end < load) ||
-	    at + 32 > image->size)
+	if (at + 32 > image->size)
+		loader_refuse(vcpu, "the Multiboot image ends within its header");
+	header_address = field(header + 12, 4);
+	load = field(header + 16, 4);
+	load_end = field(header + 20, 4);
+	bss_end = field(header + 24, 4);
+	if (header_address < load || header_address - load > at || (load_end && load_end < load))
 		loader_refuse(vcpu, "the Multiboot header's addresses contradict one another");
 	offset = at - (header_address - load);
 	size = load_end ? load_end - load : image->size - offset;
@@ -188,7 +194,7 @@ void mbload_load(struct vcpu *vcpu, const struct boot_files *files)
 	static struct info info; /* too large for the stack; used once */
 	static const char name[] = "umbra";
 	struct image image = {(const uint8_t *)files->kernel.range.start,
-			      files->kernel.range.end - files->kernel.range.start, 0};
+			      files->kernel.range.end - files->kernel.range.start, 0, 0};
 	const uint8_t *header = header_find(&files->kernel);
 	struct multiboot m = {.flags = MULTIBOOT_HAS_LINE | MULTIBOOT_HAS_NAME};
 	uint32_t flags;

@@ -74,6 +74,11 @@ static bool broken(struct virtio *v)
 	return false;
 }
 
+void virtio_refuse(struct virtio *v)
+{
+	broken(v);
+}
+
 static void reset(struct virtio *v)
 {
 	v->status = v->isr = 0;

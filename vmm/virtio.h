@@ -79,6 +79,9 @@ bool virtio_read(struct virtio *v, const struct virtio_chain *chain, uint32_t at
 bool virtio_write(struct virtio *v, const struct virtio_chain *chain, uint32_t at, const void *from,
 		  uint32_t size);
 
+/* A chain that no driver would send: the device waits for a reset. */
+void virtio_refuse(struct virtio *v);
+
 /* Hand @chain back, with @written bytes in its writable part; the driver is interrupted. */
 void virtio_return(struct virtio *v, unsigned queue, const struct virtio_chain *chain,
 		   uint32_t written);

@@ -13,6 +13,9 @@
 #define OUTPUT 1
 #define PIECE  256u
 
+/* Of one chain's output: nothing else happens while it goes out, and segments may overlap. */
+#define OUTPUT_MAX (64u << 10)
+
 void virtio_console_input(struct vm *vm)
 {
 	struct virtio *v = vm->console;
@@ -33,6 +36,10 @@ static void output(struct virtio *v, const struct virtio_chain *chain)
 {
 	uint8_t piece[PIECE];
 
+	if (chain->out_bytes > OUTPUT_MAX) {
+		virtio_refuse(v);
+		return;
+	}
 	for (uint32_t at = 0; at < chain->out_bytes; at += PIECE) {
 		uint32_t size = chain->out_bytes - at < PIECE ? chain->out_bytes - at : PIECE;
 

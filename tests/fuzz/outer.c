@@ -1,0 +1,286 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What vmm/ asks of the rest of itself, of libumbra and of the hardware, for the targets devices
+ * and loader. Frames are below 4 GiB as memory.c wants them, every second page of an arena; the
+ * pages between them, and those not taken, are poisoned where a sanitizer is there to see it.
+ */
+#include <sanitizer/asan_interface.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+
+#include "check.h"
+#include "control.h"
+#include "emulate.h"
+#include "exits.h"
+#include "machine.h"
+#include "memory.h"
+#include "outer.h"
+#include "print.h"
+#include "string.h"
+#include "uart.h"
+
+#define STRIDE     (2 * UMBRA_PAGE_SIZE)
+#define BLOCKS     64u
+#define TSC_HZ     2500000000ull
+#define ZEROED_MAX (1u << 16)
+
+struct umbra_machine machine_page;
+struct outer outer;
+
+static uint8_t *arena;
+static unsigned taken;
+
+/* Blocks outlive the input, for others of the same size. */
+static struct {
+	void *at;
+	size_t size;
+	bool used;
+} blocks[BLOCKS];
+
+void outer_reset(uint64_t memory, unsigned frames)
+{
+	if (!arena) {
+		arena = mmap(NULL, OUTER_FRAMES * STRIDE, PROT_READ | PROT_WRITE,
+			     MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
+		check(arena != MAP_FAILED, "no memory below 4 GiB");
+		ASAN_POISON_MEMORY_REGION(arena, OUTER_FRAMES * STRIDE);
+	}
+	ASAN_POISON_MEMORY_REGION(arena, taken * STRIDE);
+	taken = 0;
+	for (unsigned i = 0; i < BLOCKS; i++)
+		blocks[i].used = false;
+	memset(&outer, 0, sizeof(outer));
+	memset(&machine_page, 0, sizeof(machine_page));
+	outer.frames_left = frames < OUTER_FRAMES ? frames : OUTER_FRAMES;
+	outer.tsc = 1ull << 40;
+	outer.cpu.tsc_hz = TSC_HZ;
+	outer.cpu.vm = &outer.vm;
+	outer.vm.machine = &machine_page;
+	outer.vm.frames = &outer.frames;
+	outer.vm.cpu = &outer.cpu;
+	outer.vm.vcpu = &outer.vcpu;
+	outer.vm.options.memory = memory;
+	outer.vcpu.vm = &outer.vm;
+	outer.vcpu.vmcb = &outer.vmcb;
+	outer.vcpu.displaced = -1;
+}
+
+/* ------------------------------------------------------------------ frames.c */
+
+bool frame_take(struct frames *frames, uint64_t *pfn)
+{
+	uint8_t *frame = arena + taken * STRIDE;
+
+	(void)frames;
+	if (taken >= outer.frames_left)
+		return false;
+	taken++;
+	ASAN_UNPOISON_MEMORY_REGION(frame, UMBRA_PAGE_SIZE);
+	*pfn = (uintptr_t)frame >> UMBRA_PAGE_SHIFT;
+	return true;
+}
+
+void frame_give(struct frames *frames, uint64_t pfn)
+{
+	(void)frames;
+	(void)pfn;
+}
+
+void *outer_block(size_t size)
+{
+	unsigned i = 0;
+
+	while (i < BLOCKS && blocks[i].at && (blocks[i].used || blocks[i].size != size))
+		i++;
+	if (i == BLOCKS)
+		abort(); /* more than the devices have */
+	if (!blocks[i].at) {
+		blocks[i].at = malloc(size + !size);
+		check(blocks[i].at, "no memory");
+		blocks[i].size = size;
+	}
+	blocks[i].used = true;
+	/* Larger ones are the requests' data, which is written before it is read. */
+	if (size <= ZEROED_MAX)
+		memset(blocks[i].at, 0, size);
+	return blocks[i].at;
+}
+
+void *pool_alloc(struct frames *frames, size_t size)
+{
+	(void)frames;
+	return outer_block(size);
+}
+
+void pool_free(struct frames *frames, void *block, size_t size)
+{
+	(void)frames;
+	(void)block;
+	(void)size;
+}
+
+uint64_t frames_random(struct frames *frames, uint64_t bound)
+{
+	(void)frames;
+	return bound / 2;
+}
+
+void page_zero(void *page)
+{
+	memset(page, 0, UMBRA_PAGE_SIZE);
+}
+
+void page_copy(void *restrict to, const void *restrict from)
+{
+	memcpy(to, from, UMBRA_PAGE_SIZE);
+}
+
+/* ------------------------------------------------------------------ libumbra */
+
+int umbra_mmu_create(const struct umbra_host *host, void *ctx, const struct umbra_config *config,
+		     struct umbra_mmu **mmu)
+{
+	(void)host;
+	(void)ctx;
+	(void)config;
+	*mmu = NULL;
+	return 0;
+}
+
+int umbra_slot_add(struct umbra_mmu *mmu, const struct umbra_slot *slot)
+{
+	(void)mmu;
+	(void)slot;
+	return 0;
+}
+
+int umbra_slot_delete(struct umbra_mmu *mmu, uint32_t id)
+{
+	(void)mmu;
+	(void)id;
+	return 0;
+}
+
+int umbra_guest_write(struct umbra_mmu *mmu, uint64_t gpa, size_t len)
+{
+	(void)mmu;
+	check(gpa % UMBRA_PAGE_SIZE + len <= UMBRA_PAGE_SIZE, "a write beyond its page");
+	check(memory_page(&outer.vm, gpa >> UMBRA_PAGE_SHIFT), "a write where no memory is");
+	return 0;
+}
+
+int umbra_drop(struct umbra_mmu *mmu, umbra_gfn first, uint64_t pages,
+	       struct umbra_dropped *dropped)
+{
+	(void)mmu;
+	(void)first;
+	(void)pages;
+	(void)dropped;
+	return 0;
+}
+
+int umbra_remap(struct umbra_mmu *mmu, umbra_gfn gfn, umbra_pfn pfn, struct umbra_dropped *dropped)
+{
+	(void)mmu;
+	(void)gfn;
+	(void)pfn;
+	(void)dropped;
+	return UMBRA_ENOENT;
+}
+
+/* ------------------------------------------------------------------ the other parts of vmm/ */
+
+void machine_end(struct vm *vm, enum umbra_end end, const char *fmt, ...)
+{
+	char text[256];
+	va_list args;
+
+	(void)vm;
+	va_start(args, fmt);
+	check(format_list(text, sizeof(text), fmt, args) < sizeof(text),
+	      "a message without an end");
+	va_end(args);
+	check(end > UMBRA_END_NONE && end <= UMBRA_END_GUEST, "an end that is none");
+	longjmp(outer.end, 1);
+}
+
+enum emu_result emulate(struct vcpu *vcpu)
+{
+	(void)vcpu;
+	return EMU_FAULT;
+}
+
+const char *vcpu_bytes(struct vcpu *vcpu, char *buffer, size_t size)
+{
+	(void)vcpu;
+	format(buffer, size, "none");
+	return buffer;
+}
+
+void vcpu_skip(struct vcpu *vcpu, unsigned length)
+{
+	vcpu->vmcb->rip += length;
+}
+
+void svm_port_open(struct svm *svm, uint16_t port)
+{
+	(void)svm;
+	(void)port;
+}
+
+uint32_t control_port_read(struct vm *vm, uint16_t port)
+{
+	(void)vm;
+	return port;
+}
+
+void control_port_write(struct vm *vm, uint16_t port, uint32_t value)
+{
+	(void)vm;
+	(void)port;
+	(void)value;
+}
+
+uint32_t cpuid_umbra(void)
+{
+	return 0;
+}
+
+/* ------------------------------------------------------------------ hardware */
+
+/* A UART that has sent all, a clock that stands; what is nowhere reads as ones. */
+uint8_t inb(uint16_t port)
+{
+	outer.port_io++;
+	switch (port) {
+	case UART_BASE + UART_LSR:
+		return UART_LSR_EMPTY | (outer.keys ? 1 : 0);
+	case UART_BASE + UART_DATA:
+		return outer.keys ? (uint8_t)outer.keys-- : 0;
+	case UART_BELL + UART_LSR:
+		return UART_LSR_EMPTY;
+	case 0x71:
+		return 0x12;
+	default:
+		return 0xff;
+	}
+}
+
+void outb(uint16_t port, uint8_t v)
+{
+	(void)port;
+	(void)v;
+	outer.port_io++;
+}
+
+void outl(uint16_t port, uint32_t v)
+{
+	(void)port;
+	(void)v;
+	outer.port_io++;
+}
+
+uint64_t rdtsc(void)
+{
+	return outer.tsc += 100;
+}
