@@ -105,6 +105,7 @@ static void poll(void)
 
 	lapic_poll(&outer.vcpu, now);
 	pit_poll(&outer.vm, now);
+	rtc_poll(&outer.vm, now);
 	uart_poll(&outer.vm);
 	if (outer.cpu.bell_edge)
 		virtio_blk_poll(&outer.vm);
@@ -439,6 +440,7 @@ static void machine_make(struct input *input)
 	pic_init(&vm->pic);
 	ioapic_init(&vm->ioapic);
 	pit_init(vm);
+	rtc_init(vm);
 	if (what & 16)
 		bios_write(vm);
 }

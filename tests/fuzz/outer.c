@@ -10,6 +10,7 @@
 
 #include "check.h"
 #include "control.h"
+#include "debug.h"
 #include "emulate.h"
 #include "exits.h"
 #include "machine.h"
@@ -215,6 +216,13 @@ const char *vcpu_bytes(struct vcpu *vcpu, char *buffer, size_t size)
 	(void)vcpu;
 	format(buffer, size, "none");
 	return buffer;
+}
+
+void debug_port(struct vcpu *vcpu, uint16_t port, unsigned size)
+{
+	(void)vcpu;
+	(void)port;
+	(void)size;
 }
 
 void vcpu_skip(struct vcpu *vcpu, unsigned length)
