@@ -40,6 +40,7 @@ static const char help[] =
     "  --memory SIZE   guest memory, with suffix K, M or G (default 1G, at least 64M)\n"
     "  --quota PAGES   shadow pages at most (default: the hypervisor's choice)\n"
     "  --storm N       migrate N random guest pages a second (default 100)\n"
+    "  --seal          see at the end that nothing but the guest's memory was written\n"
     "  --batch         the workload and then power-off, on a terminal too\n"
     "  --compare       boot the same guest on plain QEMU first, print both boot times\n"
     "  --until S       stop the guest, successfully, when its console has said S\n"
@@ -134,6 +135,7 @@ enum {
 	OPTION_DISK,
 	OPTION_DISK_RO,
 	OPTION_CONSOLE,
+	OPTION_SEAL,
 	OPTION_BATCH,
 	OPTION_COMPARE,
 	OPTION_TIMEOUT,
@@ -159,6 +161,7 @@ static const struct option table[] = {
     {"disk", required_argument, NULL, OPTION_DISK},
     {"disk-ro", required_argument, NULL, OPTION_DISK_RO},
     {"console", required_argument, NULL, OPTION_CONSOLE},
+    {"seal", no_argument, NULL, OPTION_SEAL},
     {"batch", no_argument, NULL, OPTION_BATCH},
     {"compare", no_argument, NULL, OPTION_COMPARE},
     {"until", required_argument, NULL, OPTION_UNTIL},
@@ -242,6 +245,9 @@ static enum status parse_one(int option, struct options *options, bool *done)
 		if (strcmp(optarg, "uart") != 0 && strcmp(optarg, "virtio") != 0)
 			return complain(STATUS_USAGE, "--console %s: give uart or virtio", optarg);
 		options->virtio_console = *optarg == 'v';
+		break;
+	case OPTION_SEAL:
+		options->seal = true;
 		break;
 	case OPTION_BATCH:
 		options->batch = true;

@@ -35,6 +35,7 @@ struct options {
 	const char *disk;    /* a file of raw sectors; NULL: none */
 	bool disk_ro;
 	bool virtio_console;
+	bool seal;
 	bool batch;
 	bool compare;
 	const char *until; /* end when the guest says this; NULL: when it ends */

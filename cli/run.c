@@ -179,6 +179,8 @@ static const struct {
 			  "this QEMU offers no SVM; install Debian's qemu-system-x86"},
     [UMBRA_END_PANIC] = {STATUS_PANIC, "panic", "the hypervisor failed: a bug in umbra"},
     [UMBRA_END_GUEST] = {STATUS_OK, "guest_exit", ""},
+    [UMBRA_END_BREACH] = {STATUS_BREACH, "breach",
+			  "memory that is not the guest's was written: a bug in umbra"},
     [UMBRA_END_COMMAND] = {STATUS_ENDED, "interrupted", "the machine was told to stop"},
 };
 

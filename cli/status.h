@@ -33,6 +33,7 @@ enum status {
 	STATUS_IMAGE = 23,
 	STATUS_FETCH = 24,
 	STATUS_DISK = 25,
+	STATUS_BREACH = 26,
 	STATUS_SIGNAL = 128, /* + number of SIGHUP, SIGINT or SIGTERM */
 };
 

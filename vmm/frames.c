@@ -10,6 +10,7 @@
  * Mapped one to one: an hpa is a pointer.
  */
 #include "frames.h"
+#include "seal.h"
 #include "string.h"
 #include "x86.h"
 
@@ -41,8 +42,11 @@ bool frame_take(struct frames *frames, uint64_t *pfn)
 
 void frame_give(struct frames *frames, uint64_t pfn)
 {
-	if (frames->count < frames->capacity)
-		frames->free[frames->count++] = (uint32_t)pfn;
+	if (frames->count >= frames->capacity)
+		return;
+	frames->free[frames->count++] = (uint32_t)pfn;
+	if (frames->sealed)
+		seal_page(pfn);
 }
 
 void frames_give_range(struct frames *frames, struct range range)
@@ -171,8 +175,11 @@ void pool_free(struct frames *frames, void *block, size_t size)
 	size_t pages = (size + PAGE - 1) / PAGE;
 	size_t first = ((uintptr_t)block - frames->pool_base) / PAGE;
 
-	for (size_t i = first; i < first + pages; i++)
+	for (size_t i = first; i < first + pages; i++) {
 		frames->pool_map[i / 64] &= ~(1ull << i % 64);
+		if (frames->sealed)
+			seal_page(frames->pool_base / PAGE + i);
+	}
 	if (first < frames->pool_hint)
 		frames->pool_hint = first;
 	frames->pool_used -= pages;

@@ -18,6 +18,7 @@ struct frames {
 	uint32_t *free; /* pfns, in no order */
 	size_t count;
 	size_t capacity;
+	bool sealed; /* what is free bears a seal (seal.c) */
 	uint64_t random;
 
 	uint64_t pool_base;

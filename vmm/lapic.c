@@ -98,6 +98,14 @@ void lapic_acknowledge(struct lapic *l, unsigned vector)
 	l->isr[vector / 64] |= 1ull << vector % 64;
 }
 
+bool lapic_cr8_write(struct vcpu *vcpu, uint64_t value)
+{
+	if (value > 15)
+		return false;
+	vcpu->lapic.tpr = (uint32_t)value << 4;
+	return true;
+}
+
 bool lapic_takes_pic(const struct lapic *l)
 {
 	return (l->svr & SVR_ENABLED) && !(l->lvt_lint0 & LVT_MASKED) &&

@@ -38,6 +38,9 @@ int lapic_pending(const struct lapic *lapic);
 /* That vector goes into service. */
 void lapic_acknowledge(struct lapic *lapic, unsigned vector);
 
+/* MOV to CR8: the upper half of TPR. False: #GP. */
+bool lapic_cr8_write(struct vcpu *vcpu, uint64_t value);
+
 /* Does LINT0 let the PIC's interrupts in? */
 bool lapic_takes_pic(const struct lapic *lapic);
 

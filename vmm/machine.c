@@ -8,6 +8,7 @@
 
 #include "machine.h"
 #include "print.h"
+#include "seal.h"
 #include "string.h"
 #include "vm.h"
 #include "x86.h"
@@ -49,7 +50,13 @@ void machine_end(struct vm *vm, enum umbra_end end, const char *fmt, ...)
 	    end == UMBRA_END_POWEROFF || end == UMBRA_END_REBOOT || end == UMBRA_END_GUEST;
 	va_list args;
 
-	if (orderly && page->audit_violations) {
+	if (vm && vm->frames && vm->frames->sealed)
+		page->broken_pages = seal_broken(vm);
+	if (page->broken_pages) {
+		end = UMBRA_END_BREACH;
+		orderly = false;
+		format(page->message, sizeof(page->message), "%lu pages", page->broken_pages);
+	} else if (orderly && page->audit_violations) {
 		end = UMBRA_END_AUDIT; /* the message is there already */
 		orderly = false;
 	} else {

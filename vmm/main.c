@@ -10,6 +10,7 @@
  *                  audit=N        audit the MMU every N exits (0: only when asked)
  *                  spare=BYTES    more memory in a slot of its own at 512 GiB, told as reserved (0)
  *                  disk=SECTORS   a disk, served by the `umbra` command (0); disk_ro=1: read-only
+ *                  seal=1         see at the end that only the guest's memory was written (0)
  *                  console=1      a virtio console in place of COM1 (0)
  *                  nested=1       nested paging instead of shadow paging (0)
  *                  format=N       what the guest's image is: enum format in loader.h (0)
@@ -37,6 +38,7 @@
 #include "options.h"
 #include "pic.h"
 #include "pit.h"
+#include "seal.h"
 #include "string.h"
 #include "trap.h"
 #include "uart.h"
@@ -195,5 +197,7 @@ void vmm_main(uint32_t magic, const struct multiboot *m)
 		files.module[files.modules] = module_file(&modules[files.modules + 1]);
 	loader_load(vm->vcpu, &files);
 	modules_free(modules, m->module_count);
+	if (vm->options.seal)
+		seal_begin(vm);
 	vcpu_run(vm->vcpu);
 }

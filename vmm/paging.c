@@ -111,6 +111,8 @@ static bool cr_write(struct vcpu *vcpu, unsigned number, uint64_t value)
 		return cr3_write(vcpu, value);
 	case 4:
 		return cr4_write(vcpu, value);
+	case 8:
+		return lapic_cr8_write(vcpu, value);
 	default:
 		return false;
 	}

@@ -196,8 +196,10 @@ void vmcb_window(struct vmcb *vmcb, bool wanted)
 	if (wanted) {
 		vmcb->interrupt |= V_IRQ | V_PRIORITY | V_IGN_TPR;
 		vmcb->intercepts[0] |= INTERCEPT_VINTR;
+		vmcb->cr_writes |= 1u << 8; /* TCG aborts at MOV to CR8 while V_IRQ is set */
 	} else {
 		vmcb->interrupt &= ~(V_IRQ | V_PRIORITY | V_IGN_TPR);
 		vmcb->intercepts[0] &= ~INTERCEPT_VINTR;
+		vmcb->cr_writes &= (uint16_t) ~(1u << 8);
 	}
 }

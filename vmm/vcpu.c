@@ -317,9 +317,18 @@ static void skip_instruction(struct vcpu *vcpu)
 
 static void unexpected(struct vcpu *vcpu)
 {
-	if ((int32_t)vcpu->vmcb->exit_code == -1 && vcpu_is_64(vcpu) &&
-	    vcpu->vmcb->cs.attributes & EMU_SEGMENT_D)
-		task_refuse(vcpu, "a code segment with both L and D set");
+	struct insn insn;
+
+	if ((int32_t)vcpu->vmcb->exit_code == -1) { /* VMEXIT_INVALID (§15.5.1) */
+		if (vcpu_is_64(vcpu) && vcpu->vmcb->cs.attributes & EMU_SEGMENT_D)
+			task_refuse(vcpu, "a code segment with both L and D set");
+		if (!decode_at_rip(vcpu, &insn))
+			return;
+		if (insn.map != 1 || insn.opcode != 0x22)
+			task_refuse(vcpu, "the state that the guest has brought itself into");
+		vcpu_raise(vcpu, VECTOR_GP, 0); /* TCG, of MOV to CRn with a reserved bit */
+		return;
+	}
 	panic("exit code %lx, information %lx %lx, at guest rip %lx", vcpu->vmcb->exit_code,
 	      vcpu->vmcb->exit_info1, vcpu->vmcb->exit_info2, vcpu->vmcb->rip);
 }
@@ -358,6 +367,7 @@ static void handle(struct vcpu *vcpu)
 	case SVM_EXIT_CR_WRITE + 0:
 	case SVM_EXIT_CR_WRITE + 3:
 	case SVM_EXIT_CR_WRITE + 4:
+	case SVM_EXIT_CR_WRITE + 8:
 		paging_cr_exit(vcpu);
 		return;
 	default:

@@ -38,6 +38,7 @@ struct options {
 	uint64_t disk;     /* sectors of 512 bytes; 0: no disk */
 	uint64_t disk_ro;  /* it is only to be read */
 	uint64_t console;  /* 1: virtio in place of COM1 */
+	uint64_t seal;     /* 1: look after memory that nobody should write (seal.c) */
 };
 
 #define VM_SLOTS 5
@@ -61,6 +62,7 @@ struct vm {
 	unsigned slot_count;
 	uint32_t *pfns;
 	uint64_t pages;      /* of all slots */
+	uint64_t image_sum;  /* seal.c */
 	uint64_t move_begun; /* TSC when the last frame_move was called: the drop was over */
 
 	struct pic pic;

@@ -44,6 +44,7 @@ enum umbra_end {
 	UMBRA_END_PANIC = 10,       /* the hypervisor's own exception or assertion */
 	UMBRA_END_COMMAND = 11,     /* UMBRA_COMMAND_STOP */
 	UMBRA_END_GUEST = 12,       /* the guest wrote the exit port; .guest_status */
+	UMBRA_END_BREACH = 13,      /* memory that is not the guest's was written */
 };
 
 /* Requests of the command to the hypervisor (.command). */
@@ -132,6 +133,7 @@ struct umbra_machine {
 
 	uint64_t disk_reads; /* hypervisor: requests of the guest's */
 	uint64_t disk_writes;
+	uint64_t broken_pages;  /* hypervisor: of UMBRA_END_BREACH */
 	uint64_t device_faults; /* hypervisor: malformed rings; the device then waits for a reset */
 	uint64_t data;          /* hypervisor: machine-physical address of the requests' data */
 	struct umbra_request requests[UMBRA_REQUESTS];

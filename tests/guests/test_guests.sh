@@ -116,7 +116,7 @@ stanza() {
 		esac
 		boot "$name, $kind" "$status" "$exit" "$output" "$seconds" ${path:+--kernel "$path"} \
 			${initrd:+"$initrd"} --paging "$kind" "${arguments[@]}"
-		[ -z "$disk" ] || whole "$name, $kind: its file system"
+		[ -z "$disk" ] || [ "$disk" = sectors ] || whole "$name, $kind: its file system"
 	done
 }
 
