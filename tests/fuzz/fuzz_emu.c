@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * The instruction emulator on a host that keeps to emu.h and watches that the emulator does. The
- * input is an instruction and the processor that meets it: mode, flags, segments, registers, and
- * for each of eight pages, which repeat through the address space, what lies there.
+ * input chooses a processor's mode and what lies in eight pages, which repeat through the address
+ * space; then come instructions, each after changes of the processor's state:
  *
- *     mode 1, flags 2, pages 8, length 1, instruction, segments 6, registers 16 x 1 or more,
- *     then until the end: words of memory, each a place and its bytes
+ *     mode 1, pages 4, then until the end: changes 1, changes of 2 or more, length 1, instruction
  *
  * What is not known, or faults, changes nothing (a repetition: nothing of the element that faults);
  * no store escapes the host; devices see accesses that they can answer; the decoder reads what it
@@ -17,14 +16,15 @@
 #include "emu.h"
 #include "input.h"
 
-#define PAGE       4096u
-#define PAGES      8u /* in the address space, over and over */
-#define FRAMES     4u
-#define DEVICE     0xfe000000ull /* gpa of what is no memory, a page each */
-#define STEPS      4u            /* of a repetition that goes on */
-#define CALLS_MAX  8192u         /* of the host by one step: 512 elements, some calls each */
-#define ARITHMETIC 0x8d5ull
-#define REP_GPRS   0xc3u /* RAX, RCX, RSI, RDI */
+#define PAGE         4096u
+#define PAGES        8u /* in the address space, over and over */
+#define FRAMES       4u
+#define DEVICE       0xfe000000ull /* gpa of what is no memory, a page each */
+#define INSTRUCTIONS 64u
+#define STEPS        4u    /* of a repetition that goes on */
+#define CALLS_MAX    8192u /* of the host by one step: 512 elements, some calls each */
+#define ARITHMETIC   0x8d5ull
+#define REP_GPRS     0xc3u /* RAX, RCX, RSI, RDI */
 
 #define CR0_PE   (1ull << 0)
 #define CR0_AM   (1ull << 18)
@@ -352,7 +352,7 @@ static void check_after(const struct host *h, const struct insn *insn, const str
 		      "a repetition changed a register that it does not have");
 }
 
-static void begin(struct host *h)
+static void step_begin(struct host *h)
 {
 	h->calls = h->raised = h->refused = h->stores = h->xmm_stores = h->ports = 0;
 	memset(h->frame_written, 0, sizeof(h->frame_written));
@@ -365,7 +365,7 @@ static enum emu_result step(struct host *h, const struct insn *insn)
 	struct state before = h->state;
 	enum emu_result result;
 
-	begin(h);
+	step_begin(h);
 	result = emu_execute(&h->emu, insn);
 	check_after(h, insn, &before, result);
 	return result;
@@ -381,7 +381,7 @@ static void touch(struct host *h, const struct insn *insn, bool write)
 
 	if (!operand)
 		abort();
-	begin(h);
+	step_begin(h);
 	result = write ? emu_write(&h->emu, insn, operand, size)
 		       : emu_read(&h->emu, insn, operand, size);
 	check_memory(h);
@@ -417,7 +417,7 @@ static bool decode(const uint8_t *bytes, size_t count, enum insn_mode mode, stru
 	return true;
 }
 
-static void run(struct host *h, uint8_t config, const uint8_t *bytes, size_t count)
+static void run(struct host *h, uint8_t how, const uint8_t *bytes, size_t count)
 {
 	uint64_t begin = h->state.rip;
 	struct insn insn;
@@ -427,8 +427,8 @@ static void run(struct host *h, uint8_t config, const uint8_t *bytes, size_t cou
 	if (insn.memory)
 		emu_address(&h->emu, &insn);
 	emu_linear_rip(&h->emu);
-	if (config & 64) {
-		touch(h, &insn, config & 128);
+	if (how >= 0xc0) {
+		touch(h, &insn, how & 0x20);
 		return;
 	}
 	for (unsigned i = 0; i < STEPS; i++)
@@ -436,52 +436,117 @@ static void run(struct host *h, uint8_t config, const uint8_t *bytes, size_t cou
 			break;
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+/* ------------------------------------------------------------------ the input */
+
+static void change(struct host *h, struct input *input)
 {
-	static struct host h;
-	struct input input = {data, data + size};
-	uint8_t config = input_u8(&input), how, *bytes;
+	uint8_t what = input_u8(input);
+	uint64_t keep = FLAG_VM | FLAG_AC, word;
+	uint16_t at, attributes;
+
+	switch (what & 31) {
+	case 16:
+	case 17:
+		h->state.rflags = (h->state.rflags & keep) | 2 | (input_u16(input) & 0x7fd5);
+		break;
+	case 18:
+	case 19:
+	case 20:
+		at = input_u16(input);
+		word = input_u64(input);
+		at = (uint16_t)(at % (FRAMES * PAGE) / PAGE * PAGE + at % (PAGE - 7));
+		memcpy(h->frames[at / PAGE] + at % PAGE, &word, sizeof(word));
+		memcpy(h->mirror[at / PAGE] + at % PAGE, &word, sizeof(word));
+		break;
+	case 21:
+	case 22:
+		h->pages[what >> 5] = input_u8(input) % PAGE_KINDS;
+		break;
+	case 23:
+	case 24: /* CS goes on as code of its mode */
+		what = what >> 5 & 7;
+		if (what > SEGMENT_GS)
+			what = SEGMENT_DS;
+		attributes = h->segments[what].attributes & (EMU_SEGMENT_L | EMU_SEGMENT_D);
+		h->segments[what] = segment(input_u8(input), what);
+		if (what == SEGMENT_CS) {
+			h->segments[what].attributes &= (uint16_t) ~(EMU_SEGMENT_L | EMU_SEGMENT_D);
+			h->segments[what].attributes |= attributes;
+		}
+		break;
+	case 25:
+	case 26:
+		h->state.rip = value(input);
+		if (emu_mode(&h->emu) != INSN_64)
+			h->state.rip = (uint32_t)h->state.rip;
+		break;
+	case 27: /* a count, and the string's ends */
+		h->state.gpr[1] = input_u8(input);
+		h->state.gpr[6] = value(input);
+		h->state.gpr[7] = value(input);
+		break;
+	default:
+		h->state.gpr[what & 15] = value(input);
+		break;
+	}
+}
+
+static void instruction(struct host *h, struct input *input)
+{
+	uint8_t what = input_u8(input), how;
+	uint8_t *bytes;
 	size_t count;
 
-	memset(&h, 0, sizeof(h));
-	h.state.rflags = 2 | (input_u16(&input) & 0x7fd5);
-	for (unsigned i = 0; i < PAGES; i++)
-		h.pages[i] = input_u8(&input) % PAGE_KINDS;
-	how = input_u8(&input);
+	for (unsigned i = 0; i < (what & 3u); i++)
+		change(h, input);
+	how = input_u8(input);
 	count = how % (INSN_MAX + 6u);
-	bytes = malloc(count + !count);
-	for (unsigned i = 0; i < FRAMES; i++)
-		h.frames[i] = calloc(1, PAGE);
-	if (!bytes || !h.frames[0] || !h.frames[1] || !h.frames[2] || !h.frames[3])
+	bytes = calloc(1, count + !count);
+	if (!bytes)
 		abort();
 	for (size_t i = 0; i < count; i++)
-		bytes[i] = input_u8(&input);
+		bytes[i] = input_u8(input);
 	if (how >= 192 && count >= 4) /* the map that few come upon */
 		memcpy(bytes + (how & 1), "\x0f\x38", 2);
-	for (unsigned i = 0; i < 6; i++)
-		h.segments[i] = segment(input_u8(&input), i);
-	mode_set(&h, config);
-	for (unsigned i = 0; i < 16; i++)
-		h.state.gpr[i] = value(&input);
-	h.state.rip = value(&input);
-	if (emu_mode(&(struct emu){.segment = h.segments, .efer = h.emu.efer}) != INSN_64)
-		h.state.rip = (uint32_t)h.state.rip;
-	while (!input_is_empty(&input)) {
-		uint16_t at = input_u16(&input);
-		uint64_t word = input_u64(&input);
-
-		memcpy(h.frames[at / PAGE % FRAMES] + at % (PAGE - 7), &word, sizeof(word));
-	}
-	for (unsigned i = 0; i < FRAMES; i++)
-		memcpy(h.mirror[i], h.frames[i], PAGE);
-	h.emu.host = &host;
-	h.emu.ctx = &h;
-	h.emu.gpr = h.state.gpr;
-	h.emu.rip = &h.state.rip;
-	h.emu.rflags = &h.state.rflags;
-	h.emu.segment = h.segments;
-	run(&h, config, bytes, count);
+	run(h, what, bytes, count);
 	free(bytes);
+}
+
+static void host_make(struct host *h, struct input *input, uint8_t config)
+{
+	memset(h, 0, sizeof(*h));
+	h->state.rflags = 2;
+	for (unsigned i = 0; i < PAGES; i += 2) {
+		uint8_t two = input_u8(input);
+
+		h->pages[i] = (two & 15) % PAGE_KINDS;
+		h->pages[i + 1] = (two >> 4) % PAGE_KINDS;
+	}
+	for (unsigned i = 0; i < FRAMES; i++) {
+		h->frames[i] = calloc(1, PAGE);
+		if (!h->frames[i])
+			abort();
+	}
+	for (unsigned i = 0; i < 6; i++)
+		h->segments[i] = segment(0, i);
+	mode_set(h, config);
+	h->emu.host = &host;
+	h->emu.ctx = h;
+	h->emu.gpr = h->state.gpr;
+	h->emu.rip = &h->state.rip;
+	h->emu.rflags = &h->state.rflags;
+	h->emu.segment = h->segments;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
+{
+	static struct host h;
+	struct input input = {bytes, bytes + size};
+	uint8_t config = input_u8(&input);
+
+	host_make(&h, &input, config);
+	for (unsigned i = 0; i < INSTRUCTIONS && !input_is_empty(&input); i++)
+		instruction(&h, &input);
 	for (unsigned i = 0; i < FRAMES; i++)
 		free(h.frames[i]);
 	return 0;
