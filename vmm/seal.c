@@ -41,10 +41,11 @@ static bool is_whole(uint64_t pfn)
 
 static uint64_t image_sum(void)
 {
+	size_t words = ((uintptr_t)image_constants_end - (uintptr_t)image_start) / sizeof(uint64_t);
 	uint64_t sum = 0;
 
-	for (const uint64_t *at = image_start; at < image_constants_end; at++)
-		sum = (sum ^ *at) * ODD;
+	for (size_t i = 0; i < words; i++)
+		sum = (sum ^ image_start[i]) * ODD;
 	return sum;
 }
 
