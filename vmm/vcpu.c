@@ -1,18 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A virtual processor: the loop of entering the guest and handling its exits, and the events
- * (exceptions, interrupts) on their way into it. Knows exits; devices and instructions have files
- * of their own.
- *
- * An exit can interrupt the delivery of an event (EXITINTINFO, AMD64 APM vol. 2 §15.7.2). That
- * event goes to vcpu->event at once and is delivered again at the next entry unless
- * vcpu_raise() puts something in its place.
+ * A virtual processor: the loop of entering the guest and handling its exits. Knows exits; events
+ * on their way into the guest (event.c), devices and instructions have files of their own.
  */
 #include <umbra/machine.h>
 
 #include "control.h"
 #include "cpu.h"
 #include "debug.h"
+#include "event.h"
 #include "fetch.h"
 #include "exits.h"
 #include "machine.h"
@@ -121,141 +117,7 @@ const char *vcpu_bytes(struct vcpu *vcpu, char *buffer, size_t size)
 	return buffer;
 }
 
-static bool is_contributory(unsigned vector)
-{
-	return vector == 0 || (vector >= 10 && vector <= 13);
-}
-
-void vcpu_raise(struct vcpu *vcpu, unsigned vector, int64_t error)
-{
-	uint64_t old = vcpu->event;
-	unsigned first = (unsigned)old & 0xff;
-
-	if (old && SVM_EVENT_TYPE(old) == SVM_EVENT_INTERRUPT)
-		vcpu->displaced = (int)first;
-	if (old && SVM_EVENT_TYPE(old) == SVM_EVENT_EXCEPTION) {
-		bool second = is_contributory(vector);
-
-		if (first == VECTOR_DF && (second || vector == VECTOR_PF))
-			machine_end(vcpu->vm, UMBRA_END_TRIPLE_FAULT,
-				    "triple fault of the guest at rip %lx, cr2 %lx",
-				    vcpu->vmcb->rip, vcpu->vmcb->cr2);
-		if ((is_contributory(first) && second) ||
-		    (first == VECTOR_PF && (second || vector == VECTOR_PF))) {
-			vector = VECTOR_DF;
-			error = 0;
-		}
-	}
-	vcpu->event = SVM_EVENT(SVM_EVENT_EXCEPTION, vector);
-	if (error >= 0 && !vcpu_is_real(vcpu)) {
-		vcpu->event |= SVM_EVENT_ERROR;
-		vcpu->error = (uint64_t)error;
-	}
-}
-
-void vcpu_raise_pf(struct vcpu *vcpu, uint64_t gva, uint32_t error_code)
-{
-	vcpu->vmcb->cr2 = gva;
-	vcpu_raise(vcpu, VECTOR_PF, error_code);
-}
-
-/* Note the event whose delivery this exit interrupted, if it must be delivered again. */
-static void take_interrupted(struct vcpu *vcpu)
-{
-	uint64_t event = vcpu->vmcb->exit_interrupted;
-	unsigned type = SVM_EVENT_TYPE(event), vector = (unsigned)event & 0xff;
-
-	vcpu->event = 0;
-	if (!(event & SVM_EVENT_VALID))
-		return;
-	/* INTn, INT3 and INTO are executed again: RIP is still at them. */
-	if (type == SVM_EVENT_SOFTWARE ||
-	    (type == SVM_EVENT_EXCEPTION && (vector == VECTOR_BP || vector == VECTOR_OF)))
-		return;
-	vcpu->event = event & 0xffffffffull;
-	vcpu->error = event >> 32;
-}
-
-/* ------------------------------------------------------------------ interrupts */
-
-static bool has_interrupt(const struct vcpu *vcpu)
-{
-	return vcpu->displaced >= 0 || lapic_pending(&vcpu->lapic) >= 0 ||
-	       (lapic_takes_pic(&vcpu->lapic) && pic_pending(&vcpu->vm->pic));
-}
-
-static unsigned acknowledge(struct vcpu *vcpu)
-{
-	int vector = vcpu->displaced;
-
-	if (vector >= 0) {
-		vcpu->displaced = -1;
-		return (unsigned)vector;
-	}
-	vector = lapic_pending(&vcpu->lapic);
-	if (vector >= 0) {
-		lapic_acknowledge(&vcpu->lapic, (unsigned)vector);
-		return (unsigned)vector;
-	}
-	return pic_acknowledge(&vcpu->vm->pic);
-}
-
-/*
- * NMIs wait until the handler of the one before is left by IRET. That exits before it is carried
- * out; so an NMI comes at the first exit behind it, which the timer sees to.
- */
-static void nmi_inject(struct vcpu *vcpu)
-{
-	if (vcpu->iret_rip && vcpu->vmcb->rip != vcpu->iret_rip) {
-		vcpu->nmi_blocked = false;
-		vcpu->iret_rip = 0;
-	}
-	if (vcpu->nmi_pending && vcpu->nmi_blocked && vcpu->iret_rip)
-		cpu_timer_arm(vcpu->vm->cpu, rdtsc() + vcpu->vm->cpu->tsc_hz / 200000);
-	if (!vcpu->nmi_pending || vcpu->nmi_blocked || vcpu->event ||
-	    vcpu->vmcb->interrupt_shadow & 1)
-		return;
-	vcpu->nmi_pending = false;
-	vcpu->nmi_blocked = true;
-	vcpu->event = SVM_EVENT(SVM_EVENT_NMI, VECTOR_NMI);
-	vmcb_iret(vcpu->vmcb, true);
-}
-
-static void iret_exit(struct vcpu *vcpu)
-{
-	vcpu->iret_rip = vcpu->vmcb->rip;
-	vmcb_iret(vcpu->vmcb, false);
-}
-
-/* TCG makes no double fault of an exception that strikes the delivery of an injected one. */
-static void watch_delivery(struct vcpu *vcpu)
-{
-	bool wanted = vcpu->event && SVM_EVENT_TYPE(vcpu->event) == SVM_EVENT_EXCEPTION &&
-		      vcpu->vm->cpu->is_tcg;
-
-	if (wanted != vcpu->delivery)
-		vmcb_delivery(vcpu->vmcb, wanted);
-	vcpu->delivery = wanted;
-}
-
-/* Put the next event into the VMCB; ask for a window where an interrupt has to wait. */
-static void inject(struct vcpu *vcpu)
-{
-	struct vmcb *vmcb = vcpu->vmcb;
-	bool waits = has_interrupt(vcpu);
-
-	nmi_inject(vcpu);
-	if (waits && !vcpu->event && vmcb->rflags & RFLAGS_IF && !(vmcb->interrupt_shadow & 1)) {
-		vcpu->event = SVM_EVENT(SVM_EVENT_INTERRUPT, acknowledge(vcpu));
-		waits = has_interrupt(vcpu);
-	}
-	watch_delivery(vcpu);
-	vmcb->inject = vcpu->event;
-	if (vcpu->event & SVM_EVENT_ERROR)
-		vmcb->inject |= vcpu->error << 32;
-	vcpu->event = 0;
-	vmcb_window(vmcb, waits);
-}
+/* ------------------------------------------------------------------ devices */
 
 /*
  * Bring devices up to date, do a piece of the jobs, have the outer timer wake us for the next. Most
@@ -396,7 +258,7 @@ static void handle(struct vcpu *vcpu)
 		paging_ud_exit(vcpu);
 		break;
 	case SVM_EXIT_IRET:
-		iret_exit(vcpu);
+		event_iret_exit(vcpu);
 		break;
 	case SVM_EXIT_TR_WRITE:
 		task_ltr_exit(vcpu);
@@ -515,7 +377,7 @@ void vcpu_run(struct vcpu *vcpu)
 	for (;;) {
 		poll_devices(vcpu);
 		if (vcpu->halted) {
-			if (!has_interrupt(vcpu)) {
+			if (!event_waits(vcpu)) {
 				vcpu->poll_due = 0;
 				if (!control_busy(&vcpu->vm->control))
 					interrupt_wait();
@@ -525,12 +387,12 @@ void vcpu_run(struct vcpu *vcpu)
 			}
 			vcpu->halted = false;
 		}
-		inject(vcpu);
+		event_inject(vcpu);
 		prepare(vcpu);
 		vcpu->vmcb->interrupt =
 		    (vcpu->vmcb->interrupt & ~0xffull) | (vcpu->lapic.tpr >> 4 & 0xf);
 		enter(vcpu);
-		take_interrupted(vcpu);
+		event_take(vcpu);
 		handle(vcpu);
 	}
 }
