@@ -153,4 +153,5 @@ void event_inject(struct vcpu *vcpu)
 		vmcb->inject |= vcpu->error << 32;
 	vcpu->event = 0;
 	vmcb_window(vmcb, waits);
+	vcpu->window = waits;
 }

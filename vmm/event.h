@@ -5,7 +5,20 @@
 
 #include <stdbool.h>
 
-struct vcpu;
+#include "vcpu.h"
+#include "vm.h"
+
+/* Is there nothing to inject, to wait for, or to undo? Asked at each entry, where it mostly holds.
+ */
+static inline bool event_is_idle(const struct vcpu *vcpu)
+{
+	const uint64_t *irr = vcpu->lapic.irr;
+	const struct pic_chip *pic = &vcpu->vm->pic.chip[0];
+
+	return !(vcpu->event | vcpu->vmcb->inject | irr[0] | irr[1] | irr[2] | irr[3] |
+		 vcpu->iret_rip | (pic->irr & ~pic->imr)) &&
+	       vcpu->displaced < 0 && !vcpu->nmi_pending && !vcpu->delivery && !vcpu->window;
+}
 
 /* Behind an exit: note the event whose delivery it interrupted, if it must be delivered again. */
 void event_take(struct vcpu *vcpu);

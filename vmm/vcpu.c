@@ -338,7 +338,8 @@ static void prepare(struct vcpu *vcpu)
 		vcpu->flush = true;
 		vmcb_paging(vcpu->vmcb, vcpu->cr0, vcpu->cr4, vcpu->efer, &root);
 	}
-	task_guard(vcpu);
+	if (vcpu->root.levels == 3 || vcpu->guard != GUARD_OFF)
+		task_guard(vcpu);
 	vcpu->vmcb->tlb_control = 0;
 	if (vcpu->flush)
 		vmcb_flush(&vcpu->vm->cpu->svm, vcpu->vmcb);
@@ -352,12 +353,15 @@ static void enter(struct vcpu *vcpu)
 
 	vmcb->rax = vcpu->gpr[GPR_RAX];
 	vmcb->rsp = vcpu->gpr[GPR_RSP];
-	debug_enter(vcpu);
+	if (vcpu->armed || vcpu->debug_changed)
+		debug_enter(vcpu);
 	svm_enter(vcpu->gpr, (uintptr_t)vmcb, (uintptr_t)vcpu->vm->cpu->svm.host);
-	debug_leave(vcpu);
+	if (vcpu->armed)
+		debug_leave(vcpu);
 	vcpu->gpr[GPR_RAX] = vmcb->rax;
 	vcpu->gpr[GPR_RSP] = vmcb->rsp;
-	task_check(vcpu);
+	if (vcpu->guard != GUARD_OFF)
+		task_check(vcpu);
 	if (vcpu->vm->options.nested)
 		registers_take(vcpu);
 	vcpu->vm->machine->exits++;
@@ -387,12 +391,15 @@ void vcpu_run(struct vcpu *vcpu)
 			}
 			vcpu->halted = false;
 		}
-		event_inject(vcpu);
+		if (!event_is_idle(vcpu))
+			event_inject(vcpu);
 		prepare(vcpu);
 		vcpu->vmcb->interrupt =
 		    (vcpu->vmcb->interrupt & ~0xffull) | (vcpu->lapic.tpr >> 4 & 0xf);
 		enter(vcpu);
-		event_take(vcpu);
+		vcpu->event = 0;
+		if (vcpu->vmcb->exit_interrupted & SVM_EVENT_VALID)
+			event_take(vcpu);
 		handle(vcpu);
 	}
 }

@@ -55,6 +55,7 @@ struct vcpu {
 	uint64_t error; /* its error code */
 	int displaced;  /* vector of an interrupt that a fault pushed aside; -1: none */
 	bool nmi_pending, nmi_blocked; /* until IRET */
+	bool window;                   /* asked to exit where an interrupt can get in */
 	bool delivery;                 /* an exception is injected, and watched */
 	uint64_t iret_rip;             /* of the IRET that is about to unblock; 0: none */
 	uint32_t pkrs;
