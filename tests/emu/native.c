@@ -2,7 +2,8 @@
 /*
  * Runs an instruction on the processor, with any registers, the stack pointer's among them. The
  * registers wait at an address of 32 bits, so that loading the last of them needs none; behind the
- * instruction stands a jump to a stub that saves them again.
+ * instruction stands a jump to a stub that saves them again. Instructions of 32 bits run in Linux's
+ * own segments for programs of 32 bits, by a far jump there and one back.
  *
  * An exception becomes a signal; its handler takes the registers from the context and returns to
  * the caller.
@@ -20,6 +21,9 @@
 
 #define AREA     0x10001000ul /* struct area */
 #define STUB_TOP 0x10000f00ul
+#define STUB_32  0x10000f40ul
+#define CODE_32  0x23 /* Linux's selectors */
+#define DATA     0x2b
 #define FLAGS    0xcd5ul /* OF DF SF ZF AF PF CF */
 
 struct area {
@@ -28,32 +32,36 @@ struct area {
 	uint64_t target;  /* 0x88 */
 	uint64_t stack;   /* 0x90 */
 	uint64_t back;    /* 0x98 */
+	uint64_t far;     /* 0xa0: a far pointer, offset and selector */
 };
 
 #define area (*(volatile struct area *)AREA)
 
-const uint64_t native_stub = STUB_TOP;
+const uint64_t native_stub = STUB_TOP, native_stub32 = STUB_32;
 
 static sigjmp_buf away;
 static struct registers *current;
 
 /* Load all registers from the area and jump to area.target. Its continuation is native_leave. */
-__asm__(".text\n"
-	"native_enter:\n"
-	"	push %rbx; push %rbp; push %r12; push %r13; push %r14; push %r15\n"
-	"	mov %rsp, 0x10001090\n"
-	"	push 0x10001080\n"
-	"	popfq\n"
-	"	mov 0x10001000, %rax; mov 0x10001008, %rcx\n"
-	"	mov 0x10001010, %rdx; mov 0x10001018, %rbx\n"
-	"	mov 0x10001020, %rsp; mov 0x10001028, %rbp\n"
-	"	mov 0x10001030, %rsi; mov 0x10001038, %rdi\n"
-	"	mov 0x10001040, %r8;  mov 0x10001048, %r9\n"
-	"	mov 0x10001050, %r10; mov 0x10001058, %r11\n"
-	"	mov 0x10001060, %r12; mov 0x10001068, %r13\n"
+#define LOAD                                                                  \
+	"	push %rbx; push %rbp; push %r12; push %r13; push %r14; push %r15\n" \
+	"	mov %rsp, 0x10001090\n"                                             \
+	"	push 0x10001080\n"                                                  \
+	"	popfq\n"                                                            \
+	"	mov 0x10001000, %rax; mov 0x10001008, %rcx\n"                       \
+	"	mov 0x10001010, %rdx; mov 0x10001018, %rbx\n"                       \
+	"	mov 0x10001020, %rsp; mov 0x10001028, %rbp\n"                       \
+	"	mov 0x10001030, %rsi; mov 0x10001038, %rdi\n"                       \
+	"	mov 0x10001040, %r8;  mov 0x10001048, %r9\n"                        \
+	"	mov 0x10001050, %r10; mov 0x10001058, %r11\n"                       \
+	"	mov 0x10001060, %r12; mov 0x10001068, %r13\n"                       \
 	"	mov 0x10001070, %r14; mov 0x10001078, %r15\n"
-	"	jmp *0x10001088\n"
+
+__asm__(".text\n"
+	"native_enter32:\n" LOAD "	ljmp *0x100010a0\n"
+	"native_enter:\n" LOAD "	jmp *0x10001088\n"
 	"native_leave:\n"
+
 	"	mov %rax, 0x10001000; mov %rcx, 0x10001008\n"
 	"	mov %rdx, 0x10001010; mov %rbx, 0x10001018\n"
 	"	mov %rsp, 0x10001020; mov %rbp, 0x10001028\n"
@@ -69,6 +77,7 @@ __asm__(".text\n"
 	"	pop %r15; pop %r14; pop %r13; pop %r12; pop %rbp; pop %rbx\n"
 	"	ret\n");
 void native_enter(void);
+void native_enter32(void);
 void native_leave(void);
 
 static void xmm_load(const struct registers *r)
@@ -134,12 +143,16 @@ void native_init(void)
 		sigaction(signals[i], &action, NULL);
 	area.back = (uint64_t)native_leave;
 	memcpy((void *)STUB_TOP, "\xff\x24\x25\x98\x10\x00\x10", 7); /* jmp *area.back */
+	memcpy((void *)STUB_32, "\xea\x00\x0f\x00\x10\x33\x00", 7);  /* ljmp $CODE_64, $STUB_TOP */
+	/* What 64-bit code has no use for, and a program of 32 bits has flat. */
+	__asm__ volatile("mov %0, %%ds\n mov %0, %%es" : : "r"(DATA));
 }
 
-int native_run(struct registers *registers, unsigned length)
+int native_run(struct registers *registers, unsigned length, unsigned bits)
 {
 	uint8_t *behind = (uint8_t *)registers->rip + length;
-	int32_t distance = (int32_t)((int64_t)STUB_TOP - (int64_t)(uintptr_t)(behind + 5));
+	uint64_t stub = bits == 64 ? STUB_TOP : STUB_32;
+	int32_t distance = (int32_t)((int64_t)stub - (int64_t)(uintptr_t)(behind + 5));
 	int number;
 
 	behind[0] = 0xe9;
@@ -148,11 +161,15 @@ int native_run(struct registers *registers, unsigned length)
 		area.gpr[i] = registers->gpr[i];
 	area.flags = (registers->rflags & FLAGS) | 0x202;
 	area.target = registers->rip;
+	area.far = registers->rip | (uint64_t)CODE_32 << 32;
 	current = registers;
 	number = sigsetjmp(away, 0);
 	if (number == 0) {
 		xmm_load(registers);
-		native_enter();
+		if (bits == 64)
+			native_enter();
+		else
+			native_enter32();
 		xmm_save(registers);
 		for (int i = 0; i < 16; i++)
 			registers->gpr[i] = area.gpr[i];

@@ -17,8 +17,8 @@ struct registers {
 #define NATIVE_CODE 0x10000000ul
 #define NATIVE_DATA 0x10002000ul /* two pages */
 
-/* Where an instruction may jump to: its run ends there, as behind it. */
-extern const uint64_t native_stub;
+/* Where an instruction may jump to: its run ends there, as behind it. For each mode. */
+extern const uint64_t native_stub, native_stub32;
 
 /* Map the arena, catch faults. */
 void native_init(void);
@@ -26,8 +26,9 @@ void native_init(void);
 /*
  * Run the instruction of @length bytes at registers->rip in the arena with @registers, which are
  * afterwards what it left. Returns -1, or the vector of the exception it raised (0 or 13), with
- * registers as the handler found them.
+ * registers as the handler found them. @bits: 64; or 32, in compatibility mode, where only the low
+ * halves of the first eight registers count.
  */
-int native_run(struct registers *registers, unsigned length);
+int native_run(struct registers *registers, unsigned length, unsigned bits);
 
 #endif

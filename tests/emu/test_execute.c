@@ -4,7 +4,7 @@
  * both on the same memory. Registers, flags, SSE registers, memory, where it went on, or the
  * exception that was raised, must be the same. Operands lie anywhere around a page's border.
  *
- * test_execute [--count N] [--seed N]
+ * test_execute [--count N] [--seed N] [--bits 64|32]
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -41,7 +41,8 @@ enum {
 	F3 = 32,
 	F2 = 64,
 	NO_66 = 128,
-	BIT_STRING = 256
+	BIT_STRING = 256,
+	ONLY_64 = 512
 };
 
 static const struct template
@@ -58,7 +59,7 @@ templates[] = {
     {0, 0x03, 0x3b, 8, -1, -1, PLAIN, 0, MODRM},
     {0, 0x50, 0x57, 1, -1, -1, REGISTER, 0, WIDE_ONLY},
     {0, 0x58, 0x5f, 1, -1, -1, REGISTER, 0, WIDE_ONLY},
-    {0, 0x63, 0x63, 1, -1, -1, PLAIN, 0, MODRM | WIDE_ONLY},
+    {0, 0x63, 0x63, 1, -1, -1, PLAIN, 0, MODRM | WIDE_ONLY | ONLY_64},
     {0, 0x68, 0x68, 1, -1, -1, STACK, 9, WIDE_ONLY},
     {0, 0x69, 0x69, 1, -1, -1, PLAIN, 9, MODRM},
     {0, 0x6a, 0x6a, 1, -1, -1, STACK, 1, WIDE_ONLY},
@@ -128,6 +129,19 @@ templates[] = {
 };
 
 static uint64_t state;
+static unsigned bits = 64;
+
+/* Where jumps, calls and returns lead. */
+static uint64_t stub(void)
+{
+	return bits == 64 ? native_stub : native_stub32;
+}
+
+/* Registers that an instruction can name. */
+static unsigned names(void)
+{
+	return bits == 64 ? 16 : 8;
+}
 
 static uint64_t random_word(void)
 {
@@ -190,8 +204,9 @@ static void add_value(struct attempt *a, uint64_t value, unsigned size)
 /* ModRM, SIB, displacement for a->target; base and index registers get what leads there. */
 static void add_operand(struct attempt *a, unsigned reg, unsigned rex_at, bool narrow)
 {
-	uint64_t *gpr = a->registers.gpr, mask = narrow ? 0xffffffff : ~0ull;
-	unsigned base = (unsigned)below(16), index = (unsigned)below(16),
+	uint64_t *gpr = a->registers.gpr;
+	uint64_t mask = narrow || bits == 32 ? 0xffffffff : ~0ull;
+	unsigned base = (unsigned)below(names()), index = (unsigned)below(names()),
 		 scale = (unsigned)below(4);
 	unsigned mod = (unsigned)below(3), high = base >> 3;
 	bool sib = one_in(2) || (base & 7) == 4, baseless = false;
@@ -209,8 +224,9 @@ static void add_operand(struct attempt *a, unsigned reg, unsigned rex_at, bool n
 			index = 4;
 		high |= index >> 3 << 1;
 	}
-	a->bytes[rex_at] =
-	    (uint8_t)(0x40 | (a->bytes[rex_at] & 8) | (reg >> 3) << 2 | (high & 2) | (high & 1));
+	if (bits == 64)
+		a->bytes[rex_at] = (uint8_t)(0x40 | (a->bytes[rex_at] & 8) | (reg >> 3) << 2 |
+					     (high & 2) | (high & 1));
 	add(a, (uint8_t)(mod << 6 | (reg & 7) << 3 | (sib ? 4 : base & 7)));
 	if (sib)
 		add(a, (uint8_t)(scale << 6 | (index & 7) << 3 | (base & 7)));
@@ -225,7 +241,7 @@ static void add_operand(struct attempt *a, unsigned reg, unsigned rex_at, bool n
 		return;
 	}
 	if (sib && index != 4)
-		gpr[index] = random_word() >> 24;
+		gpr[index] = random_word() >> 24 & mask;
 	gpr[base] =
 	    (a->target - (uint64_t)displacement - (sib && index != 4 ? gpr[index] << scale : 0)) &
 	    mask;
@@ -253,8 +269,8 @@ static uint64_t peek(const struct attempt *a, uint64_t at)
 
 static void fill(struct attempt *a)
 {
-	for (int i = 0; i < 16; i++)
-		a->registers.gpr[i] = operand_value();
+	for (unsigned i = 0; i < names(); i++)
+		a->registers.gpr[i] = bits == 64 ? operand_value() : (uint32_t)operand_value();
 	for (int i = 0; i < 8; i++)
 		for (int j = 0; j < 16; j++)
 			a->registers.xmm[i][j] = (uint8_t)random_word();
@@ -288,14 +304,14 @@ static void settle(struct attempt *a, unsigned size)
 		break;
 	case DIVIDES:
 		if (one_in(2)) { /* quotients that fit */
-			gpr[2] = one_in(2) ? 0 : ~0ull;
+			gpr[2] = one_in(2) ? 0 : ~0ull >> (64 - bits);
 			if (size == 1)
 				gpr[0] &= ~0xff00ull;
 		}
 		break;
 	case COMPARES:
 		if (one_in(2))
-			gpr[0] = peek(a, a->target);
+			gpr[0] = peek(a, a->target) & ~0ull >> (64 - bits);
 		if (one_in(2))
 			gpr[2] = size == 8 ? peek(a, a->target + 8) : peek(a, a->target) >> 32;
 		break;
@@ -321,11 +337,11 @@ static void imply(struct attempt *a)
 		break;
 	}
 	if (a->template->kind == RETURNS)
-		poke(a, gpr[4], native_stub);
+		poke(a, gpr[4], bits == 64 ? stub() : stub() | random_word() << 32);
 	if (a->template->first == 0xc9)
 		gpr[5] = somewhere();
 	if (a->template->first == 0xd7) {
-		gpr[3] = a->target - (gpr[0] & 0xff);
+		gpr[3] = (a->target - (gpr[0] & 0xff)) & ~0ull >> (64 - bits);
 	}
 }
 
@@ -338,9 +354,11 @@ static void make(struct attempt *a)
 	bool byte = !(t->flags & WIDE_ONLY) && !(opcode & 1), narrow;
 
 	memset(a, 0, sizeof(*a));
+	if (t->flags & ONLY_64 && bits == 32)
+		return;
 	a->template = t;
 	fill(a);
-	narrow = t->flags & MODRM && one_in(5) && t->kind != JUMPS;
+	narrow = t->flags & MODRM && one_in(5) && t->kind != JUMPS && bits == 64;
 	if (t->flags & LOCKS && one_in(4) && !(opcode < 0x40 && opcode >= 0x38))
 		add(a, 0xf0);
 	if (t->flags & REP && !one_in(3))
@@ -352,8 +370,9 @@ static void make(struct attempt *a)
 	if (narrow)
 		add(a, 0x67);
 	rex_at = a->length;
-	add(a, (uint8_t)(0x40 | (one_in(2) ? 8 : 0)));
-	size = byte ? 1 : a->bytes[rex_at] & 8 ? 8 : prefix_66 ? 2 : 4;
+	if (bits == 64)
+		add(a, (uint8_t)(0x40 | (one_in(2) ? 8 : 0)));
+	size = byte ? 1 : bits == 64 && a->bytes[rex_at] & 8 ? 8 : prefix_66 ? 2 : 4;
 	if (t->map)
 		add(a, 0x0f);
 	if (t->map == 2)
@@ -362,11 +381,12 @@ static void make(struct attempt *a)
 	reg = t->group_first >= 0
 		  ? (unsigned)t->group_first +
 			(unsigned)below((uint64_t)(t->group_last - t->group_first + 1))
-		  : (unsigned)below(t->kind == VECTOR ? 8 : 16);
+		  : (unsigned)below(t->kind == VECTOR ? 8 : names());
 	if (t->flags & LOCKS && reg == 7 && (opcode & 0xfc) == 0x80 && a->bytes[0] == 0xf0)
 		reg = 6; /* CMP takes no LOCK */
 	if (t->flags & BIT_STRING)
-		a->registers.gpr[reg] = (uint64_t)((int64_t)below(1000) - 500);
+		a->registers.gpr[reg] =
+		    (uint64_t)((int64_t)below(1000) - 500) & ~0ull >> (64 - bits);
 	imply(a);
 	settle(a, size); /* before base and index get their values */
 	if (t->flags & MODRM) {
@@ -378,15 +398,16 @@ static void make(struct attempt *a)
 			a->length = 0;
 			return;
 		}
-		if (t->flags & BIT_STRING && a->registers.gpr[reg] + 500 > 1000) {
+		if (t->flags & BIT_STRING &&
+		    ((a->registers.gpr[reg] + 500) & ~0ull >> (64 - bits)) > 1000) {
 			a->length = 0;
 			return;
 		}
 	}
 	if (t->kind == JUMPS)
-		poke(a, a->target, native_stub);
+		poke(a, a->target, stub());
 	if (t->kind == CALLS)
-		add_value(a, native_stub - (a->registers.rip + a->length + 4), 4);
+		add_value(a, stub() - (a->registers.rip + a->length + 4), 4);
 	else if (t->immediate == 9)
 		add_value(a, operand_value(), size == 2 ? 2 : 4);
 	else
@@ -479,6 +500,11 @@ static const struct emu_segment flat[6] = {
     {0x2b, 0xcf3, ~0u, 0}, {0, 0xcf3, ~0u, 0},    {0, 0xcf3, ~0u, 0},
 };
 
+static const struct emu_segment flat32[6] = {
+    {0x2b, 0xcf3, ~0u, 0}, {0x23, 0xcfb, ~0u, 0}, {0x2b, 0xcf3, ~0u, 0},
+    {0x2b, 0xcf3, ~0u, 0}, {0, 0xcf3, ~0u, 0},    {0, 0xcf3, ~0u, 0},
+};
+
 /* -1, or a vector, or -2: not known. A REP runs to its end. */
 static int emulate(const struct attempt *a, struct registers *registers)
 {
@@ -489,7 +515,7 @@ static int emulate(const struct attempt *a, struct registers *registers)
 	    .gpr = registers->gpr,
 	    .rip = &registers->rip,
 	    .rflags = &registers->rflags,
-	    .segment = flat,
+	    .segment = bits == 64 ? flat : flat32,
 	    .cr0 = 0x80000001,
 	    .cr4 = 0x20,
 	    .efer = 0xd00,
@@ -498,7 +524,8 @@ static int emulate(const struct attempt *a, struct registers *registers)
 	uint64_t begin = registers->rip;
 	struct insn insn;
 
-	if (!insn_decode(a->bytes, a->length, INSN_64, &insn) || insn.length != a->length)
+	if (!insn_decode(a->bytes, a->length, bits == 64 ? INSN_64 : INSN_32, &insn) ||
+	    insn.length != a->length)
 		return -2;
 	do {
 		enum emu_result result = emu_execute(&emu, &insn);
@@ -537,7 +564,10 @@ static const char *differs(const struct attempt *a, int vector, int native,
 		return "unknown to the emulator";
 	if (class_of(vector) != class_of(native))
 		return "exception";
-	if (memcmp(x->gpr, y->gpr, sizeof(x->gpr)))
+	for (unsigned i = 0; bits == 32 && i < names(); i++)
+		if ((uint32_t)x->gpr[i] != (uint32_t)y->gpr[i])
+			return "registers";
+	if (bits == 64 && memcmp(x->gpr, y->gpr, sizeof(x->gpr)))
 		return "registers";
 	if (defined && (x->rflags ^ y->rflags) & FLAGS)
 		return "flags";
@@ -547,7 +577,7 @@ static const char *differs(const struct attempt *a, int vector, int native,
 		return "memory";
 	if (vector == -1 && (a->template->kind == RETURNS || a->template->kind == CALLS ||
 				     a->template->kind == JUMPS
-				 ? x->rip != native_stub
+				 ? x->rip != stub()
 				 : x->rip != a->registers.rip + a->length))
 		return "RIP";
 	return NULL;
@@ -562,7 +592,7 @@ static bool try_one(const struct attempt *a, uint64_t *faults)
 
 	memcpy((void *)WINDOW, a->window, WINDOW_SIZE);
 	memcpy((void *)a->registers.rip, a->bytes, a->length);
-	native = native_run(&theirs, a->length);
+	native = native_run(&theirs, a->length, bits);
 	memcpy(memory, (void *)WINDOW, WINDOW_SIZE);
 	memcpy((void *)WINDOW, a->window, WINDOW_SIZE);
 	vector = emulate(a, &ours);
@@ -591,6 +621,8 @@ int main(int argc, char **argv)
 			count = strtoull(argv[i + 1], NULL, 0);
 		else if (!strcmp(argv[i], "--seed"))
 			seed = strtoull(argv[i + 1], NULL, 0);
+		else if (!strcmp(argv[i], "--bits"))
+			bits = strcmp(argv[i + 1], "32") ? 64 : 32;
 	state = seed * 0x9e3779b97f4a7c15ull + 1;
 	native_init();
 	while (done < count && wrong < 10) {
@@ -600,8 +632,8 @@ int main(int argc, char **argv)
 		done++;
 		wrong += !try_one(&attempt, &faults);
 	}
-	printf("test_execute: %" PRIu64 " instructions, %" PRIu64 " of them faulted, seed %" PRIu64
-	       ": %" PRIu64 " differ\n",
-	       done, faults, seed, wrong);
+	printf("test_execute: %" PRIu64 " instructions of %u bits, %" PRIu64
+	       " of them faulted, seed %" PRIu64 ": %" PRIu64 " differ\n",
+	       done, bits, faults, seed, wrong);
 	return wrong != 0;
 }
