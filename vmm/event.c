@@ -11,6 +11,7 @@
 
 #include "cpu.h"
 #include "event.h"
+#include "fetch.h"
 #include "machine.h"
 #include "pic.h"
 #include "svm.h"
@@ -18,6 +19,8 @@
 #include "vcpu.h"
 #include "vm.h"
 #include "x86.h"
+
+#define OPCODE_HLT 0xf4
 
 /* ------------------------------------------------------------------ exceptions */
 
@@ -137,11 +140,37 @@ static void watch_delivery(struct vcpu *vcpu)
 	vcpu->delivery = wanted;
 }
 
+void event_interrupted(struct vcpu *vcpu)
+{
+	const struct vmcb *vmcb = vcpu->vmcb;
+
+	if (vmcb->interrupt_shadow & 1)
+		vcpu->shadow_rip = vmcb->rip;
+	else if (vmcb->rip != vcpu->shadow_rip)
+		vcpu->shadow_rip = 0;
+}
+
+/*
+ * STI and HLT are one to a guest that waits for an interrupt. The host's may end its run between
+ * them, and TCG's VMRUN then forgets the shadow: the guest's interrupt would come before the HLT,
+ * and the HLT wait for one that is over. So the HLT is done first.
+ */
+static void leave_shadow(struct vcpu *vcpu)
+{
+	uint8_t bytes[INSN_MAX];
+
+	vcpu->shadow_rip = 0;
+	if (fetch(vcpu, bytes) && bytes[0] == OPCODE_HLT)
+		vcpu_skip(vcpu, 1);
+}
+
 void event_inject(struct vcpu *vcpu)
 {
 	struct vmcb *vmcb = vcpu->vmcb;
 	bool waits = event_waits(vcpu);
 
+	if (waits && !vcpu->event && vcpu->shadow_rip == vmcb->rip && vmcb->cpl == 0)
+		leave_shadow(vcpu);
 	nmi_inject(vcpu);
 	if (waits && !vcpu->event && vmcb->rflags & RFLAGS_IF && !(vmcb->interrupt_shadow & 1)) {
 		vcpu->event = SVM_EVENT(SVM_EVENT_INTERRUPT, acknowledge(vcpu));

@@ -29,6 +29,9 @@ bool event_waits(const struct vcpu *vcpu);
 /* Put the next event into the VMCB; ask for a window where an interrupt has to wait. */
 void event_inject(struct vcpu *vcpu);
 
+/* An interrupt of the host's ended the guest's run. */
+void event_interrupted(struct vcpu *vcpu);
+
 /* The guest leaves its NMI handler. */
 void event_iret_exit(struct vcpu *vcpu);
 

@@ -211,6 +211,7 @@ static void handle(struct vcpu *vcpu)
 		return;
 	case SVM_EXIT_INTR:
 		page->exits_intr++;
+		event_interrupted(vcpu);
 		interrupt_window();
 		return;
 	case SVM_EXIT_IO:

@@ -57,6 +57,7 @@ struct vcpu {
 	bool nmi_pending, nmi_blocked; /* until IRET */
 	bool window;                   /* asked to exit where an interrupt can get in */
 	bool delivery;                 /* an exception is injected, and watched */
+	uint64_t shadow_rip;           /* interrupted there, in the shadow of STI; 0: not */
 	uint64_t iret_rip;             /* of the IRET that is about to unblock; 0: none */
 	uint32_t pkrs;
 	uint64_t tsc_offset;

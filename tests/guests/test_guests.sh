@@ -102,7 +102,7 @@ stanza() {
 		;;
 	*)
 		path=$dir/$image
-		arguments+=(--memory 64M --storm 0)
+		arguments=(--memory 64M --storm 0 "${arguments[@]}")
 		;;
 	esac
 	case $args in *--initrd*) initrd= ;; esac
