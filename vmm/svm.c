@@ -165,7 +165,8 @@ void vmcb_task(struct vmcb *vmcb, bool wanted)
 void vmcb_nested(struct vmcb *vmcb)
 {
 	vmcb->nested = 1;
-	vmcb->cr_reads = vmcb->cr_writes = 0;
+	vmcb->cr_reads = 0;
+	vmcb->cr_writes = 1u << 0 | 1u << 4; /* TCG allows values that its VMRUN refuses */
 	vmcb->exceptions &= ~(1u << VECTOR_PF | 1u << VECTOR_UD);
 	vmcb->intercepts[0] &= ~(INTERCEPT_INVLPG | INTERCEPT_TASK);
 }

@@ -300,7 +300,8 @@ static void prepare_nested(struct vcpu *vcpu, const struct umbra_root *root)
 {
 	struct vmcb *vmcb = vcpu->vmcb;
 
-	if (vcpu->repaging) { /* by the loader, or EFER was written */
+	if (vcpu->repaging) { /* by the loader, or CR0, CR4 or EFER was written */
+		vcpu->flush = true;
 		vmcb->cr0 = vcpu->cr0;
 		vmcb->cr3 = vcpu->cr3;
 		vmcb->cr4 = vcpu->cr4;
