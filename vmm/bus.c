@@ -13,43 +13,51 @@
 
 struct device {
 	uint64_t base, size;
-	bool (*is_there)(const struct vcpu *vcpu); /* NULL: always */
+	uint64_t (*where)(const struct vcpu *vcpu); /* the base, if the guest can move it */
 	uint64_t (*read)(struct vcpu *vcpu, uint32_t offset, unsigned size);
 	void (*write)(struct vcpu *vcpu, uint32_t offset, unsigned size, uint64_t value);
 };
 
 static const struct device devices[] = {
-    {LAPIC_BASE, 4096, lapic_is_mapped, lapic_mmio_read, lapic_mmio_write},
+    {0, 4096, lapic_page, lapic_mmio_read, lapic_mmio_write},
     {IOAPIC_BASE, 4096, NULL, ioapic_read, ioapic_write},
     {TESTDEV_BASE, TESTDEV_SIZE, NULL, testdev_mmio_read, testdev_mmio_write},
 };
 
-static const struct device *find(const struct vcpu *vcpu, uint64_t gpa)
+/* The device at @gpa, and where in it; NULL: none. */
+static const struct device *find(const struct vcpu *vcpu, uint64_t gpa, uint32_t *offset)
 {
-	for (unsigned i = 0; i < sizeof(devices) / sizeof(devices[0]); i++)
-		if (gpa - devices[i].base < devices[i].size &&
-		    (!devices[i].is_there || devices[i].is_there(vcpu)))
-			return &devices[i];
+	for (unsigned i = 0; i < sizeof(devices) / sizeof(devices[0]); i++) {
+		const struct device *d = &devices[i];
+		uint64_t at = gpa - (d->where ? d->where(vcpu) : d->base);
+
+		if (at < d->size) {
+			*offset = (uint32_t)at;
+			return d;
+		}
+	}
 	return NULL;
 }
 
 uint64_t bus_read(struct vcpu *vcpu, uint64_t gpa, unsigned size)
 {
-	const struct device *device = find(vcpu, gpa);
+	uint32_t offset;
+	const struct device *device = find(vcpu, gpa, &offset);
 
 	vcpu->poll_due = 0;
 	if (!device)
 		return ~0ull;
-	return device->read(vcpu, (uint32_t)(gpa - device->base), size);
+	return device->read(vcpu, offset, size);
 }
 
 void bus_write(struct vcpu *vcpu, uint64_t gpa, unsigned size, uint64_t value)
 {
-	const struct device *device = find(vcpu, gpa);
+	uint32_t offset;
+	const struct device *device = find(vcpu, gpa, &offset);
 
 	vcpu->poll_due = 0;
 	if (device)
-		device->write(vcpu, (uint32_t)(gpa - device->base), size, value);
+		device->write(vcpu, offset, size, value);
 	else
 		vcpu->vm->machine->lost_writes++;
 }

@@ -102,20 +102,50 @@ static unsigned acknowledge(struct vcpu *vcpu)
 	return pic_acknowledge(&vcpu->vm->pic);
 }
 
+/* ------------------------------------------------------------------ NMIs */
+
 /*
  * NMIs wait until the handler of the one before is left by IRET. That exits before it is carried
- * out; so an NMI comes at the first exit behind it, which the timer sees to.
+ * out; with one waiting, it is carried out as a single step, whose #DB comes when it is over.
  */
+static void nmi_step(struct vcpu *vcpu)
+{
+	struct vmcb *vmcb = vcpu->vmcb;
+
+	vcpu->stepping = true;
+	vcpu->step_kept = (vmcb->rflags & RFLAGS_TF) | (vmcb->dr6 & DR6_BS);
+	vmcb->rflags |= RFLAGS_TF;
+}
+
+bool event_stepped(struct vcpu *vcpu)
+{
+	struct vmcb *vmcb = vcpu->vmcb;
+	uint64_t kept = vcpu->step_kept;
+
+	vcpu->stepping = false;
+	if (vmcb->exit_code != SVM_EXIT_EXCEPTION + VECTOR_DB) { /* IRET is not over */
+		vmcb->rflags = (vmcb->rflags & ~RFLAGS_TF) | (kept & RFLAGS_TF);
+		return false;
+	}
+	vcpu->nmi_blocked = false;
+	vcpu->iret_rip = 0;
+	if (kept & RFLAGS_TF)
+		return false;
+	vmcb->dr6 = (vmcb->dr6 & ~DR6_BS) | (kept & DR6_BS);
+	return !(vmcb->dr6 & (DR6_BT | 0xf));
+}
+
 static void nmi_inject(struct vcpu *vcpu)
 {
 	if (vcpu->iret_rip && vcpu->vmcb->rip != vcpu->iret_rip) {
 		vcpu->nmi_blocked = false;
 		vcpu->iret_rip = 0;
 	}
-	if (vcpu->nmi_pending && vcpu->nmi_blocked && vcpu->iret_rip)
-		cpu_timer_arm(vcpu->vm->cpu, rdtsc() + vcpu->vm->cpu->tsc_hz / 200000);
-	if (!vcpu->nmi_pending || vcpu->nmi_blocked || vcpu->event ||
-	    vcpu->vmcb->interrupt_shadow & 1)
+	if (!vcpu->nmi_pending || vcpu->event)
+		return;
+	if (vcpu->nmi_blocked && vcpu->iret_rip)
+		nmi_step(vcpu);
+	if (vcpu->nmi_blocked || vcpu->vmcb->interrupt_shadow & 1)
 		return;
 	vcpu->nmi_pending = false;
 	vcpu->nmi_blocked = true;
@@ -129,11 +159,17 @@ void event_iret_exit(struct vcpu *vcpu)
 	vmcb_iret(vcpu->vmcb, false);
 }
 
-/* TCG makes no double fault of an exception that strikes the delivery of an injected one. */
+/* ------------------------------------------------------------------ injecting */
+
+/*
+ * TCG makes no double fault of an exception that strikes the delivery of an injected one. And one
+ * that IRET raises as a single step would show the guest our TF.
+ */
 static void watch_delivery(struct vcpu *vcpu)
 {
-	bool wanted = vcpu->event && SVM_EVENT_TYPE(vcpu->event) == SVM_EVENT_EXCEPTION &&
-		      vcpu->vm->cpu->is_tcg;
+	bool wanted = (vcpu->event && SVM_EVENT_TYPE(vcpu->event) == SVM_EVENT_EXCEPTION &&
+		       vcpu->vm->cpu->is_tcg) ||
+		      vcpu->stepping;
 
 	if (wanted != vcpu->delivery)
 		vmcb_delivery(vcpu->vmcb, wanted);
@@ -164,11 +200,26 @@ static void leave_shadow(struct vcpu *vcpu)
 		vcpu_skip(vcpu, 1);
 }
 
+/*
+ * Was the delivery of INTn interrupted, which is now carried out again? It may be in the shadow of
+ * STI, which that exit does not tell: interrupts come behind it.
+ */
+static bool is_at_int(const struct vcpu *vcpu)
+{
+	uint64_t event = vcpu->vmcb->exit_interrupted;
+
+	return event & SVM_EVENT_VALID && SVM_EVENT_TYPE(event) == SVM_EVENT_SOFTWARE;
+}
+
 void event_inject(struct vcpu *vcpu)
 {
 	struct vmcb *vmcb = vcpu->vmcb;
 	bool waits = event_waits(vcpu);
 
+	if (waits && is_at_int(vcpu)) {
+		waits = false;
+		cpu_timer_arm(vcpu->vm->cpu, rdtsc() + vcpu->vm->cpu->tsc_hz / 200000);
+	}
 	if (waits && !vcpu->event && vcpu->shadow_rip == vmcb->rip && vmcb->cpl == 0)
 		leave_shadow(vcpu);
 	nmi_inject(vcpu);

@@ -35,4 +35,7 @@ void event_interrupted(struct vcpu *vcpu);
 /* The guest leaves its NMI handler. */
 void event_iret_exit(struct vcpu *vcpu);
 
+/* Behind the run of vcpu->stepping. True: the exit was its #DB, and nobody else's. */
+bool event_stepped(struct vcpu *vcpu);
+
 #endif

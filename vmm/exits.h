@@ -24,7 +24,7 @@ void msr_init(struct vcpu *vcpu);
 
 /* CPUID (leaves.c), and the bits of CR4 that its features allow. */
 void cpuid_exit(struct vcpu *vcpu);
-uint64_t cpuid_cr4_mask(void);
+uint64_t cpuid_cr4_mask(const struct vcpu *vcpu);
 uint32_t cpuid_umbra(void); /* enum umbra_cpu */
 bool cpuid_has_keys(void);  /* protection keys for users' pages */
 
@@ -46,8 +46,8 @@ void task_guard(struct vcpu *vcpu);     /* before each entry */
 void task_check(struct vcpu *vcpu);     /* after each exit */
 bool task_guard_hit(struct vcpu *vcpu); /* was that #DB the guard's alone? */
 
-/* #UD of the guest: INVPCID, which the processor may lack; else the guest's own. */
-void paging_ud_exit(struct vcpu *vcpu);
+/* #UD: INVPCID and INT1, which the processor may lack (paging.c); else the guest's own. */
+void ud_exit(struct vcpu *vcpu);
 bool paging_efer_write(struct vcpu *vcpu, uint64_t value);
 
 /*

@@ -37,8 +37,8 @@ void ioapic_init(struct ioapic *io)
 		io->redirect[i] = ENTRY_MASKED;
 }
 
-/* Send what input @i has to say, if it may now. */
-static void deliver(struct vm *vm, unsigned i)
+/* Send what input @i has to say, if it may now: an edge, or its level. */
+static void deliver(struct vm *vm, unsigned i, bool edge)
 {
 	struct ioapic *io = &vm->ioapic;
 	uint64_t entry = io->redirect[i];
@@ -47,9 +47,8 @@ static void deliver(struct vm *vm, unsigned i)
 
 	if (entry & ENTRY_MASKED)
 		return;
-	if (level ? !(io->lines & bit) || entry & ENTRY_REMOTE : !(io->requests & bit))
+	if (level ? !(io->lines & bit) || entry & ENTRY_REMOTE : !edge)
 		return;
-	io->requests &= ~bit;
 	if (!lapic_is_target(vm->vcpu, (uint32_t)(entry >> 56), entry & ENTRY_LOGICAL))
 		return;
 	if (ENTRY_MODE(entry) == MODE_NMI) {
@@ -68,11 +67,11 @@ void ioapic_set(struct vm *vm, unsigned input, bool level)
 	struct ioapic *io = &vm->ioapic;
 	uint32_t bit = 1u << input;
 
-	if (level && !(io->lines & bit))
-		io->requests |= bit;
+	bool edge = level && !(io->lines & bit);
+
 	io->lines = level ? io->lines | bit : io->lines & ~bit;
 	if (vm->vcpu)
-		deliver(vm, input);
+		deliver(vm, input, edge);
 }
 
 void ioapic_eoi(struct vm *vm, unsigned vector)
@@ -83,7 +82,7 @@ void ioapic_eoi(struct vm *vm, unsigned vector)
 		if (ENTRY_VECTOR(io->redirect[i]) != vector || !(io->redirect[i] & ENTRY_REMOTE))
 			continue;
 		io->redirect[i] &= ~ENTRY_REMOTE;
-		deliver(vm, i);
+		deliver(vm, i, false);
 	}
 }
 
@@ -114,7 +113,7 @@ static void register_write(struct vm *vm, uint32_t value)
 	*entry = (*entry & ~mask) | (((uint64_t)value << shift) & mask);
 	if (!(*entry & ENTRY_LEVEL))
 		*entry &= ~ENTRY_REMOTE;
-	deliver(vm, n / 2);
+	deliver(vm, n / 2, false);
 }
 
 uint64_t ioapic_read(struct vcpu *vcpu, uint32_t offset, unsigned size)

@@ -15,7 +15,6 @@ struct vcpu;
 struct ioapic {
 	uint32_t select, id;
 	uint32_t lines;                   /* a bit an input: its level */
-	uint32_t requests;                /* edges that came while the input was masked */
 	uint64_t redirect[IOAPIC_INPUTS]; /* as the guest reads them */
 };
 

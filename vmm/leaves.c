@@ -17,17 +17,17 @@
 #define LEAF1_ECX_PASS                                                                          \
 	(BIT(0) | BIT(1) | BIT(9) | BIT(13) | BIT(19) | BIT(20) | BIT(22) | BIT(23) | BIT(25) | \
 	 BIT(30))
+#define LEAF1_APIC     BIT(9)
 #define LEAF1_ECX_OURS (BIT(21) | BIT(24) | BIT(31)) /* x2APIC, TSC deadline, hypervisor */
 #define LEAF1_PCID     BIT(17)                       /* with shadow paging */
 /* Leaf 1 EDX: all of the classic ones but VME, machine check, DS, ACPI clock, HTT, thermal. */
-#define LEAF1_EDX_PASS                                                                             \
-	(BIT(0) | BIT(2) | BIT(3) | BIT(4) | BIT(5) | BIT(6) | BIT(8) | BIT(9) | BIT(11) |         \
-	 BIT(12) | BIT(13) | BIT(15) | BIT(16) | BIT(19) | BIT(23) | BIT(24) | BIT(25) | BIT(26) | \
-	 BIT(27))
-/* Leaf 7 EBX: FSGSBASE BMI1 SMEP BMI2 ERMS RDSEED ADX SMAP CLFLUSHOPT CLWB SHA. */
+#define LEAF1_EDX_PASS                                                                      \
+	(BIT(0) | BIT(2) | BIT(3) | BIT(4) | BIT(5) | BIT(6) | BIT(8) | BIT(11) | BIT(12) | \
+	 BIT(13) | BIT(15) | BIT(16) | BIT(19) | BIT(23) | BIT(24) | BIT(25) | BIT(26) | BIT(27))
+/* Leaf 7 EBX: FSGSBASE BMI1 SMEP BMI2 ERMS RDSEED ADX SMAP PCOMMIT CLFLUSHOPT CLWB SHA. */
 #define LEAF7_EBX_PASS                                                                        \
-	(BIT(0) | BIT(3) | BIT(7) | BIT(8) | BIT(9) | BIT(18) | BIT(19) | BIT(20) | BIT(23) | \
-	 BIT(24) | BIT(29))
+	(BIT(0) | BIT(3) | BIT(7) | BIT(8) | BIT(9) | BIT(18) | BIT(19) | BIT(20) | BIT(22) | \
+	 BIT(23) | BIT(24) | BIT(29))
 #define LEAF7_EBX_OURS BIT(10) /* INVPCID: emulated where the processor has none */
 /* UMIP PKU LA57 RDPID PKS; OSPKE shows CR4. */
 #define LEAF7_ECX_PASS (BIT(2) | BIT(3) | BIT(16) | BIT(22) | BIT(31))
@@ -36,7 +36,7 @@
 /* 0x80000001 ECX: LAHF ABM SSE4A MISALIGNSSE 3DNOWPREFETCH CR8. EDX: see leaf 1, plus AMD's. */
 #define EXT1_ECX_PASS (BIT(0) | BIT(4) | BIT(5) | BIT(6) | BIT(7) | BIT(8))
 #define EXT1_EDX_PASS                                                                        \
-	(0x0183fbffu | BIT(11) | BIT(20) | BIT(22) | BIT(23) | BIT(24) | BIT(25) | BIT(26) | \
+	(0x0183f9ffu | BIT(11) | BIT(20) | BIT(22) | BIT(23) | BIT(24) | BIT(25) | BIT(26) | \
 	 BIT(27) | BIT(29) | BIT(30) | BIT(31))
 
 #define LEAF_HYPERVISOR 0x40000000u
@@ -53,13 +53,20 @@ bool cpuid_has_keys(void)
 	return leaf_7().ecx & BIT(3);
 }
 
-uint64_t cpuid_cr4_mask(void)
+/* Nested paging: PCIDs are the processor's affair. */
+static bool is_nested(const struct vcpu *vcpu)
+{
+	return vcpu && vcpu->vm->options.nested;
+}
+
+uint64_t cpuid_cr4_mask(const struct vcpu *vcpu)
 {
 	struct cpuid_regs seven = leaf_7();
 	uint64_t mask = BIT(0) | BIT(1) | BIT(2) | BIT(3) | BIT(4) | CR4_PAE | BIT(6) | CR4_PGE |
 			BIT(8) | BIT(9) | BIT(10);
 
-	mask |= CR4_PCIDE;
+	if (!is_nested(vcpu))
+		mask |= CR4_PCIDE;
 	if (seven.ecx & BIT(2))
 		mask |= CR4_UMIP;
 	if (seven.ecx & BIT(3))
@@ -77,10 +84,10 @@ uint64_t cpuid_cr4_mask(void)
 	return mask;
 }
 
-/* Nested paging: PCIDs are the processor's affair. */
-static bool is_nested(const struct vcpu *vcpu)
+/* The guest can switch it off. */
+static uint32_t apic(const struct vcpu *vcpu)
 {
-	return vcpu && vcpu->vm->options.nested;
+	return vcpu && lapic_is_enabled(vcpu) ? LEAF1_APIC : 0;
 }
 
 static struct cpuid_regs standard(const struct vcpu *vcpu, uint32_t leaf, uint32_t subleaf)
@@ -93,7 +100,7 @@ static struct cpuid_regs standard(const struct vcpu *vcpu, uint32_t leaf, uint32
 		r.ecx = (r.ecx & LEAF1_ECX_PASS) | LEAF1_ECX_OURS;
 		if (!is_nested(vcpu))
 			r.ecx |= LEAF1_PCID;
-		r.edx = (r.edx & LEAF1_EDX_PASS) | BIT(9);
+		r.edx = (r.edx & LEAF1_EDX_PASS) | apic(vcpu);
 		return r;
 	case 4: /* caches: shared by one, one core */
 		r.eax &= 0x3fff;
@@ -122,7 +129,7 @@ static struct cpuid_regs standard(const struct vcpu *vcpu, uint32_t leaf, uint32
 	}
 }
 
-static struct cpuid_regs extended(uint32_t leaf)
+static struct cpuid_regs extended(const struct vcpu *vcpu, uint32_t leaf)
 {
 	struct cpuid_regs r = cpuid(leaf, 0), none = {0};
 
@@ -133,7 +140,7 @@ static struct cpuid_regs extended(uint32_t leaf)
 		return r;
 	case 0x80000001u:
 		r.ecx &= EXT1_ECX_PASS;
-		r.edx &= EXT1_EDX_PASS;
+		r.edx = (r.edx & EXT1_EDX_PASS) | apic(vcpu);
 		return r;
 	case 0x80000007u:
 		r.eax = r.ebx = r.ecx = 0;
@@ -152,7 +159,7 @@ uint32_t cpuid_umbra(void)
 {
 	uint32_t cpu = UMBRA_CPU_AMD;
 
-	if (!(extended(0x80000001u).edx & BIT(26)))
+	if (!(extended(NULL, 0x80000001u).edx & BIT(26)))
 		cpu |= UMBRA_CPU_NO_1G;
 	if (!(standard(NULL, 1, 0).edx & BIT(17)))
 		cpu |= UMBRA_CPU_NO_PSE36;
@@ -168,7 +175,7 @@ static struct cpuid_regs leaf_of(const struct vcpu *vcpu, uint32_t leaf, uint32_
 	if (leaf > LEAF_HYPERVISOR && leaf < 0x50000000u)
 		return none;
 	if (leaf & 0x80000000u)
-		return extended(leaf);
+		return extended(vcpu, leaf);
 	return standard(vcpu, leaf, subleaf);
 }
 

@@ -10,6 +10,7 @@
 #include "vm.h"
 #include "x86.h"
 
+#define MSR_TSC       0x10u
 #define MTRR_VARIABLE 0x200u
 #define MTRR_CAP      0x508u /* write-combining, fixed ranges, 8 variable ones */
 
@@ -59,7 +60,10 @@ static bool msr_read(struct vcpu *vcpu, uint32_t msr, uint64_t *value)
 		return true;
 	case MSR_PKRS:
 		*value = vcpu->pkrs;
-		return cpuid_cr4_mask() & CR4_PKS;
+		return cpuid_cr4_mask(vcpu) & CR4_PKS;
+	case MSR_TSC: /* TCG's reads as 0 */
+		*value = rdtsc() + vcpu->tsc_offset;
+		return true;
 	case 0xfe:
 		*value = MTRR_CAP;
 		return true;
@@ -115,12 +119,12 @@ static bool msr_write(struct vcpu *vcpu, uint32_t msr, uint64_t value)
 	case MSR_EFER:
 		return paging_efer_write(vcpu, value);
 	case MSR_PKRS:
-		if (!(cpuid_cr4_mask() & CR4_PKS) || value >> 32)
+		if (!(cpuid_cr4_mask(vcpu) & CR4_PKS) || value >> 32)
 			return false;
 		vcpu->pkrs = (uint32_t)value;
 		wrmsr(MSR_PKRS, value); /* the processor's too: it judges sptes; we run without */
 		return true;
-	case 0x10:
+	case MSR_TSC:
 		vcpu->tsc_offset = value - rdtsc();
 		vcpu->vmcb->tsc_offset = vcpu->tsc_offset;
 		lapic_tsc_written(vcpu);

@@ -5,6 +5,7 @@
  */
 #include <umbra/machine.h>
 
+#include "cpu.h"
 #include "emulate.h"
 #include "exits.h"
 #include "fetch.h"
@@ -73,7 +74,7 @@ static bool cr4_write(struct vcpu *vcpu, uint64_t value)
 {
 	uint64_t old = vcpu->cr4;
 
-	if (value & ~cpuid_cr4_mask())
+	if (value & ~cpuid_cr4_mask(vcpu))
 		return false;
 	if ((vcpu->efer & EFER_LMA) && (!(value & CR4_PAE) || (old ^ value) & CR4_LA57))
 		return false;
@@ -227,7 +228,7 @@ static void invpcid(struct vcpu *vcpu, const struct insn *insn)
 		vcpu_skip(vcpu, insn->length);
 }
 
-void paging_ud_exit(struct vcpu *vcpu)
+void ud_exit(struct vcpu *vcpu)
 {
 	uint8_t bytes[INSN_MAX];
 	size_t count = fetch(vcpu, bytes);
@@ -236,10 +237,15 @@ void paging_ud_exit(struct vcpu *vcpu)
 
 	if (!count)
 		return;
-	if (!vcpu_is_real(vcpu) && insn_decode(bytes, count, emu_mode(&emu), &insn) &&
-	    insn.map == 2 && insn.opcode == 0x82 && insn.operand_prefix && insn.memory &&
-	    !insn.lock && !insn.rep && !insn.repne)
-		invpcid(vcpu, &insn);
-	else
+	if (!insn_decode(bytes, count, emu_mode(&emu), &insn) || insn.lock) {
 		vcpu_raise(vcpu, VECTOR_UD, -1);
+	} else if (insn.map == 2 && insn.opcode == 0x82 && insn.operand_prefix && insn.memory &&
+		   !insn.rep && !insn.repne && !vcpu_is_real(vcpu) && !vcpu->vm->options.nested) {
+		invpcid(vcpu, &insn);
+	} else if (insn.map == 0 && insn.opcode == 0xf1 && vcpu->vm->cpu->is_tcg) {
+		vcpu_skip(vcpu, insn.length); /* INT1, which TCG lacks */
+		vcpu_raise(vcpu, VECTOR_DB, -1);
+	} else {
+		vcpu_raise(vcpu, VECTOR_UD, -1);
+	}
 }

@@ -87,7 +87,6 @@ bool svm_init(struct svm *svm, struct frames *frames)
 		unsigned bit = msr_bit(msr_open[i]);
 		svm->msr_map[bit / 8] &= (uint8_t) ~(3u << bit % 8);
 	}
-	svm->msr_map[msr_bit(0x10) / 8] &= (uint8_t) ~(1u << msr_bit(0x10) % 8); /* TSC, read */
 
 	wrmsr(MSR_EFER, rdmsr(MSR_EFER) | EFER_SVME);
 	wrmsr(MSR_VM_HSAVE_PA, (uintptr_t)save);
@@ -162,12 +161,12 @@ void vmcb_task(struct vmcb *vmcb, bool wanted)
 		vmcb->intercepts[0] |= INTERCEPT_TR_WRITE;
 }
 
-void vmcb_nested(struct vmcb *vmcb)
+void vmcb_nested(struct vmcb *vmcb, bool is_tcg)
 {
 	vmcb->nested = 1;
 	vmcb->cr_reads = 0;
 	vmcb->cr_writes = 1u << 0 | 1u << 4; /* TCG allows values that its VMRUN refuses */
-	vmcb->exceptions &= ~(1u << VECTOR_PF | 1u << VECTOR_UD);
+	vmcb->exceptions &= ~(1u << VECTOR_PF | (is_tcg ? 0 : 1u << VECTOR_UD));
 	vmcb->intercepts[0] &= ~(INTERCEPT_INVLPG | INTERCEPT_TASK);
 }
 

@@ -147,7 +147,7 @@ void vmcb_paging(struct vmcb *vmcb, uint64_t cr0, uint64_t cr4, uint64_t efer,
  * Nested paging: the guest's registers are the hardware's own, and what only shadow paging asks for
  * is not intercepted.
  */
-void vmcb_nested(struct vmcb *vmcb);
+void vmcb_nested(struct vmcb *vmcb, bool is_tcg);
 
 /* Exit at the guest's next IRET, or stop doing so. */
 void vmcb_iret(struct vmcb *vmcb, bool wanted);

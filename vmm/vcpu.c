@@ -36,7 +36,7 @@ int vcpu_create(struct vm *vm, struct frames *frames)
 	if (!vcpu->vmcb)
 		return UMBRA_ENOMEM;
 	if (vm->options.nested)
-		vmcb_nested(vcpu->vmcb);
+		vmcb_nested(vcpu->vmcb, vm->cpu->is_tcg);
 	lapic_init(vcpu);
 	task_init(vcpu);
 	msr_init(vcpu);
@@ -256,7 +256,7 @@ static void handle(struct vcpu *vcpu)
 		vcpu_raise(vcpu, VECTOR_AC, 0);
 		break;
 	case SVM_EXIT_EXCEPTION + VECTOR_UD:
-		paging_ud_exit(vcpu);
+		ud_exit(vcpu);
 		break;
 	case SVM_EXIT_IRET:
 		event_iret_exit(vcpu);
@@ -402,7 +402,8 @@ void vcpu_run(struct vcpu *vcpu)
 		vcpu->event = 0;
 		if (vcpu->vmcb->exit_interrupted & SVM_EVENT_VALID)
 			event_take(vcpu);
-		handle(vcpu);
+		if (!vcpu->stepping || !event_stepped(vcpu))
+			handle(vcpu);
 	}
 }
 

@@ -59,6 +59,8 @@ struct vcpu {
 	bool delivery;                 /* an exception is injected, and watched */
 	uint64_t shadow_rip;           /* interrupted there, in the shadow of STI; 0: not */
 	uint64_t iret_rip;             /* of the IRET that is about to unblock; 0: none */
+	bool stepping;                 /* over it, with the flags that were: */
+	uint64_t step_kept;            /* RFLAGS.TF, DR6.BS */
 	uint32_t pkrs;
 	uint64_t tsc_offset;
 

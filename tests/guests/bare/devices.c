@@ -237,6 +237,12 @@ static void ioapic(void)
 	wait(1000);
 	EXPECT(count[0x60] == 1, "I/O APIC, a falling edge: %u", count[0x60]);
 	ioapic_write(0x10 + 2 * 5, 0x10060);
+	outb(0x2000 + 5, 1);
+	outb(0x2000 + 5, 0);
+	ioapic_write(0x10 + 2 * 5, 0x60);
+	wait(1000);
+	EXPECT(count[0x60] == 1, "I/O APIC, an edge while masked: %u", count[0x60]);
+	ioapic_write(0x10 + 2 * 5, 0x10060);
 	ioapic_write(0x10 + 2 * 7 + 1, apic_read(0x20));
 	ioapic_write(0x10 + 2 * 7, 0x8061); /* input 7, level */
 	outb(0x2000 + 7, 1);
@@ -250,6 +256,59 @@ static void ioapic(void)
 	ioapic_write(0x10 + 2 * 7, 0x8061);
 	wait(1000);
 	EXPECT(count[0x61] == 2, "I/O APIC, unmasked: %u", count[0x61]);
+}
+
+static void base(uint64_t value)
+{
+	wrmsr(0x1b, value);
+}
+
+static bool base_takes(uint64_t value)
+{
+	bool (*hook)(struct frame *) = trap_hook;
+	bool ok;
+
+	trap_hook = NULL;
+	ok = call(base, value).vector == RETURNED;
+	trap_hook = hook;
+	return ok;
+}
+
+/* Off and on again, and elsewhere; an x2APIC goes off before it is an xAPIC again. */
+static void modes(void)
+{
+	const uint64_t xapic = 0xfee00900;
+	static const struct {
+		uint64_t value;
+		bool ok;
+	} steps[] = {
+	    {0xfee00500, false}, {0xfee00100, true},  {0xfee00500, false}, {0xfee00d00, false},
+	    {0xfee00900, true},  {0xfee00901, false}, {0xfee00d00, true},  {0xfee00900, false},
+	    {0xfee00500, false}, {0xfee00d00, true},  {0xfee00100, true},  {0xfee00900, true},
+	    {1ull << 40, false},
+	};
+	uint32_t r[4], version = apic_read(0x30);
+
+	cpuid(1, 0, r);
+	if (!(r[2] >> 21 & 1))
+		return; /* QEMU's own machine has no x2APIC */
+	for (unsigned i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
+		bool ok = base_takes(steps[i].value);
+
+		EXPECT(ok == steps[i].ok, "APIC_BASE, step %u", (uint64_t)i);
+		cpuid(1, 0, r);
+		EXPECT((r[3] >> 9 & 1) == (rdmsr(0x1b) >> 11 & 1), "CPUID's APIC, step %u",
+		       (uint64_t)i);
+		EXPECT((apic_read(0x30) == version) == ((rdmsr(0x1b) & 0xc00) == 0x800),
+		       "the page, step %u", (uint64_t)i);
+	}
+	EXPECT(apic_read(0xf0) == 0xff && apic_read(LVT_TIMER) == 0x10000, "off forgets");
+	apic_write(LVT_TIMER, 0x45);
+	EXPECT(apic_read(LVT_TIMER) == 0x10045, "masked while off by software");
+	base((xapic & ~0xfffff000ull) | 0xfed40000);
+	EXPECT(*(volatile uint32_t *)0xfed40030 == version && apic_read(0x30) == ~0u, "moved");
+	base(xapic);
+	EXPECT(apic_read(0x30) == version && rdmsr(0x1b) == xapic, "and back");
 }
 
 static uint32_t fwcfg(uint16_t key, unsigned bytes)
@@ -299,6 +358,7 @@ int main(void)
 	deadline();
 	ipis();
 	ioapic();
+	modes();
 	conveniences();
 	say("guest: devices hold\r\n");
 	return 0;

@@ -219,6 +219,79 @@ static void shadows(void)
 	trap_hook = NULL;
 }
 
+static unsigned interrupted_by, softly;
+
+static bool note_both(struct frame *frame)
+{
+	if (frame->vector == 0x41)
+		softly = 1 + interrupted_by;
+	else
+		interrupted_by = 1;
+	return frame->vector == 0x41 || note(frame);
+}
+
+/* INT in the shadow of STI goes first, whatever it costs to deliver it. */
+static void soft_interrupts(void)
+{
+	trap_hook = note_both;
+	for (unsigned i = 0; i < 20; i++) {
+		interrupted_by = softly = 0;
+		take_what(i);
+		ask();
+		__asm__ volatile("sti\n int $0x41");
+		while (!interrupted_by)
+			;
+		__asm__ volatile("cli");
+		EXPECT(softly == 1, "INT behind STI, %u: %u", (uint64_t)i, (uint64_t)softly);
+	}
+	trap_hook = NULL;
+}
+
+static unsigned nmis, nested;
+static uint64_t nmi_rip[2], nmi_flags[2];
+static unsigned taken;
+
+static void ask_nmi(void)
+{
+	*(volatile uint32_t *)(APIC + 0x310) = 0;
+	*(volatile uint32_t *)(APIC + 0x300) = 0x400 | 1u << 18;
+}
+
+static bool note_nmi(struct frame *frame)
+{
+	if (frame->vector != 2)
+		return false;
+	nested += nmis == 1;
+	nmi_rip[nmis % 2] = frame->rip;
+	nmi_flags[nmis % 2] = frame->rflags;
+	if (nmis++)
+		return true;
+	nested = 0;
+	ask_nmi(); /* waits for our IRET */
+	(void)inb(0xe0);
+	nested += nmis == 2; /* it did not wait */
+	take_what(taken);
+	return true;
+}
+
+/* An NMI that came within the handler of another comes right behind its IRET. */
+static void nmi_behind_iret(void)
+{
+	trap_hook = note_nmi;
+	for (taken = 0; taken < 32; taken++) {
+		nmis = 0;
+		ask_nmi();
+		for (unsigned i = 0; i < 100 && nmis < 2; i++)
+			(void)inb(0xe0);
+		EXPECT(nmis == 2 && nested == 1, "%u NMIs, %u within", (uint64_t)nmis,
+		       (uint64_t)nested);
+		EXPECT(nmi_rip[0] == nmi_rip[1] && nmi_flags[0] == nmi_flags[1],
+		       "an NMI %u bytes behind IRET, taken %x, flags %x and %x",
+		       nmi_rip[1] - nmi_rip[0], (uint64_t)taken, nmi_flags[0], nmi_flags[1]);
+	}
+	trap_hook = NULL;
+}
+
 /* ------------------------------------------------------------------ control registers */
 
 static void to_cr0(uint64_t value)
@@ -280,6 +353,8 @@ int main(void)
 	every_exception();
 	double_faults();
 	shadows();
+	soft_interrupts();
+	nmi_behind_iret();
 	control_registers();
 	say("guest: exceptions hold\r\n");
 	return 0;
