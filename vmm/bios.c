@@ -8,11 +8,14 @@
  *
  *     F000:0000 + 4 v   stub of vector v's service
  *     F000:0400         handler of the master's interrupts: EOI, IRET; 0410: the slave's
+ *     F000:0420         of the timer's: counts at 0040:006C, calls INT 1Ch
  */
 #include "bios.h"
 #include "cpu.h"
 #include "loader.h"
 #include "memory.h"
+#include "pic.h"
+#include "pit.h"
 #include "string.h"
 #include "uart.h"
 #include "vcpu.h"
@@ -23,6 +26,7 @@
 #define AT_STUBS     0x000u
 #define AT_MASTER    0x400u
 #define AT_SLAVE     0x410u
+#define AT_TIMER     0x420u
 #define DATA_AREA    0x400ull
 #define FLAT_ADDRESS 0x7c00u
 #define TICKS_HZ     18206ull /* thousandths */
@@ -54,6 +58,8 @@ bool bios_write(struct vm *vm)
 {
 	static const uint8_t master[] = {0x50, 0xb0, 0x20, 0xe6, 0x20, 0x58, 0xcf};
 	static const uint8_t slave[] = {0x50, 0xb0, 0x20, 0xe6, 0xa0, 0xe6, 0x20, 0x58, 0xcf};
+	static const uint8_t timer[] = {0x1e, 0x50, 0x31, 0xc0, 0x8e, 0xd8, 0x66, 0xff, 0x06, 0x6c,
+					0x04, 0xcd, 0x1c, 0xb0, 0x20, 0xe6, 0x20, 0x58, 0x1f, 0xcf};
 	uint32_t vectors[256];
 	uint8_t stubs[1024];
 	uint16_t data[3] = {0x3f8, 0, 0}, memory = 639;
@@ -70,12 +76,30 @@ bool bios_write(struct vm *vm)
 		vectors[v] = SEGMENT << 16 |
 			     (is_irq(v) ? (v < 0x10 ? AT_MASTER : AT_SLAVE) : AT_STUBS + 4 * v);
 	}
+	vectors[0x08] = SEGMENT << 16 | AT_TIMER;
 	return memory_write(vm, 0, vectors, sizeof(vectors)) &&
 	       memory_write(vm, BASE + AT_STUBS, stubs, sizeof(stubs)) &&
 	       memory_write(vm, BASE + AT_MASTER, master, sizeof(master)) &&
 	       memory_write(vm, BASE + AT_SLAVE, slave, sizeof(slave)) &&
+	       memory_write(vm, BASE + AT_TIMER, timer, sizeof(timer)) &&
 	       memory_write(vm, DATA_AREA, data, sizeof(data)) &&
 	       memory_write(vm, DATA_AREA + 0x13, &memory, sizeof(memory));
+}
+
+void bios_start(struct vm *vm)
+{
+	static const uint8_t master[] = {0x11, 0x08, 0x04, 0x01},
+			     slave[] = {0x11, 0x70, 0x02, 0x01};
+
+	for (unsigned i = 0; i < 4; i++) {
+		pic_write(&vm->pic, i ? 0x21 : 0x20, master[i]);
+		pic_write(&vm->pic, i ? 0xa1 : 0xa0, slave[i]);
+	}
+	pic_write(&vm->pic, 0x21, 0xf8); /* timer, keyboard and the slave may ask */
+	pic_write(&vm->pic, 0xa1, 0xff);
+	pit_write(vm, 0x43, 0x34);
+	pit_write(vm, 0x40, 0);
+	pit_write(vm, 0x40, 0);
 }
 
 /* ------------------------------------------------------------------ registers */

@@ -16,6 +16,9 @@ struct vcpu;
 /* Interrupt vectors, their handlers, and the BIOS data area. False: no frames left. */
 bool bios_write(struct vm *vm);
 
+/* The timer ticks and the PICs pass its interrupts, as firmware leaves them to boot loaders. */
+void bios_start(struct vm *vm);
+
 /* A handler's OUT: carry its service out on the guest's registers. */
 void bios_call(struct vcpu *vcpu, uint16_t port, unsigned size, uint32_t value);
 

@@ -70,10 +70,16 @@ void event_take(struct vcpu *vcpu)
 	vcpu->event = 0;
 	if (!(event & SVM_EVENT_VALID))
 		return;
-	/* INTn, INT3 and INTO are executed again: RIP is still at them. */
+	/*
+	 * INTn, INT3 and INTO are executed again: RIP is still at them. They may be in the shadow
+	 * of STI, which that exit does not tell: interrupts come behind them.
+	 */
 	if (type == SVM_EVENT_SOFTWARE ||
-	    (type == SVM_EVENT_EXCEPTION && (vector == VECTOR_BP || vector == VECTOR_OF)))
+	    (type == SVM_EVENT_EXCEPTION && (vector == VECTOR_BP || vector == VECTOR_OF))) {
+		vcpu->int_rip = vcpu->vmcb->rip;
+		vcpu->int_wait = vcpu->vm->cpu->tsc_hz / 400000;
 		return;
+	}
 	vcpu->event = event & 0xffffffffull;
 	vcpu->error = event >> 32;
 }
@@ -201,14 +207,20 @@ static void leave_shadow(struct vcpu *vcpu)
 }
 
 /*
- * Was the delivery of INTn interrupted, which is now carried out again? It may be in the shadow of
- * STI, which that exit does not tell: interrupts come behind it.
+ * Is an INTn to be carried out before any interrupt? What waits then comes soon behind it: the
+ * timer sees to that, later each time that it was too early.
  */
-static bool is_at_int(const struct vcpu *vcpu)
+static bool is_at_int(struct vcpu *vcpu)
 {
-	uint64_t event = vcpu->vmcb->exit_interrupted;
+	struct cpu *cpu = vcpu->vm->cpu;
 
-	return event & SVM_EVENT_VALID && SVM_EVENT_TYPE(event) == SVM_EVENT_SOFTWARE;
+	if (vcpu->vmcb->rip != vcpu->int_rip) {
+		vcpu->int_rip = 0;
+		return false;
+	}
+	vcpu->int_wait *= 2;
+	cpu_timer_arm(cpu, rdtsc() + vcpu->int_wait);
+	return true;
 }
 
 void event_inject(struct vcpu *vcpu)
@@ -216,10 +228,8 @@ void event_inject(struct vcpu *vcpu)
 	struct vmcb *vmcb = vcpu->vmcb;
 	bool waits = event_waits(vcpu);
 
-	if (waits && is_at_int(vcpu)) {
+	if (waits && is_at_int(vcpu))
 		waits = false;
-		cpu_timer_arm(vcpu->vm->cpu, rdtsc() + vcpu->vm->cpu->tsc_hz / 200000);
-	}
 	if (waits && !vcpu->event && vcpu->shadow_rip == vmcb->rip && vmcb->cpl == 0)
 		leave_shadow(vcpu);
 	nmi_inject(vcpu);

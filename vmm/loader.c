@@ -120,6 +120,8 @@ void loader_load(struct vcpu *vcpu, const struct boot_files *files)
 					    "image");
 		format = FORMAT_MULTIBOOT;
 	}
+	if (format == FORMAT_MULTIBOOT || format == FORMAT_FLAT)
+		bios_start(vcpu->vm);
 	switch (format) {
 	case FORMAT_MULTIBOOT:
 		mbload_load(vcpu, files);

@@ -58,6 +58,8 @@ struct vcpu {
 	bool window;                   /* asked to exit where an interrupt can get in */
 	bool delivery;                 /* an exception is injected, and watched */
 	uint64_t shadow_rip;           /* interrupted there, in the shadow of STI; 0: not */
+	uint64_t int_rip;              /* of an INTn to be carried out again; 0: none */
+	uint64_t int_wait;             /* TSC ticks until what waits behind it is tried again */
 	uint64_t iret_rip;             /* of the IRET that is about to unblock; 0: none */
 	bool stepping;                 /* over it, with the flags that were: */
 	uint64_t step_kept;            /* RFLAGS.TF, DR6.BS */

@@ -219,7 +219,7 @@ static void shadows(void)
 	trap_hook = NULL;
 }
 
-static unsigned interrupted_by, softly;
+static volatile unsigned interrupted_by, softly;
 
 static bool note_both(struct frame *frame)
 {
@@ -247,7 +247,7 @@ static void soft_interrupts(void)
 	trap_hook = NULL;
 }
 
-static unsigned nmis, nested;
+static volatile unsigned nmis, nested;
 static uint64_t nmi_rip[2], nmi_flags[2];
 static unsigned taken;
 
