@@ -490,7 +490,7 @@ enum room {
 static const uint8_t rooms[2][256] = {{
 	[0x06] = STACK, [0x0e] = STACK, [0x16] = STACK, [0x1e] = STACK,
 	[0x50] = R16(STACK), [0x68] = STACK, [0x6a] = STACK, [0x8f] = STACK, [0x9c] = STACK,
-	[0xc2] = STACK, [0xc3] = STACK, [0xc9] = STACK, [0xe8] = STACK, [0xff] = STACK,
+	[0xc2] = STACK, [0xc3] = STACK, [0xc8] = STACK, [0xc9] = STACK, [0xe8] = STACK, [0xff] = STACK,
 	[0x6c] = STRING, STRING, STRING, STRING, [0xa4] = STRING, STRING, STRING, STRING,
 	[0xaa] = STRING, STRING, STRING, STRING, STRING, STRING,
 }, {

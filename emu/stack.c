@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Instructions that push and pop: the stack, or the operand, may lie where the emulator is needed.
- * PUSH and POP of memory, registers, constants and flags, near CALL and RET, LEAVE, PUSHA
+ * PUSH and POP of memory, registers, constants and flags, near CALL and RET, ENTER, LEAVE, PUSHA
  * (AMD64 APM vol. 3). What changes privilege or segments is not known here.
  */
 #include "work.h"
@@ -141,6 +141,37 @@ static enum emu_result ret(struct work *w, uint64_t more)
 	return EMU_DONE;
 }
 
+/*
+ * The frame of a procedure nested @levels deep (AMD64 APM vol. 3, ENTER). A fault on the way leaves
+ * the registers; what was pushed until then lies below the stack pointer, as with the processor.
+ */
+static enum emu_result enter(struct work *w, uint64_t room, unsigned levels)
+{
+	uint64_t *gpr = w->emu->gpr, mask = size_mask(stack_width(w)), depth = w->size, frame;
+	uint64_t value = gpr[GPR_RBP];
+	struct operand stack, outer;
+
+	TRY(stack_find(w, 0ull - depth, EMU_WRITE, &stack));
+	operand_store(w->emu, &stack, value);
+	frame = stack_pointer(w, 0ull - depth);
+	for (unsigned level = 1; level <= levels; level++) {
+		if (level < levels) {
+			TRY(operand_at(w->emu, SEGMENT_SS, (gpr[GPR_RBP] - level * w->size) & mask,
+				       w->size, EMU_READ, &outer));
+			value = operand_load(w->emu, &outer);
+		} else {
+			value = frame;
+		}
+		depth += w->size;
+		TRY(stack_find(w, 0ull - depth, EMU_WRITE, &stack));
+		operand_store(w->emu, &stack, value);
+	}
+	TRY(stack_find(w, 0ull - depth - room, EMU_WRITE, &stack)); /* it must be usable */
+	stack_move(w, 0ull - depth - room);
+	emu_register_set(w->emu, w->insn, GPR_RBP, w->size, frame);
+	return EMU_DONE;
+}
+
 /* RSP = RBP, then POP RBP. */
 static enum emu_result leave(struct work *w)
 {
@@ -219,6 +250,8 @@ enum emu_result stack_execute(struct work *w)
 	case 0xc2:
 	case 0xc3:
 		return ret(w, insn->opcode == 0xc2 ? insn->immediate : 0);
+	case 0xc8:
+		return enter(w, insn->immediate, insn->immediate2 & 31);
 	case 0xc9:
 		return leave(w);
 	case 0xe8:

@@ -14,7 +14,7 @@
 #include "emu.h"
 #include "native.h"
 
-#define WINDOW_SIZE 512u
+#define WINDOW_SIZE 1024u
 #define WINDOW      (NATIVE_DATA + 4096 - WINDOW_SIZE / 2) /* a page's border in the middle */
 #define FLAGS       0xcd5ull                               /* OF DF SF ZF AF PF CF */
 
@@ -79,6 +79,7 @@ templates[] = {
     {0, 0xc3, 0xc3, 1, -1, -1, RETURNS, 0, WIDE_ONLY | NO_66},
     {0, 0xc6, 0xc6, 1, 0, 0, PLAIN, 1, MODRM},
     {0, 0xc7, 0xc7, 1, 0, 0, PLAIN, 9, MODRM},
+    {0, 0xc8, 0xc8, 1, -1, -1, STACK, 3, WIDE_ONLY},
     {0, 0xc9, 0xc9, 1, -1, -1, STACK, 0, WIDE_ONLY},
     {0, 0xd0, 0xd3, 1, 0, 7, PLAIN, 0, MODRM},
     {0, 0xd7, 0xd7, 1, -1, -1, PLAIN, 0, WIDE_ONLY},
@@ -187,7 +188,8 @@ struct attempt {
 static uint64_t somewhere(void)
 {
 	/* Often across the border or next to it. */
-	return one_in(2) ? NATIVE_DATA + 4096 - below(20) : WINDOW + 128 + below(256);
+	return one_in(2) ? NATIVE_DATA + 4096 - below(20)
+			 : WINDOW + WINDOW_SIZE / 2 - 128 + below(256);
 }
 
 static void add(struct attempt *a, uint8_t byte)
@@ -338,7 +340,7 @@ static void imply(struct attempt *a)
 	}
 	if (a->template->kind == RETURNS)
 		poke(a, gpr[4], bits == 64 ? stub() : stub() | random_word() << 32);
-	if (a->template->first == 0xc9)
+	if (a->template->first == 0xc9 || a->template->first == 0xc8)
 		gpr[5] = somewhere();
 	if (a->template->first == 0xd7) {
 		gpr[3] = (a->target - (gpr[0] & 0xff)) & ~0ull >> (64 - bits);
@@ -410,6 +412,9 @@ static void make(struct attempt *a)
 		add_value(a, stub() - (a->registers.rip + a->length + 4), 4);
 	else if (t->immediate == 9)
 		add_value(a, operand_value(), size == 2 ? 2 : 4);
+	else if (opcode == 0xc8 && !t->map) /* the room may end where nothing is */
+		add_value(
+		    a, below(1 << 8) << 16 | (one_in(8) ? 0x8000 + below(1 << 15) : below(200)), 3);
 	else
 		add_value(a, random_word(), t->immediate);
 }
