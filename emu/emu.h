@@ -38,6 +38,7 @@ struct emu_segment {
 #define EMU_SEGMENT_D (1u << 10)
 
 /* Access kinds; the host adds what follows from CPL and RFLAGS. */
+#define EMU_MM     16u
 #define EMU_READ   0u
 #define EMU_WRITE  1u
 #define EMU_SYSTEM 2u /* by the processor itself, whatever the CPL: descriptor tables */
@@ -61,7 +62,10 @@ struct emu_host {
 	void (*written)(void *ctx, uint64_t gpa, size_t size);
 	/* Exception @vector; @error < 0: without an error code. */
 	void (*raise)(void *ctx, unsigned vector, int64_t error);
-	/* The guest's SSE registers, which stay in the processor: 16 bytes. */
+	/*
+	 * The guest's SSE registers, which stay in the processor: 16 bytes. EMU_MM and the seven
+	 * behind it are the MMX registers: 8 bytes, and the x87 stack becomes theirs.
+	 */
 	void (*xmm_read)(void *ctx, unsigned reg, void *value);
 	void (*xmm_write)(void *ctx, unsigned reg, const void *value);
 	/* @size 1, 2 or 4. The right to the port has been checked. */
@@ -96,6 +100,10 @@ enum emu_result emu_execute(struct emu *emu, const struct insn *insn);
  * Linear address of @insn's memory operand: APM vol. 1 §2.2.2. Not checked against limits.
  */
 uint64_t emu_address(const struct emu *emu, const struct insn *insn);
+
+/* @size bytes at @linear, read or written by the processor itself: a descriptor, say. */
+enum emu_result emu_system(struct emu *emu, uint64_t linear, void *bytes, unsigned size,
+			   unsigned kind);
 
 /* Read or write @size bytes (at most 16) of memory for @insn, with all checks. */
 enum emu_result emu_read(struct emu *emu, const struct insn *insn, void *to, unsigned size);

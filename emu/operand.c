@@ -142,16 +142,12 @@ static bool is_alignment_checked(const struct emu *emu)
 	return emu->cpl == 3 && emu->cr0 & CR0_AM && *emu->rflags & FLAG_AC;
 }
 
-enum emu_result operand_at(struct emu *emu, unsigned segment, uint64_t offset, unsigned size,
-			   unsigned kind, struct operand *operand)
+/* Translate @size bytes at @linear, which may lie in two pages. */
+static enum emu_result pieces(struct emu *emu, uint64_t linear, unsigned size, unsigned kind,
+			      struct operand *operand)
 {
-	bool wide = emu_mode(emu) == INSN_64;
-	uint64_t linear;
+	bool wide = emu_mode(emu) == INSN_64 || kind & EMU_SYSTEM;
 
-	TRY(linear_checked(emu, segment, offset, size, kind, &linear));
-	if (is_alignment_checked(emu) && !(size & (size - 1)) &&
-	    linear & ((size < 8 ? size : 8) - 1))
-		return emu_raise(emu, VECTOR_AC, 0);
 	operand->pieces = 0;
 	operand->size = size;
 	while (size) {
@@ -169,6 +165,18 @@ enum emu_result operand_at(struct emu *emu, unsigned segment, uint64_t offset, u
 			linear = (uint32_t)linear;
 	}
 	return EMU_DONE;
+}
+
+enum emu_result operand_at(struct emu *emu, unsigned segment, uint64_t offset, unsigned size,
+			   unsigned kind, struct operand *operand)
+{
+	uint64_t linear;
+
+	TRY(linear_checked(emu, segment, offset, size, kind, &linear));
+	if (is_alignment_checked(emu) && !(size & (size - 1)) &&
+	    linear & ((size < 8 ? size : 8) - 1))
+		return emu_raise(emu, VECTOR_AC, 0);
+	return pieces(emu, linear, size, kind, operand);
 }
 
 enum emu_result operand_find(struct work *work, unsigned kind)
@@ -281,6 +289,19 @@ static enum emu_result access(struct emu *emu, const struct insn *insn, unsigned
 			      unsigned kind, struct operand *operand)
 {
 	return operand_at(emu, insn->segment, operand_offset(emu, insn), size, kind, operand);
+}
+
+enum emu_result emu_system(struct emu *emu, uint64_t linear, void *bytes, unsigned size,
+			   unsigned kind)
+{
+	struct operand operand;
+
+	TRY(pieces(emu, linear, size, kind | EMU_SYSTEM, &operand));
+	if (kind & EMU_WRITE)
+		operand_store_bytes(emu, &operand, bytes);
+	else
+		operand_load_bytes(emu, &operand, bytes);
+	return EMU_DONE;
 }
 
 enum emu_result emu_read(struct emu *emu, const struct insn *insn, void *to, unsigned size)

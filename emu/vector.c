@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * SSE moves between memory and the guest's SSE registers, which the host of the emulator reaches
- * (AMD64 APM vol. 4). A row of the table is an opcode with its mandatory prefix.
+ * SSE and MMX moves between memory and the guest's registers, which the host of the emulator
+ * reaches (AMD64 APM vol. 4 and 5). A row of the table is an opcode with its mandatory prefix.
  */
 #include "work.h"
 
@@ -17,8 +17,10 @@ enum action {
 	LOAD_ZERO, /* fewer; the rest of the register becomes 0 */
 	LOAD_LOW,  /* the lower half; the upper one stays */
 	LOAD_HIGH,
+	LOAD_MM, /* an MMX register */
 	STORE,
-	STORE_HIGH
+	STORE_HIGH,
+	STORE_MM
 };
 
 static const struct move {
@@ -43,9 +45,12 @@ static const struct move {
     {0x6f, PF3, LOAD, 16, false},                                        /* MOVDQU */
     {0x7e, P66, STORE, 0, false},      {0x7e, PF3, LOAD_ZERO, 8, false}, /* MOVQ */
     {0x7f, P66, STORE, 16, true},      {0x7f, PF3, STORE, 16, false},
-    {0xd6, P66, STORE, 8, false}, /* MOVQ */
-    {0xe7, P66, STORE, 16, true}, /* MOVNTDQ */
-    {0xf0, PF2, LOAD, 16, false}, /* LDDQU */
+    {0xd6, P66, STORE, 8, false},                                       /* MOVQ */
+    {0xe7, P66, STORE, 16, true},                                       /* MOVNTDQ */
+    {0xf0, PF2, LOAD, 16, false},                                       /* LDDQU */
+    {0x6e, NONE, LOAD_MM, 0, false},   {0x6f, NONE, LOAD_MM, 8, false}, /* MOVD, MOVQ */
+    {0x7e, NONE, STORE_MM, 0, false},  {0x7f, NONE, STORE_MM, 8, false},
+    {0xe7, NONE, STORE_MM, 8, false}, /* MOVNTQ */
 };
 
 static const struct move *find(const struct insn *insn)
@@ -71,6 +76,8 @@ enum emu_result vector_execute(struct work *w)
 	if (!move)
 		return EMU_UNKNOWN;
 	w->size = move->size ? move->size : w->insn->size == 8 ? 8 : 4;
+	if (move->action == LOAD_MM || move->action == STORE_MM)
+		reg = EMU_MM + (reg & 7);
 	if (move->aligned && emu_address(emu, w->insn) & 15)
 		return emu_raise(emu, VECTOR_GP, 0);
 	if (move->action >= STORE) {

@@ -8,6 +8,7 @@
 
 #include "bus.h"
 #include "debug.h"
+#include "descriptor.h"
 #include "emulate.h"
 #include "exits.h"
 #include "fetch.h"
@@ -88,13 +89,32 @@ static void host_raise(void *ctx, unsigned vector, int64_t error)
 	vcpu_raise(ctx, vector, error);
 }
 
+/* An MMX instruction: the stack's top is register 0, none is empty (APM vol. 5 §2). */
+static uint8_t *mmx(struct fx_area *area, unsigned reg)
+{
+	unsigned top = area->status >> 11 & 7;
+	uint8_t st[8][16];
+
+	memcpy(st, area->st, sizeof(st));
+	for (unsigned i = 0; i < 8; i++)
+		memcpy(area->st[(i + top) & 7], st[i], 16);
+	area->status &= (uint16_t) ~(7u << 11);
+	area->tags = 0xff;
+	return area->st[reg];
+}
+
 static void host_xmm_read(void *ctx, unsigned reg, void *value)
 {
 	struct fx_area area;
 
 	(void)ctx;
 	fx_save(&area);
-	memcpy(value, area.xmm[reg], 16);
+	if (reg < EMU_MM) {
+		memcpy(value, area.xmm[reg], 16);
+		return;
+	}
+	memcpy(value, mmx(&area, reg - EMU_MM), 8);
+	fx_restore(&area);
 }
 
 static void host_xmm_write(void *ctx, unsigned reg, const void *value)
@@ -103,7 +123,14 @@ static void host_xmm_write(void *ctx, unsigned reg, const void *value)
 
 	(void)ctx;
 	fx_save(&area);
-	memcpy(area.xmm[reg], value, 16);
+	if (reg < EMU_MM) {
+		memcpy(area.xmm[reg], value, 16);
+	} else {
+		uint8_t *mm = mmx(&area, reg - EMU_MM);
+
+		memcpy(mm, value, 8);
+		mm[8] = mm[9] = 0xff;
+	}
 	fx_restore(&area);
 }
 
@@ -163,6 +190,16 @@ enum emu_result emulate(struct vcpu *vcpu)
 		return EMU_FAULT;
 	if (!insn_decode(bytes, count, emu_mode(&emu), &insn))
 		return EMU_UNKNOWN;
+	if (paging_is_msw(&insn)) {
+		paging_msw(vcpu, &insn);
+		return EMU_DONE;
+	}
+	if (task_is_ltr(&insn)) {
+		task_ltr_exit(vcpu);
+		return EMU_DONE;
+	}
+	if (descriptor_knows(&insn))
+		return descriptor_execute(vcpu, &insn);
 	result = emu_execute(&emu, &insn);
 	if (result == EMU_DONE)
 		vcpu_done(vcpu);

@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct insn;
 struct vcpu;
 
 /* Ports (ports.c): IN, OUT, INS, OUTS. */
@@ -31,6 +32,10 @@ bool cpuid_has_keys(void);  /* protection keys for users' pages */
 /* CR accesses, CLTS, LMSW, SMSW, INVLPG (paging.c). */
 void paging_cr_exit(struct vcpu *vcpu);
 
+/* LMSW and SMSW, whose operand may also be where only the emulator gets. */
+bool paging_is_msw(const struct insn *insn);
+void paging_msw(struct vcpu *vcpu, const struct insn *insn);
+
 void paging_invlpg_exit(struct vcpu *vcpu);
 
 /* Of struct vcpu's guard: there is none; what it has in DR7: G3, writes of one byte. */
@@ -38,7 +43,8 @@ void paging_invlpg_exit(struct vcpu *vcpu);
 #define GUARD_DR7      (1ull << 7 | 1ull << 28)
 #define GUARD_DR7_MASK (3ull << 6 | 15ull << 28)
 
-/* LTR outside of long mode (task.c); task switches. */
+/* LTR outside of long mode, or from memory that only the emulator reaches (task.c). */
+bool task_is_ltr(const struct insn *insn);
 void task_ltr_exit(struct vcpu *vcpu);
 _Noreturn void task_refuse(struct vcpu *vcpu, const char *what);
 void task_init(struct vcpu *vcpu);

@@ -130,26 +130,29 @@ static bool lmsw(struct vcpu *vcpu, uint64_t value)
 	return cr0_write(vcpu, (vcpu->cr0 & ~0xeull) | (value & 0xf));
 }
 
-/* Their operand may lie in memory. False: a fault was raised. */
-static bool lmsw_exit(struct vcpu *vcpu, const struct insn *insn, bool *ok)
+bool paging_is_msw(const struct insn *insn)
+{
+	return insn->map == 1 && insn->opcode == 0x01 && (insn->reg & 5) == 4;
+}
+
+void paging_msw(struct vcpu *vcpu, const struct insn *insn)
 {
 	struct emu emu = emulate_on(vcpu);
 	uint16_t word = (uint16_t)vcpu->gpr[insn->rm];
+	enum emu_result result = EMU_DONE;
 
-	if (insn->memory && emu_read(&emu, insn, &word, 2) != EMU_DONE)
-		return false;
-	*ok = lmsw(vcpu, word);
-	return true;
-}
-
-static bool smsw_exit(struct vcpu *vcpu, const struct insn *insn)
-{
-	struct emu emu = emulate_on(vcpu);
-
-	if (insn->memory)
-		return emu_write(&emu, insn, &vcpu->cr0, 2) == EMU_DONE;
-	emu_register_set(&emu, insn, insn->rm, insn->size, vcpu->cr0);
-	return true;
+	if ((insn->reg & 2) && insn->memory)
+		result = emu_read(&emu, insn, &word, 2);
+	else if (insn->memory)
+		result = emu_write(&emu, insn, &vcpu->cr0, 2);
+	else if (!(insn->reg & 2))
+		emu_register_set(&emu, insn, insn->rm, insn->size, vcpu->cr0);
+	if (result != EMU_DONE)
+		return;
+	if (insn->reg & 2 && !lmsw(vcpu, word))
+		vcpu_raise(vcpu, VECTOR_GP, 0);
+	else
+		vcpu_skip(vcpu, insn->length);
 }
 
 static void unsupported(struct vcpu *vcpu, const char *what)
@@ -176,12 +179,9 @@ void paging_cr_exit(struct vcpu *vcpu)
 		ok = cr_write(vcpu, insn.reg, vcpu_is_64(vcpu) ? value : (uint32_t)value);
 	} else if (insn.map == 1 && insn.opcode == 0x06) { /* CLTS */
 		ok = cr0_write(vcpu, vcpu->cr0 & ~CR0_TS);
-	} else if (insn.map == 1 && insn.opcode == 0x01 && (insn.reg & 7) == 6) {
-		if (!lmsw_exit(vcpu, &insn, &ok))
-			return;
-	} else if (insn.map == 1 && insn.opcode == 0x01 && (insn.reg & 7) == 4) {
-		if (!smsw_exit(vcpu, &insn))
-			return;
+	} else if (paging_is_msw(&insn)) {
+		paging_msw(vcpu, &insn);
+		return;
 	} else {
 		unsupported(vcpu, "access to a control register");
 	}

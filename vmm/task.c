@@ -14,6 +14,7 @@
 #include <umbra/machine.h>
 
 #include "cpu.h"
+#include "descriptor.h"
 #include "emulate.h"
 #include "exits.h"
 #include "fetch.h"
@@ -22,13 +23,9 @@
 #include "vm.h"
 #include "x86.h"
 
-#define TYPE(descriptor) ((unsigned)((descriptor) >> 40) & 0x1f)
-#define TYPE_TSS_16      1u
-#define TYPE_TSS_32      9u
-#define DESCRIPTOR_BUSY  (1ull << 41)
-#define DESCRIPTOR_P     (1ull << 47)
-#define DESCRIPTOR_G     (1ull << 55)
-#define SELECTOR_LDT     4u
+#define TYPE_TSS_16     1u
+#define TYPE_TSS_32     9u
+#define DESCRIPTOR_BUSY (1ull << 41)
 
 /* TCG aborts, hypervisor and all, at a change of privilege where TR says that its task is busy. */
 #define ATTRIBUTE_BUSY 2u
@@ -82,49 +79,16 @@ void task_init(struct vcpu *vcpu)
 
 /* ------------------------------------------------------------------ LTR */
 
-/* The descriptor's place in the GDT. False: a fault was raised. */
-static bool find(struct vcpu *vcpu, uint16_t selector, struct emu_place *place)
-{
-	struct emu emu = emulate_on(vcpu);
-	const struct emu_segment *gdt = &vcpu->vmcb->gdtr;
-	uint32_t offset = selector & ~7u;
-
-	if (!(selector & ~3u)) {
-		vcpu_raise(vcpu, VECTOR_GP, 0);
-		return false;
-	}
-	if (selector & SELECTOR_LDT || offset + 7 > gdt->limit) {
-		vcpu_raise(vcpu, VECTOR_GP, selector & ~3u);
-		return false;
-	}
-	return emu.host->translate(emu.ctx, (uint32_t)(gdt->base + offset), EMU_WRITE | EMU_SYSTEM,
-				   place) == EMU_DONE;
-}
-
-static void load(struct vcpu *vcpu, uint16_t selector, uint64_t d)
-{
-	struct emu_segment *tr = &vcpu->vmcb->tr;
-	uint32_t limit = (uint32_t)((d & 0xffff) | (d >> 32 & 0xf0000));
-
-	tr->selector = selector;
-	tr->attributes = (uint16_t)((d >> 40 & 0xff) | (d >> 44 & 0xf00));
-	if (vcpu->vm->cpu->is_tcg)
-		tr->attributes &= (uint16_t)~ATTRIBUTE_BUSY;
-	tr->limit = d & DESCRIPTOR_G ? limit << 12 | 0xfff : limit;
-	tr->base = (d >> 16 & 0xffffff) | (d >> 32 & 0xff000000);
-}
-
 static void ltr(struct vcpu *vcpu, const struct insn *insn, uint16_t selector)
 {
-	struct emu_place place;
-	uint64_t d;
+	struct emu_segment *tr = &vcpu->vmcb->tr;
+	bool is_long = vcpu->efer & EFER_LMA;
+	uint64_t d, high = 0; /* the upper half of the base, in long mode */
 
-	if (!find(vcpu, selector, &place))
+	if (!descriptor_read(vcpu, selector, false, &d) ||
+	    (is_long && !descriptor_read(vcpu, (uint16_t)(selector + 8), false, &high)))
 		return;
-	if (!place.va || (place.gpa & 4095) > 4088)
-		task_refuse(vcpu, "LTR of a descriptor outside of memory or across pages");
-	__builtin_memcpy(&d, place.va, sizeof(d));
-	if (TYPE(d) != TYPE_TSS_16 && TYPE(d) != TYPE_TSS_32) {
+	if (DESCRIPTOR_TYPE(d) != TYPE_TSS_32 && (is_long || DESCRIPTOR_TYPE(d) != TYPE_TSS_16)) {
 		vcpu_raise(vcpu, VECTOR_GP, selector & ~3u);
 		return;
 	}
@@ -133,10 +97,18 @@ static void ltr(struct vcpu *vcpu, const struct insn *insn, uint16_t selector)
 		return;
 	}
 	d |= DESCRIPTOR_BUSY;
-	__builtin_memcpy(place.va, &d, sizeof(d));
-	umbra_guest_write(vcpu->vm->mmu, place.gpa, sizeof(d));
-	load(vcpu, selector, d);
+	if (!descriptor_write(vcpu, selector, d))
+		return;
+	*tr = descriptor_segment(selector, d);
+	tr->base |= high << 32;
+	if (vcpu->vm->cpu->is_tcg)
+		tr->attributes &= (uint16_t)~ATTRIBUTE_BUSY;
 	vcpu_skip(vcpu, insn->length);
+}
+
+bool task_is_ltr(const struct insn *insn)
+{
+	return insn->map == 1 && insn->opcode == 0x00 && (insn->reg & 7) == 3;
 }
 
 void task_ltr_exit(struct vcpu *vcpu)
@@ -147,7 +119,7 @@ void task_ltr_exit(struct vcpu *vcpu)
 
 	if (!decode_at_rip(vcpu, &insn))
 		return;
-	if (insn.map != 1 || insn.opcode != 0x00 || (insn.reg & 7) != 3)
+	if (!task_is_ltr(&insn))
 		task_refuse(vcpu, "this way to load the task register");
 	selector = (uint16_t)vcpu->gpr[insn.rm];
 	if (insn.memory && emu_read(&emu, &insn, &selector, 2) != EMU_DONE)

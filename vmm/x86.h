@@ -168,7 +168,10 @@ static inline uint32_t rdpkru(void)
 /* All SSE registers, the guest's, which the hypervisor leaves alone: FXSAVE's area (APM vol. 2
  * §11.4). */
 struct fx_area {
-	uint8_t head[160];
+	uint16_t control, status;
+	uint8_t tags; /* a bit a register: not empty */
+	uint8_t pointers[27];
+	uint8_t st[8][16]; /* from the top of the stack; of MMX registers the first 8 bytes */
 	uint8_t xmm[16][16];
 	uint8_t tail[96];
 } __attribute__((aligned(16)));

@@ -80,6 +80,30 @@ void native_enter(void);
 void native_enter32(void);
 void native_leave(void);
 
+static void mm_load(const struct registers *r)
+{
+	const uint8_t(*x)[16] = r->xmm + 16;
+
+	__asm__ volatile("movq (%0), %%mm0; movq 16(%0), %%mm1; movq 32(%0), %%mm2;"
+			 "movq 48(%0), %%mm3; movq 64(%0), %%mm4; movq 80(%0), %%mm5;"
+			 "movq 96(%0), %%mm6; movq 112(%0), %%mm7"
+			 :
+			 : "r"(x)
+			 : "memory");
+}
+
+static void mm_save(struct registers *r)
+{
+	uint8_t(*x)[16] = r->xmm + 16;
+
+	__asm__ volatile("movq %%mm0, (%0); movq %%mm1, 16(%0); movq %%mm2, 32(%0);"
+			 "movq %%mm3, 48(%0); movq %%mm4, 64(%0); movq %%mm5, 80(%0);"
+			 "movq %%mm6, 96(%0); movq %%mm7, 112(%0); emms"
+			 :
+			 : "r"(x)
+			 : "memory");
+}
+
 static void xmm_load(const struct registers *r)
 {
 	const uint8_t(*x)[16] = r->xmm;
@@ -166,11 +190,13 @@ int native_run(struct registers *registers, unsigned length, unsigned bits)
 	number = sigsetjmp(away, 0);
 	if (number == 0) {
 		xmm_load(registers);
+		mm_load(registers);
 		if (bits == 64)
 			native_enter();
 		else
 			native_enter32();
 		xmm_save(registers);
+		mm_save(registers);
 		for (int i = 0; i < 16; i++)
 			registers->gpr[i] = area.gpr[i];
 		registers->rflags = area.flags;
@@ -181,7 +207,7 @@ int native_run(struct registers *registers, unsigned length, unsigned bits)
 
 		sigemptyset(&none);
 		sigprocmask(SIG_SETMASK, &none, NULL);
-		__asm__ volatile("cld");
+		__asm__ volatile("cld; emms");
 	}
 	return number - 1;
 }

@@ -10,7 +10,7 @@
 struct registers {
 	uint64_t gpr[16]; /* in the processor's numbering */
 	uint64_t rip, rflags;
-	uint8_t xmm[16][16] __attribute__((aligned(16)));
+	uint8_t xmm[24][16] __attribute__((aligned(16))); /* from 16: MMX, 8 bytes each */
 };
 
 /* The arena: code, and data that instructions work on, at addresses of 32 bits. */

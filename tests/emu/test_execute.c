@@ -121,6 +121,9 @@ templates[] = {
     {1, 0x2b, 0x2b, 1, -1, -1, VECTOR, 0, MODRM | WIDE_ONLY | NO_66},
     {1, 0x2b, 0x2b, 1, -1, -1, VECTOR, 0, MODRM | WIDE_ONLY | P66},
     {1, 0x6e, 0x7e, 16, -1, -1, VECTOR, 0, MODRM | WIDE_ONLY | P66},
+    {1, 0x6e, 0x7e, 16, -1, -1, VECTOR, 0, MODRM | WIDE_ONLY | NO_66},
+    {1, 0x6f, 0x7f, 16, -1, -1, VECTOR, 0, MODRM | WIDE_ONLY | NO_66},
+    {1, 0xe7, 0xe7, 1, -1, -1, VECTOR, 0, MODRM | WIDE_ONLY | NO_66},
     {1, 0x6f, 0x7f, 16, -1, -1, VECTOR, 0, MODRM | WIDE_ONLY | P66},
     {1, 0x6f, 0x7f, 16, -1, -1, VECTOR, 0, MODRM | WIDE_ONLY | F3},
     {1, 0x7e, 0x7e, 1, -1, -1, VECTOR, 0, MODRM | WIDE_ONLY | F3},
@@ -273,9 +276,12 @@ static void fill(struct attempt *a)
 {
 	for (unsigned i = 0; i < names(); i++)
 		a->registers.gpr[i] = bits == 64 ? operand_value() : (uint32_t)operand_value();
-	for (int i = 0; i < 8; i++)
+	for (int i = 0; i < 8; i++) {
 		for (int j = 0; j < 16; j++)
 			a->registers.xmm[i][j] = (uint8_t)random_word();
+		for (int j = 0; j < 8; j++)
+			a->registers.xmm[EMU_MM + i][j] = (uint8_t)random_word();
+	}
 	for (unsigned i = 0; i < WINDOW_SIZE; i += 8) {
 		uint64_t value = random_word();
 		memcpy(a->window + i, &value, 8);
@@ -473,7 +479,7 @@ static void host_xmm_read(void *ctx, unsigned reg, void *value)
 
 static void host_xmm_write(void *ctx, unsigned reg, const void *value)
 {
-	memcpy(((struct host *)ctx)->registers->xmm[reg], value, 16);
+	memcpy(((struct host *)ctx)->registers->xmm[reg], value, reg < EMU_MM ? 16 : 8);
 }
 
 static uint32_t host_port_read(void *ctx, uint16_t port, unsigned size)
@@ -576,7 +582,7 @@ static const char *differs(const struct attempt *a, int vector, int native,
 		return "registers";
 	if (defined && (x->rflags ^ y->rflags) & FLAGS)
 		return "flags";
-	if (memcmp(x->xmm, y->xmm, 8 * 16))
+	if (memcmp(x->xmm, y->xmm, 8 * 16) || memcmp(x->xmm + 16, y->xmm + 16, 8 * 16))
 		return "SSE registers";
 	if (memcmp(memory, (void *)WINDOW, WINDOW_SIZE))
 		return "memory";

@@ -46,7 +46,7 @@ enum page {
 
 struct state {
 	uint64_t gpr[16], rip, rflags;
-	uint8_t xmm[16][16];
+	uint8_t xmm[24][16];
 };
 
 struct host {
@@ -157,7 +157,7 @@ static void host_xmm_read(void *ctx, unsigned reg, void *value)
 	struct host *h = ctx;
 
 	called(h);
-	check(reg < 16, "an SSE register that is none");
+	check(reg < EMU_MM + 8, "an SSE register that is none");
 	memcpy(value, h->state.xmm[reg], 16);
 }
 
@@ -166,7 +166,7 @@ static void host_xmm_write(void *ctx, unsigned reg, const void *value)
 	struct host *h = ctx;
 
 	called(h);
-	check(reg < 16, "an SSE register that is none");
+	check(reg < EMU_MM + 8, "an SSE register that is none");
 	memcpy(h->state.xmm[reg], value, 16);
 	h->xmm_stores++;
 }

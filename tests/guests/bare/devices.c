@@ -347,6 +347,115 @@ static void conveniences(void)
 		EXPECT(now > 20000, "PM timer: %u ticks in 10 ms of 35795", (uint64_t)now);
 }
 
+/* A pointer for far JMP that only the test device holds. */
+static volatile uint8_t *const far_pointer = (volatile uint8_t *)0xff000040ull;
+
+static void far_jump(uint64_t selector)
+{
+	uint64_t there;
+
+	__asm__ volatile("lea 1f(%%rip), %0\n mov %0, (%1)\n mov %w2, 8(%1)\n rex.w ljmp *(%1)\n"
+			 " ud2\n 1:"
+			 : "=&r"(there)
+			 : "r"(far_pointer), "r"(selector)
+			 : "memory");
+}
+
+static void to_fs(uint64_t selector)
+{
+	*(volatile uint16_t *)far_pointer = (uint16_t)selector;
+	__asm__ volatile("mov %0, %%fs" : : "m"(*(volatile uint16_t *)far_pointer));
+}
+
+static void to_ss(uint64_t selector)
+{
+	*(volatile uint16_t *)far_pointer = (uint16_t)selector;
+	__asm__ volatile("mov %0, %%ss" : : "m"(*(volatile uint16_t *)far_pointer));
+}
+
+static void to_tr(uint64_t selector)
+{
+	*(volatile uint16_t *)far_pointer = (uint16_t)selector;
+	__asm__ volatile("ltr %0" : : "m"(*(volatile uint16_t *)far_pointer));
+}
+
+/* Selectors that only the test device holds. 28h is the task's, and busy. */
+static void selectors(void)
+{
+	static const struct {
+		void (*load)(uint64_t);
+		uint16_t selector;
+		unsigned vector;
+		uint16_t error;
+	} loads[] = {
+	    {to_fs, 0x10, RETURNED, 0}, {to_fs, 0, RETURNED, 0},     {to_fs, 3, RETURNED, 0},
+	    {to_fs, 0x28, GP, 0x28},    {to_fs, 0xfff0, GP, 0xfff0}, {to_fs, 8, RETURNED, 0},
+	    {to_ss, 8, GP, 8},          {to_ss, 3, GP, 0},           {to_ss, 0x13, GP, 0x10},
+	    {to_ss, 0, RETURNED, 0},    {to_ss, 0x10, RETURNED, 0},  {to_tr, 0, GP, 0},
+	    {to_tr, 0x10, GP, 0x10},    {to_tr, 0x28, GP, 0x28},
+	};
+
+	for (unsigned i = 0; i < sizeof(loads) / sizeof(loads[0]); i++) {
+		struct outcome o = call(loads[i].load, loads[i].selector);
+
+		EXPECT(o.vector == loads[i].vector && o.error == loads[i].error,
+		       "selector %x, step %u: %u, error %x", (uint64_t)loads[i].selector,
+		       (uint64_t)i, (uint64_t)o.vector, o.error);
+	}
+	to_fs(0x10);
+	__asm__ volatile("mov %%fs, %0" : "=m"(*(volatile uint16_t *)far_pointer));
+	EXPECT(*(volatile uint16_t *)far_pointer == 0x10, "FS");
+}
+
+static void media(void)
+{
+	uint64_t in = 0x1122334455667788, out;
+
+	*(volatile uint64_t *)far_pointer = in;
+	__asm__ volatile("movq (%1), %%mm3\n movq %%mm3, 8(%1)\n movd %%mm3, 16(%1)\n"
+			 " movq %%mm3, %0\n emms"
+			 : "=m"(out)
+			 : "r"(far_pointer)
+			 : "memory");
+	EXPECT(out == in && *(volatile uint64_t *)(far_pointer + 8) == in &&
+		   *(volatile uint32_t *)(far_pointer + 16) == 0x55667788,
+	       "MMX: %x", out);
+}
+
+static void far_jumps(void)
+{
+	static const struct {
+		uint16_t selector;
+		unsigned vector;
+		uint16_t error;
+	} jumps[] = {
+	    {8, RETURNED, 0}, {0, GP, 0},     {3, GP, 0},           {0x10, GP, 0x10},
+	    {0xb, GP, 8},     {0xc, GP, 0xc}, {0xfff8, GP, 0xfff8}, {8, RETURNED, 0},
+	};
+	bool (*hook)(struct frame *) = trap_hook;
+
+	trap_hook = NULL;
+	for (unsigned i = 0; i < sizeof(jumps) / sizeof(jumps[0]); i++) {
+		struct outcome o = call(far_jump, jumps[i].selector);
+
+		EXPECT(o.vector == jumps[i].vector && o.error == jumps[i].error,
+		       "far JMP to %x: %u, error %x", (uint64_t)jumps[i].selector,
+		       (uint64_t)o.vector, o.error);
+	}
+	*(volatile uint16_t *)far_pointer = 0;
+	__asm__ volatile("smsw %0" : "=m"(*(volatile uint16_t *)far_pointer));
+	EXPECT(*(volatile uint16_t *)far_pointer == (uint16_t)cr0_read(), "SMSW: %x",
+	       (uint64_t) * (volatile uint16_t *)far_pointer);
+	*(volatile uint16_t *)far_pointer |= 8;
+	__asm__ volatile("lmsw %0" : : "m"(*(volatile uint16_t *)far_pointer));
+	EXPECT(cr0_read() & 8, "LMSW: %x", cr0_read());
+	__asm__ volatile("clts");
+	EXPECT(!(cr0_read() & 8), "CLTS: %x", cr0_read());
+	selectors();
+	media();
+	trap_hook = hook;
+}
+
 int main(void)
 {
 	trap_hook = note;
@@ -359,6 +468,7 @@ int main(void)
 	ipis();
 	ioapic();
 	modes();
+	far_jumps();
 	conveniences();
 	say("guest: devices hold\r\n");
 	return 0;
