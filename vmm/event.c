@@ -11,6 +11,7 @@
 
 #include "cpu.h"
 #include "event.h"
+#include "exits.h"
 #include "fetch.h"
 #include "machine.h"
 #include "pic.h"
@@ -168,14 +169,15 @@ void event_iret_exit(struct vcpu *vcpu)
 /* ------------------------------------------------------------------ injecting */
 
 /*
- * TCG makes no double fault of an exception that strikes the delivery of an injected one. And one
- * that IRET raises as a single step would show the guest our TF.
+ * TCG makes no double fault of an exception that strikes the delivery of an injected one. One that
+ * IRET raises as a single step would show the guest our TF. And one that goes through a task gate
+ * would be a double fault, by the guard's breakpoint (task.c).
  */
 static void watch_delivery(struct vcpu *vcpu)
 {
 	bool wanted = (vcpu->event && SVM_EVENT_TYPE(vcpu->event) == SVM_EVENT_EXCEPTION &&
 		       vcpu->vm->cpu->is_tcg) ||
-		      vcpu->stepping;
+		      vcpu->stepping || vcpu->guard != GUARD_OFF;
 
 	if (wanted != vcpu->delivery)
 		vmcb_delivery(vcpu->vmcb, wanted);
@@ -237,6 +239,8 @@ void event_inject(struct vcpu *vcpu)
 		vcpu->event = SVM_EVENT(SVM_EVENT_INTERRUPT, acknowledge(vcpu));
 		waits = event_waits(vcpu);
 	}
+	if (vcpu->event && vcpu->guard != GUARD_OFF)
+		task_gate(vcpu, (unsigned)vcpu->event & 0xff);
 	watch_delivery(vcpu);
 	vmcb->inject = vcpu->event;
 	if (vcpu->event & SVM_EVENT_ERROR)

@@ -48,9 +48,10 @@ bool task_is_ltr(const struct insn *insn);
 void task_ltr_exit(struct vcpu *vcpu);
 _Noreturn void task_refuse(struct vcpu *vcpu, const char *what);
 void task_init(struct vcpu *vcpu);
-void task_guard(struct vcpu *vcpu);     /* before each entry */
-void task_check(struct vcpu *vcpu);     /* after each exit */
-bool task_guard_hit(struct vcpu *vcpu); /* was that #DB the guard's alone? */
+void task_guard(struct vcpu *vcpu);                 /* before each entry */
+void task_check(struct vcpu *vcpu);                 /* after each exit */
+void task_gate(struct vcpu *vcpu, unsigned vector); /* before that is injected */
+bool task_guard_hit(struct vcpu *vcpu);             /* was that #DB the guard's alone? */
 
 /* #UD: INVPCID and INT1, which the processor may lack (paging.c); else the guest's own. */
 void ud_exit(struct vcpu *vcpu);

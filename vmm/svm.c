@@ -180,7 +180,7 @@ void vmcb_iret(struct vmcb *vmcb, bool wanted)
 void vmcb_delivery(struct vmcb *vmcb, bool wanted)
 {
 	uint32_t contributory =
-	    1u << VECTOR_TS | 1u << VECTOR_NP | 1u << VECTOR_SS | 1u << VECTOR_GP;
+	    1u << VECTOR_DE | 1u << VECTOR_TS | 1u << VECTOR_NP | 1u << VECTOR_SS | 1u << VECTOR_GP;
 	uint32_t all = contributory | (vmcb->nested ? 1u << VECTOR_PF : 0);
 
 	vmcb->exceptions = wanted ? vmcb->exceptions | all : vmcb->exceptions & ~all;

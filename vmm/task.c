@@ -23,6 +23,7 @@
 #include "vm.h"
 #include "x86.h"
 
+#define TYPE_TASK_GATE  5u
 #define TYPE_TSS_16     1u
 #define TYPE_TSS_32     9u
 #define DESCRIPTOR_BUSY (1ull << 41)
@@ -53,6 +54,8 @@ void task_guard(struct vcpu *vcpu)
 	vcpu->guard = wanted;
 	vcpu->debug_changed = true;
 	vmcb_task(vmcb, wanted != GUARD_OFF);
+	vmcb_delivery(vmcb, wanted != GUARD_OFF);
+	vcpu->delivery = wanted != GUARD_OFF;
 }
 
 void task_check(struct vcpu *vcpu)
@@ -70,6 +73,22 @@ bool task_guard_hit(struct vcpu *vcpu)
 	if (hit)
 		vmcb->dr6 &= ~DR6_B3;
 	return hit && !(vmcb->dr6 & (DR6_BS | DR6_BT | 7));
+}
+
+void task_gate(struct vcpu *vcpu, unsigned vector)
+{
+	const struct emu_segment *idt = &vcpu->vmcb->idtr;
+	uint64_t event = vcpu->event, error = vcpu->error, gate;
+	struct emu emu = emulate_on(vcpu);
+
+	if (vcpu->guard == GUARD_OFF || vcpu_is_real(vcpu) || 8 * vector + 7 > idt->limit)
+		return;
+	if (emu_system(&emu, (uint32_t)(idt->base + 8 * vector), &gate, sizeof(gate), EMU_READ) ==
+		EMU_DONE &&
+	    DESCRIPTOR_TYPE(gate) == TYPE_TASK_GATE)
+		task_refuse(vcpu, "a task switch");
+	vcpu->event = event; /* where no gate can be read, the processor finds out */
+	vcpu->error = error;
 }
 
 void task_init(struct vcpu *vcpu)

@@ -246,6 +246,9 @@ static void handle(struct vcpu *vcpu)
 		if (!task_guard_hit(vcpu))
 			vcpu_raise(vcpu, VECTOR_DB, -1);
 		break;
+	case SVM_EXIT_EXCEPTION + VECTOR_DE:
+		vcpu_raise(vcpu, VECTOR_DE, -1);
+		break;
 	case SVM_EXIT_EXCEPTION + VECTOR_TS:
 	case SVM_EXIT_EXCEPTION + VECTOR_NP:
 	case SVM_EXIT_EXCEPTION + VECTOR_SS:

@@ -61,6 +61,7 @@
 #define MSR_EFER      0xc0000080u
 #define MSR_GS_BASE   0xc0000101u
 
+#define VECTOR_DE  0
 #define VECTOR_DB  1
 #define VECTOR_NMI 2
 #define VECTOR_BP  3
