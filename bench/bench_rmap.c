@@ -10,6 +10,7 @@
  *
  * docs/performance.md says what is measured and how to read it.
  */
+#include <getopt.h>
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
@@ -149,21 +150,39 @@ static void pin(void)
 	sched_setaffinity(0, sizeof(set), &set);
 }
 
+static const struct option options[] = {{"help", no_argument, NULL, 'h'},
+					{"check", no_argument, NULL, 'c'},
+					{"quick", no_argument, NULL, 'q'},
+					{"set", required_argument, NULL, 's'},
+					{0}};
+
+static const char usage[] = "usage: bench-rmap [--check | --quick | --set NAME] [FILE]\n"
+			    "The reverse map beside others: a table, and JSON into FILE.\n"
+			    "  --check     only see that all implementations agree\n"
+			    "  --quick     fewer sizes\n"
+			    "  --set NAME  only the set NAME\n";
+
 int main(int argc, char **argv)
 {
-	bool quick = argc > 1 && !strcmp(argv[1], "--quick");
-	int file = 1 + quick;
+	bool quick = false, check = false;
+	int option;
 
+	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		quick |= option == 'q';
+		check |= option == 'c';
+		if (option == 's')
+			only = optarg;
+		if (option == 'h' || option == '?') {
+			fputs(usage, option == 'h' ? stdout : stderr);
+			return option == 'h' ? 0 : 2;
+		}
+	}
 	memory_open(MEMORY);
 	if (!check_agree(all, ALL))
 		return 1;
 	printf("bench-rmap: all implementations agree (KVM: %s)\n", impl_kvm.kind);
-	if (argc > 1 && !strcmp(argv[1], "--check"))
+	if (check)
 		return 0;
-	if (argc > 2 && !strcmp(argv[1], "--set")) {
-		only = argv[2];
-		file = 3;
-	}
 	pin();
 	started = seconds();
 	run_resident(quick);
@@ -177,5 +196,5 @@ int main(int argc, char **argv)
 	fprintf(stderr, "bench-rmap: %4.0f s: done\n", seconds() - started);
 	report_table();
 	report_figures();
-	return argc > file ? report_json(argv[file]) : 0;
+	return optind < argc ? report_json(argv[optind]) : 0;
 }
