@@ -252,7 +252,8 @@ static void check_shadow(struct audit *audit, struct shadow *shadow)
 	comparable = direct || (entries && !shadow->unsync);
 	for (unsigned i = spte_next(shadow->table, 0); i < PTE_ENTRIES;
 	     i = spte_next(shadow->table, i + 1))
-		check_entry(audit, shadow, i, walk_entry(shadow, entries, implied, i), comparable);
+		check_entry(audit, shadow, i, walk_entry(audit->mmu, shadow, entries, implied, i),
+			    comparable);
 }
 
 /* Invariant 1 from the chain's side; returns its sptes. */

@@ -266,7 +266,7 @@ static bool prefetch_one(struct umbra_mmu *mmu, struct shadow *shadow, unsigned 
 	struct leaf leaf;
 
 	if (old & PTE_W || is_note(old) ||
-	    !walk_leaf_decode(mmu, shadow, index, walk_entry(shadow, entries, implied, index),
+	    !walk_leaf_decode(mmu, shadow, index, walk_entry(mmu, shadow, entries, implied, index),
 			      &leaf) ||
 	    (old && !(leaf.access & ACCESS_W)))
 		return false;

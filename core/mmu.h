@@ -261,6 +261,13 @@ struct umbra_mmu {
 	struct umbra_stats stats;
 };
 
+/* What @value, read by the library itself, is to be taken for: host.input. */
+static inline uint64_t mmu_input(const struct umbra_mmu *mmu, enum umbra_input kind, uint64_t key,
+				 uint64_t value)
+{
+	return mmu->host.input ? mmu->host.input(mmu->ctx, kind, key, value) : value;
+}
+
 /* ---- pool.c: memory from the host, taken before the lock ---- */
 
 /* What an operation needs in stock: shadow pages, descriptors, spare pages. */

@@ -201,8 +201,8 @@ static int pdptes_read(struct umbra_mmu *mmu, uint64_t cr3, uint64_t pdpte[PAE_R
 	if (!entries && error != UMBRA_ENOENT)
 		return error;
 	for (unsigned i = 0; i < PAE_ROOTS; i++) {
-		pdpte[i] = entries ? mode_entry_read(MODE_PAE,
-						     entries + (table & (UMBRA_PAGE_SIZE - 1)), i)
+		pdpte[i] = entries ? walk_read(mmu, MODE_PAE, table,
+					       entries + (table & (UMBRA_PAGE_SIZE - 1)), i)
 				   : ~0ull;
 		if (mmu->config.nested) /* the hardware loads none, and may set their A */
 			pdpte[i] &= PTE_ADDRESS | PTE_P;

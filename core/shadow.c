@@ -353,7 +353,9 @@ static bool was_referenced(struct umbra_mmu *mmu, struct shadow *shadow)
 	bool referenced = shadow->referenced;
 
 	shadow->referenced = false;
-	return rmap_age(mmu, &shadow->parents, CLOCK_PARENTS) || referenced;
+	return mmu_input(mmu, UMBRA_INPUT_AGE, shadow->id,
+			 rmap_age(mmu, &shadow->parents, CLOCK_PARENTS)) ||
+	       referenced;
 }
 
 /*

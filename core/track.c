@@ -172,7 +172,7 @@ static bool sync_table(struct umbra_mmu *mmu, struct shadow *shadow)
 	for (unsigned i = spte_next(shadow->table, 0); i < PTE_ENTRIES;
 	     i = spte_next(shadow->table, i + 1))
 		changed |=
-		    track_sync_entry(mmu, shadow, i, walk_entry(shadow, entries, implied, i));
+		    track_sync_entry(mmu, shadow, i, walk_entry(mmu, shadow, entries, implied, i));
 	return changed;
 }
 
@@ -341,7 +341,7 @@ static bool follow_write(struct umbra_mmu *mmu, const struct written *written, s
 		for (; i < end && !zapped; i++)
 			zapped = entry_written(
 			    mmu, shadow, i,
-			    walk_entry(shadow, written->entries, written->implied, i), flush);
+			    walk_entry(mmu, shadow, written->entries, written->implied, i), flush);
 		if (zapped)
 			return true;
 	}
@@ -440,5 +440,5 @@ void track_sync_gva(struct umbra_mmu *mmu, struct shadow *shadow, uint64_t gva)
 	if (!shadow->unsync || !spte_read(&shadow->table[index]))
 		return;
 	entries = walk_table(mmu, shadow->gfn, UMBRA_WANT_PEEK, &implied, &error);
-	track_sync_entry(mmu, shadow, index, walk_entry(shadow, entries, implied, index));
+	track_sync_entry(mmu, shadow, index, walk_entry(mmu, shadow, entries, implied, index));
 }

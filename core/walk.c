@@ -155,6 +155,9 @@ static bool set_accessed_dirty(struct umbra_vcpu *vcpu, struct step *step, unsig
 		if (!mode_entry_exchange(mode, step[level].pte, step[level].value, wanted))
 			return false;
 		step[level].value = wanted;
+		mmu_input(vcpu->mmu,
+			  modes[mode].entry_shift == 2 ? UMBRA_INPUT_WORD4 : UMBRA_INPUT_WORD8,
+			  step[level].gpa, wanted);
 		if (modes[mode].entry_shift == 2)
 			track_bits_set(vcpu->mmu, step[level].gpa, flush);
 	}
@@ -209,7 +212,7 @@ static int step_read(struct umbra_vcpu *vcpu, uint64_t gva, unsigned level, uint
 		return error == UMBRA_ENOENT ? 0 : error;
 	}
 	entries += table & (UMBRA_PAGE_SIZE - 1);
-	step->value = mode_entry_read(vcpu->mode, entries, index) | implied;
+	step->value = walk_read(vcpu->mmu, vcpu->mode, table, entries, index) | implied;
 	step->gpa = table + ((uint64_t)index << mode->entry_shift);
 	step->pte = implied ? NULL : entries + ((size_t)index << mode->entry_shift);
 	return 0;
@@ -354,7 +357,7 @@ struct shadow *walk_shadowed(struct umbra_vcpu *vcpu, uint64_t gva, uint32_t err
 
 		if (!entries)
 			return NULL;
-		pte = walk_entry(shadow, entries, implied, index);
+		pte = walk_entry(vcpu->mmu, shadow, entries, implied, index);
 		if (!(pte & PTE_P)) {
 			*answer = inject(vcpu, error_code, 0);
 			return shadow;

@@ -37,18 +37,29 @@ struct leaf {
 	uint64_t marks;
 };
 
+/* Entry @index of the guest's table at gpa @table, which is at @entries. */
+static inline uint64_t walk_read(const struct umbra_mmu *mmu, enum paging_mode mode, uint64_t table,
+				 const void *entries, unsigned index)
+{
+	unsigned shift = modes[mode].entry_shift;
+
+	return mmu_input(mmu, shift == 2 ? UMBRA_INPUT_WORD4 : UMBRA_INPUT_WORD8,
+			 table + ((uint64_t)index << shift), mode_entry_read(mode, entries, index));
+}
+
 /*
  * The guest's entry behind entry @index of @shadow; @entries: its table, NULL: gone.
  */
-static inline uint64_t walk_entry(const struct shadow *shadow, const void *entries,
-				  uint64_t implied, unsigned index)
+static inline uint64_t walk_entry(const struct umbra_mmu *mmu, const struct shadow *shadow,
+				  const void *entries, uint64_t implied, unsigned index)
 {
 	union role role = shadow->role;
 
 	if (!entries)
 		return 0;
 	index = mode_guest_index(role.mode, role.level, role.quadrant * PTE_ENTRIES + index);
-	return mode_entry_read(role.mode, entries, index) | implied;
+	return walk_read(mmu, role.mode, shadow->gfn.n << UMBRA_PAGE_SHIFT, entries, index) |
+	       implied;
 }
 
 /* Whether a present entry may be used without a walk: accessed, and nothing reserved set. */

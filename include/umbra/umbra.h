@@ -131,6 +131,14 @@ struct umbra_flush {
 	uint64_t pages;
 };
 
+/* host.input: what was read. */
+enum umbra_input {
+	UMBRA_INPUT_WORD4, /* 4 bytes of a guest's table; the key is their gpa */
+	UMBRA_INPUT_WORD8, /* 8 bytes */
+	UMBRA_INPUT_AGE, /* did the hardware use a shadow page (1) or not (0); the key is its number
+			  */
+};
+
 struct umbra_host {
 	/*
 	 * @size bytes of zeroed memory, contiguous for the hardware too, aligned to 4096. hpa
@@ -167,6 +175,15 @@ struct umbra_host {
 	 * before reading it, flushes for that too.
 	 */
 	void (*flush)(void *ctx, const struct umbra_flush *flush);
+
+	/*
+	 * May be NULL. The library read @value from what guest or hardware writes by themselves, or
+	 * has just set accessed or dirty bits in a guest's word, which is @value now. It goes on
+	 * with what this returns. A recorder notes @value and returns it. A replayer returns what
+	 * was noted, and has it in its guest memory at @key then. With what the functions here were
+	 * asked and what frame_get answered, that is all that the MMU's state depends on.
+	 */
+	uint64_t (*input)(void *ctx, enum umbra_input kind, uint64_t key, uint64_t value);
 };
 
 /* ------------------------------------------------------------------ the MMU */
@@ -483,6 +500,14 @@ struct umbra_stats {
 };
 
 void umbra_stats_get(struct umbra_mmu *mmu, struct umbra_stats *stats);
+
+/*
+ * A number for the whole state: what every shadow page is and maps, the lengths of all chains,
+ * slots, vcpus and counters. Two MMUs that were asked the same and were answered the same, host
+ * addresses included, have the same one, whatever compiler made them; accessed and dirty bits that
+ * hardware set do not count. Slow, like the audit.
+ */
+uint64_t umbra_state_hash(struct umbra_mmu *mmu);
 
 struct umbra_audit {
 	uint64_t checks;     /* entries, pages and chains looked at */
