@@ -4,5 +4,6 @@
 #define CLI_COMMANDS_H
 
 int run_command(int argc, char **argv);
+int replay_command(int argc, char **argv);
 
 #endif

@@ -17,6 +17,7 @@ static const struct {
 	const char *what;
 } commands[] = {
     {"run", run_command, "boot a guest on shadow page tables"},
+    {"replay", replay_command, "replay a recorded guest, without the guest"},
 };
 
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))

@@ -40,6 +40,7 @@ static const char help[] =
     "  --memory SIZE   guest memory, with suffix K, M or G (default 1G, at least 64M)\n"
     "  --quota PAGES   shadow pages at most (default: the hypervisor's choice)\n"
     "  --storm N       migrate N random guest pages a second (default 100)\n"
+    "  --record FILE   record everything that the MMU is asked, for umbra replay\n"
     "  --seal          see at the end that nothing but the guest's memory was written\n"
     "  --batch         the workload and then power-off, on a terminal too\n"
     "  --compare       boot the same guest on plain QEMU first, print both boot times\n"
@@ -136,6 +137,7 @@ enum {
 	OPTION_DISK_RO,
 	OPTION_CONSOLE,
 	OPTION_SEAL,
+	OPTION_RECORD,
 	OPTION_BATCH,
 	OPTION_COMPARE,
 	OPTION_TIMEOUT,
@@ -162,6 +164,7 @@ static const struct option table[] = {
     {"disk-ro", required_argument, NULL, OPTION_DISK_RO},
     {"console", required_argument, NULL, OPTION_CONSOLE},
     {"seal", no_argument, NULL, OPTION_SEAL},
+    {"record", required_argument, NULL, OPTION_RECORD},
     {"batch", no_argument, NULL, OPTION_BATCH},
     {"compare", no_argument, NULL, OPTION_COMPARE},
     {"until", required_argument, NULL, OPTION_UNTIL},
@@ -248,6 +251,9 @@ static enum status parse_one(int option, struct options *options, bool *done)
 		break;
 	case OPTION_SEAL:
 		options->seal = true;
+		break;
+	case OPTION_RECORD:
+		options->record = optarg;
 		break;
 	case OPTION_BATCH:
 		options->batch = true;

@@ -23,6 +23,7 @@
 #include "guest.h"
 #include "options.h"
 #include "qemu.h"
+#include "record.h"
 #include "report.h"
 #include "session.h"
 #include "status.h"
@@ -34,6 +35,7 @@ struct run {
 	struct guest guest;
 	struct ram ram;
 	struct disk disk;
+	struct recorder *recorder; /* NULL: nothing is recorded */
 	struct qemu qemu;
 	struct console console;
 	int vmm_fd;
@@ -249,6 +251,8 @@ static enum status boot(struct run *run)
 					      &run->disk, run->vmm_fd);
 	if (status != STATUS_OK)
 		return status;
+	if (run->recorder)
+		status = record_start(run->recorder, &run->ram);
 	double started = run->qemu.started;
 	if (run->options.timeout > 0)
 		session.deadline = started + run->options.timeout;
@@ -257,6 +261,8 @@ static enum status boot(struct run *run)
 	enum session_end end = session_run(&session);
 	console_close(&run->console);
 
+	enum status recorded = record_close(run->recorder);
+	run->recorder = NULL;
 	report.page = *run->ram.page;
 	report.total_seconds = clock_now() - started;
 	report.plain_seconds = run->plain_seconds;
@@ -267,7 +273,7 @@ static enum status boot(struct run *run)
 		report_table(&report);
 	if (run->options.stats && !report_write(&report, run->options.stats) && status == STATUS_OK)
 		status = STATUS_ERROR;
-	return status;
+	return status == STATUS_OK ? recorded : status;
 }
 
 static enum status prepare(struct run *run)
@@ -281,6 +287,9 @@ static enum status prepare(struct run *run)
 		status = open_vmm(run);
 	if (status == STATUS_OK && run->options.disk)
 		status = disk_open(&run->disk, run->options.disk, run->options.disk_ro);
+	if (status == STATUS_OK && run->options.record)
+		status = record_open(&run->recorder, run->options.record, run->guest.name,
+				     run->options.memory);
 	return status;
 }
 
@@ -305,6 +314,7 @@ int run_command(int argc, char **argv)
 		if (status == STATUS_OK)
 			status = boot(&run);
 	}
+	record_close(run.recorder);
 	disk_close(&run.disk);
 	ram_close(&run.ram);
 	guest_close(&run.guest);

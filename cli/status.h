@@ -34,6 +34,8 @@ enum status {
 	STATUS_FETCH = 24,
 	STATUS_DISK = 25,
 	STATUS_BREACH = 26,
+	STATUS_TRACE = 27, /* cannot be written, or read to its end */
+	STATUS_DIVERGED = 28,
 	STATUS_SIGNAL = 128, /* + number of SIGHUP, SIGINT or SIGTERM */
 };
 

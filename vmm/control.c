@@ -81,7 +81,7 @@ static uint32_t audit(struct vm *vm)
 {
 	struct umbra_machine *page = vm->machine;
 	struct umbra_audit report = {0};
-	uint64_t violations = umbra_audit(vm->mmu, &report);
+	uint64_t violations = mmu_audit(vm, &report);
 
 	machine_stats(vm); /* the moment is worth keeping: the children are at work */
 	page->audits++;
@@ -123,11 +123,13 @@ static uint32_t operate(struct vm *vm, uint32_t operation)
 
 	switch (operation) {
 	case UMBRA_CTL_INIT:
+		record_mark(vm, operation, argument);
 		if (!page->tsc_init)
 			page->tsc_init = rdtsc();
 		page->phase = UMBRA_PHASE_INIT;
 		return 0;
 	case UMBRA_CTL_RESULT:
+		record_mark(vm, operation, argument);
 		page->workload = argument ? 2 : 1;
 		return 0;
 	case UMBRA_CTL_POWEROFF:
@@ -150,13 +152,13 @@ static uint32_t operate(struct vm *vm, uint32_t operation)
 	case UMBRA_CTL_MIGRATE_LEFT:
 		return c->migrating ? (uint32_t)(c->region_count - c->region_next) : 0;
 	case UMBRA_CTL_ZAP_ALL:
-		umbra_zap_all(vm->mmu);
+		mmu_zap_all(vm);
 		page->zaps++;
 		return 0;
 	case UMBRA_CTL_QUOTA:
 		if (!argument || argument > vm->options.quota)
 			argument = (uint32_t)vm->options.quota;
-		return (uint32_t)umbra_quota_set(vm->mmu, argument);
+		return (uint32_t)mmu_quota_set(vm, argument);
 	case UMBRA_CTL_STORM:
 		c->storm_rate = argument < 1000000 ? argument : 1000000;
 		c->storm_due = rdtsc();

@@ -76,7 +76,7 @@ static void host_written(void *ctx, uint64_t gpa, size_t size)
 {
 	struct vcpu *vcpu = ctx;
 
-	umbra_guest_write(vcpu->vm->mmu, gpa, size);
+	mmu_guest_write(vcpu->vm, gpa, size);
 }
 
 static void host_accessed(void *ctx, uint64_t linear, size_t size, bool write)

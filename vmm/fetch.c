@@ -32,7 +32,7 @@ struct umbra_answer translate(struct vcpu *vcpu, uint64_t gva, uint32_t access)
 	if (vcpu->vm->options.nested)
 		vcpu_paging_tell(vcpu);
 	vcpu_keys_tell(vcpu);
-	return umbra_translate(vcpu->umbra, gva, access);
+	return mmu_translate(vcpu, gva, access);
 }
 
 #define ENTRY_PRESENT 1u

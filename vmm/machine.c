@@ -66,6 +66,8 @@ void machine_end(struct vm *vm, enum umbra_end end, const char *fmt, ...)
 	}
 	if (vm && vm->mmu)
 		machine_stats(vm);
+	if (vm)
+		record_end(vm, end);
 	page->tsc_end = rdtsc();
 	page->end = end;
 	machine_ready();

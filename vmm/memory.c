@@ -70,14 +70,17 @@ static int host_frame_get(void *ctx, umbra_gfn gfn, enum umbra_want want, struct
 {
 	struct vm *vm = ctx;
 	uint32_t *pfn = entry(vm, gfn.n);
+	int error = 0;
 
 	if (!pfn || (want == UMBRA_WANT_PEEK && !*pfn))
-		return UMBRA_ENOENT;
-	if (!populate(vm, pfn))
-		return UMBRA_ENOMEM;
-	frame->pfn.n = *pfn;
-	frame->writable = true;
-	return 0;
+		error = UMBRA_ENOENT;
+	else if (!populate(vm, pfn))
+		error = UMBRA_ENOMEM;
+	if (!error)
+		*frame = (struct umbra_frame){.pfn = {*pfn}, .writable = true};
+	if (vm->recording.on)
+		record_frame(vm, (uint64_t)(pfn - vm->pfns), gfn, want, error, frame);
+	return error;
 }
 
 static void *host_frame_va(void *ctx, umbra_pfn pfn)
@@ -139,7 +142,7 @@ static int slot_tell(struct vm *vm, unsigned i)
 			       .first = {vm->slots[i].first},
 			       .pages = vm->slots[i].pages};
 
-	return umbra_slot_add(vm->mmu, &s);
+	return mmu_slot_add(vm, &s);
 }
 
 int memory_init(struct vm *vm)
@@ -153,6 +156,7 @@ int memory_init(struct vm *vm)
 	    .nested = vm->options.nested ? 4 : 0,
 	    .cpu = cpuid_umbra(),
 	};
+	struct umbra_host with = host;
 	int error;
 
 	slot(vm, 0x100000, low, false); /* first, since it is looked up most */
@@ -161,9 +165,12 @@ int memory_init(struct vm *vm)
 	slot(vm, 1ull << 32, (1ull << 32) + memory - low, false);
 	slot(vm, MEMORY_SPARE, MEMORY_SPARE + vm->options.spare, true);
 	vm->pfns = pool_alloc(vm->frames, vm->pages * sizeof(vm->pfns[0]));
-	if (!vm->pfns)
+	vm->machine->config = config;
+	if (!vm->pfns || record_init(vm))
 		return UMBRA_ENOMEM;
-	error = umbra_mmu_create(&host, vm, &config, &vm->mmu);
+	if (vm->recording.on)
+		with.input = record_input;
+	error = umbra_mmu_create(&with, vm, &config, &vm->mmu);
 	for (unsigned i = 0; !error && i < vm->slot_count; i++)
 		error = slot_tell(vm, i);
 	return error;
@@ -174,7 +181,7 @@ int memory_slot_renew(struct vm *vm, uint64_t gfn)
 	struct vm_slot *s = slot_of(vm, gfn);
 	unsigned i = (unsigned)(s - vm->slots);
 
-	return s ? umbra_slot_delete(vm->mmu, i) || slot_tell(vm, i) : UMBRA_ENOENT;
+	return s ? mmu_slot_delete(vm, i) || slot_tell(vm, i) : UMBRA_ENOENT;
 }
 
 int memory_slot_protect(struct vm *vm, uint64_t gfn, bool read_only)
@@ -237,7 +244,7 @@ bool memory_guest_write(struct vm *vm, uint64_t gpa, const void *from, uint64_t 
 		return false;
 	memory_write(vm, gpa, from, size);
 	for (uint64_t gfn = first; size && gfn <= last; gfn++)
-		umbra_guest_write(vm->mmu, gfn << UMBRA_PAGE_SHIFT, UMBRA_PAGE_SIZE);
+		mmu_guest_write(vm, gfn << UMBRA_PAGE_SHIFT, UMBRA_PAGE_SIZE);
 	return true;
 }
 
@@ -289,7 +296,7 @@ int memory_migrate(struct vm *vm, uint64_t gfn, uint64_t *sptes, uint64_t *ticks
 	if (!frame_take(vm->frames, &frame))
 		return UMBRA_ENOMEM;
 	begun = rdtsc();
-	error = umbra_remap(vm->mmu, (umbra_gfn){gfn}, (umbra_pfn){frame}, &dropped);
+	error = mmu_remap(vm, (umbra_gfn){gfn}, (umbra_pfn){frame}, &dropped);
 	if (error) {
 		frame_give(vm->frames, frame);
 		return error;

@@ -24,6 +24,7 @@ static const struct option table[] = {
     {"spare", offsetof(struct options, spare), 0, 0, 1ull << 30},
     {"disk", offsetof(struct options, disk), 0, 0, 1ull << 54},
     {"disk_ro", offsetof(struct options, disk_ro), 0, 0, 1},
+    {"record", offsetof(struct options, record), 0, 0, 1},
     {"seal", offsetof(struct options, seal), 0, 0, 1},
     {"console", offsetof(struct options, console), 0, 0, 1},
 };

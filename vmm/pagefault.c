@@ -88,14 +88,14 @@ static void tracked(struct vcpu *vcpu, const struct umbra_answer *answer)
 			    answer->gpa, vcpu->vmcb->rip, vcpu_bytes(vcpu, bytes, sizeof(bytes)));
 	} else if (result == EMU_UNKNOWN) {
 		page->unprotected++;
-		umbra_unprotect(vcpu->vm->mmu, (umbra_gfn){answer->gpa >> UMBRA_PAGE_SHIFT});
+		mmu_unprotect(vcpu->vm, (umbra_gfn){answer->gpa >> UMBRA_PAGE_SHIFT});
 	}
 }
 
 /* @address: a gva, or with nested paging a gpa. */
 static void answer_exit(struct vcpu *vcpu, uint64_t address, uint32_t access)
 {
-	struct umbra_answer answer = umbra_fault(vcpu->umbra, address, access);
+	struct umbra_answer answer = mmu_fault(vcpu, address, access);
 
 	switch (answer.verdict) {
 	case UMBRA_RESUME:

@@ -202,7 +202,7 @@ void paging_invlpg_exit(struct vcpu *vcpu)
 	if (insn.map != 1 || insn.opcode != 0x01 || !insn.memory)
 		unsupported(vcpu, "INVLPG");
 	emu = emulate_on(vcpu);
-	umbra_invlpg(vcpu->umbra, emu_address(&emu, &insn));
+	mmu_invlpg(vcpu, emu_address(&emu, &insn));
 	vcpu_skip(vcpu, insn.length);
 }
 
@@ -221,8 +221,7 @@ static void invpcid(struct vcpu *vcpu, const struct insn *insn)
 	if (emu_read(&emu, insn, descriptor, sizeof(descriptor)) != EMU_DONE)
 		return;
 	if (descriptor[0] > CR3_PCID || type > UMBRA_INVPCID_ALL ||
-	    umbra_invpcid(vcpu->umbra, (enum umbra_invpcid)type, (uint16_t)descriptor[0],
-			  descriptor[1]))
+	    mmu_invpcid(vcpu, (enum umbra_invpcid)type, (uint16_t)descriptor[0], descriptor[1]))
 		vcpu_raise(vcpu, VECTOR_GP, 0);
 	else
 		vcpu_skip(vcpu, insn->length);

@@ -24,7 +24,7 @@ static int drop_each(struct vm *vm)
 	int error = 0;
 
 	for (uint64_t i = 0; i < vm->range.pages && !error; i++)
-		error = umbra_drop(vm->mmu, (umbra_gfn){vm->range.first + i}, 1, NULL);
+		error = mmu_drop(vm, (umbra_gfn){vm->range.first + i}, 1);
 	return error;
 }
 
@@ -53,13 +53,13 @@ static uint32_t timed(struct vm *vm, uint32_t operation)
 	begun = rdtsc();
 	switch (operation) {
 	case UMBRA_CTL_RANGE_DROP:
-		error = umbra_drop(vm->mmu, first, range->pages, NULL);
+		error = mmu_drop(vm, first, range->pages);
 		break;
 	case UMBRA_CTL_RANGE_DROP_EACH:
 		error = drop_each(vm);
 		break;
 	case UMBRA_CTL_RANGE_PROTECT:
-		error = umbra_write_protect(vm->mmu, first, range->pages, NULL);
+		error = mmu_write_protect(vm, first, range->pages);
 		break;
 	case UMBRA_CTL_RANGE_REMAP:
 		error = remap_each(vm, &ticks);

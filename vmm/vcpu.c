@@ -43,7 +43,7 @@ int vcpu_create(struct vm *vm, struct frames *frames)
 	ports_init(vcpu);
 	vm->vcpu = vcpu;
 	vm->cpu->vcpu = vcpu;
-	return umbra_vcpu_create(vm->mmu, vcpu->number, &vcpu->umbra);
+	return mmu_vcpu_create(vcpu);
 }
 
 /* ------------------------------------------------------------------ services for handlers */
@@ -71,7 +71,7 @@ void vcpu_paging_tell(struct vcpu *vcpu)
 {
 	struct umbra_paging paging = {vcpu->cr0, vcpu->cr3, vcpu->cr4, vcpu->efer};
 
-	umbra_vcpu_set_paging(vcpu->umbra, &paging);
+	mmu_set_paging(vcpu, &paging);
 }
 
 void vcpu_keys_tell(struct vcpu *vcpu)
@@ -79,7 +79,7 @@ void vcpu_keys_tell(struct vcpu *vcpu)
 	uint64_t on = vcpu->cr4 & (CR4_PKE | CR4_PKS);
 
 	if (on)
-		umbra_vcpu_set_keys(vcpu->umbra, on & CR4_PKE ? rdpkru() : 0, vcpu->pkrs);
+		mmu_set_keys(vcpu, on & CR4_PKE ? rdpkru() : 0, vcpu->pkrs);
 }
 
 unsigned exit_length(struct vcpu *vcpu)
@@ -94,7 +94,7 @@ unsigned exit_length(struct vcpu *vcpu)
 bool vcpu_repage(struct vcpu *vcpu)
 {
 	struct umbra_paging paging = {vcpu->cr0, vcpu->cr3, vcpu->cr4, vcpu->efer};
-	int error = umbra_vcpu_set_paging(vcpu->umbra, &paging);
+	int error = mmu_set_paging(vcpu, &paging);
 
 	vcpu->repaging = true;
 	if (error && error != UMBRA_EPDPTE)
@@ -332,7 +332,7 @@ static void prepare(struct vcpu *vcpu)
 {
 	struct umbra_root root;
 
-	if (umbra_vcpu_root(vcpu->umbra, &root))
+	if (mmu_root(vcpu, &root))
 		machine_end(vcpu->vm, UMBRA_END_NOMEM, "no memory for a root page table");
 	if (vcpu->vm->options.nested) {
 		prepare_nested(vcpu, &root);

@@ -17,6 +17,7 @@
 #include "pci.h"
 #include "pit.h"
 #include "range.h"
+#include "record.h"
 #include "rtc.h"
 #include "testdev.h"
 
@@ -38,6 +39,7 @@ struct options {
 	uint64_t disk;     /* sectors of 512 bytes; 0: no disk */
 	uint64_t disk_ro;  /* it is only to be read */
 	uint64_t console;  /* 1: virtio in place of COM1 */
+	uint64_t record;   /* 1: everything that the MMU is asked goes into a ring */
 	uint64_t seal;     /* 1: look after memory that nobody should write (seal.c) */
 };
 
@@ -77,6 +79,7 @@ struct vm {
 	struct virtio *console; /* NULL: COM1 */
 	struct control control;
 	struct range_job range;
+	struct recording recording;
 };
 
 #endif

@@ -11,11 +11,12 @@
 #define UMBRA_MACHINE_H
 
 #include <stdint.h>
+#include <umbra/trace.h>
 #include <umbra/umbra.h>
 
 #define UMBRA_MACHINE_ADDRESS 0x200000u
 #define UMBRA_MACHINE_MAGIC   0x3165676170786d75ull /* "umxpage1" */
-#define UMBRA_MACHINE_VERSION 3u
+#define UMBRA_MACHINE_VERSION 4u
 
 enum umbra_phase {
 	UMBRA_PHASE_OFF,   /* the image has not run yet */
@@ -137,6 +138,9 @@ struct umbra_machine {
 	uint64_t device_faults; /* hypervisor: malformed rings; the device then waits for a reset */
 	uint64_t data;          /* hypervisor: machine-physical address of the requests' data */
 	struct umbra_request requests[UMBRA_REQUESTS];
+
+	struct umbra_ring ring;     /* of the recording */
+	struct umbra_config config; /* hypervisor: the MMU's, before .ring.address */
 
 	struct umbra_stats mmu; /* hypervisor: at the end, and on UMBRA_COMMAND_STATS */
 };

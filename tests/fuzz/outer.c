@@ -148,44 +148,53 @@ int umbra_mmu_create(const struct umbra_host *host, void *ctx, const struct umbr
 	return 0;
 }
 
-int umbra_slot_add(struct umbra_mmu *mmu, const struct umbra_slot *slot)
+/* ------------------------------------------------------------------ what is recorded */
+
+int record_init(struct vm *vm)
 {
-	(void)mmu;
-	(void)slot;
+	(void)vm;
 	return 0;
 }
 
-int umbra_slot_delete(struct umbra_mmu *mmu, uint32_t id)
+void record_frame(struct vm *vm, uint64_t index, umbra_gfn gfn, enum umbra_want want, int error,
+		  const struct umbra_frame *frame)
 {
-	(void)mmu;
-	(void)id;
+	(void)vm, (void)index, (void)gfn, (void)want, (void)error, (void)frame;
+}
+
+uint64_t record_input(void *ctx, enum umbra_input kind, uint64_t key, uint64_t value)
+{
+	(void)ctx, (void)kind, (void)key;
+	return value;
+}
+
+int mmu_slot_add(struct vm *vm, const struct umbra_slot *slot)
+{
+	(void)vm, (void)slot;
 	return 0;
 }
 
-int umbra_guest_write(struct umbra_mmu *mmu, uint64_t gpa, size_t len)
+int mmu_slot_delete(struct vm *vm, uint32_t id)
 {
-	(void)mmu;
-	check(gpa % UMBRA_PAGE_SIZE + len <= UMBRA_PAGE_SIZE, "a write beyond its page");
-	check(memory_page(&outer.vm, gpa >> UMBRA_PAGE_SHIFT), "a write where no memory is");
+	(void)vm, (void)id;
 	return 0;
 }
 
-int umbra_drop(struct umbra_mmu *mmu, umbra_gfn first, uint64_t pages,
-	       struct umbra_dropped *dropped)
+void mmu_guest_write(struct vm *vm, uint64_t gpa, size_t size)
 {
-	(void)mmu;
-	(void)first;
-	(void)pages;
-	(void)dropped;
+	check(gpa % UMBRA_PAGE_SIZE + size <= UMBRA_PAGE_SIZE, "a write beyond its page");
+	check(memory_page(vm, gpa >> UMBRA_PAGE_SHIFT), "a write where no memory is");
+}
+
+int mmu_drop(struct vm *vm, umbra_gfn first, uint64_t pages)
+{
+	(void)vm, (void)first, (void)pages;
 	return 0;
 }
 
-int umbra_remap(struct umbra_mmu *mmu, umbra_gfn gfn, umbra_pfn pfn, struct umbra_dropped *dropped)
+int mmu_remap(struct vm *vm, umbra_gfn gfn, umbra_pfn pfn, struct umbra_dropped *dropped)
 {
-	(void)mmu;
-	(void)gfn;
-	(void)pfn;
-	(void)dropped;
+	(void)vm, (void)gfn, (void)pfn, (void)dropped;
 	return UMBRA_ENOENT;
 }
 

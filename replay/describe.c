@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Records in words. */
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "replay.h"
+
+static const char *const names[UMBRA_TRACE_KINDS] = {
+    [UMBRA_TRACE_WORD4] = "word",        [UMBRA_TRACE_WORD8] = "word",
+    [UMBRA_TRACE_AGE] = "age",           [UMBRA_TRACE_FRAME] = "frame",
+    [UMBRA_TRACE_SLOT_ADD] = "slot add", [UMBRA_TRACE_SLOT_DELETE] = "slot delete",
+    [UMBRA_TRACE_VCPU] = "vcpu",         [UMBRA_TRACE_PAGING] = "paging",
+    [UMBRA_TRACE_KEYS] = "keys",         [UMBRA_TRACE_ROOT] = "root",
+    [UMBRA_TRACE_FAULT] = "fault",       [UMBRA_TRACE_TRANSLATE] = "translate",
+    [UMBRA_TRACE_WRITE] = "write",       [UMBRA_TRACE_UNPROTECT] = "unprotect",
+    [UMBRA_TRACE_INVLPG] = "invlpg",     [UMBRA_TRACE_INVPCID] = "invpcid",
+    [UMBRA_TRACE_DROP] = "drop",         [UMBRA_TRACE_PROTECT] = "write-protect",
+    [UMBRA_TRACE_REMAP] = "remap",       [UMBRA_TRACE_ZAP_ALL] = "zap all",
+    [UMBRA_TRACE_QUOTA] = "quota",       [UMBRA_TRACE_MARK] = "mark",
+    [UMBRA_TRACE_END] = "end",
+};
+
+static const char *const verdicts[] = {"resume", "inject", "mmio", "emulate", "retry", "nomem"};
+
+const char *replay_kind(unsigned kind)
+{
+	return kind < UMBRA_TRACE_KINDS && names[kind] ? names[kind] : "unknown";
+}
+
+static void describe_access(const struct umbra_record *e, char *text, size_t size)
+{
+	unsigned verdict = e->c >> 32 & 0xff;
+
+	snprintf(text, size, "gva %" PRIx64 " %s%s%s at rip %" PRIx64 ": %s", e->a,
+		 e->c & UMBRA_PF_U ? "user " : "",
+		 e->c & UMBRA_PF_I   ? "fetch"
+		 : e->c & UMBRA_PF_W ? "write"
+				     : "read",
+		 e->c & UMBRA_PF_AC ? " (AC)" : "", e->b,
+		 verdict < sizeof(verdicts) / sizeof(*verdicts) ? verdicts[verdict] : "?");
+}
+
+void replay_describe(const struct umbra_record *e, uint64_t number, char *text, size_t size)
+{
+	int used = snprintf(text, size, "%" PRIu64 " %s ", number, replay_kind(e->kind));
+
+	if (used < 0 || (size_t)used >= size)
+		return;
+	text += used;
+	size -= (size_t)used;
+	if (e->kind == UMBRA_TRACE_FAULT || e->kind == UMBRA_TRACE_TRANSLATE)
+		describe_access(e, text, size);
+	else if (e->kind == UMBRA_TRACE_PAGING)
+		snprintf(text, size, "cr0 %" PRIx64 " cr3 %" PRIx64 " cr4 %" PRIx64 " efer %x",
+			 e->a & UINT32_MAX, e->b, e->a >> 32, (uint32_t)e->c);
+	else
+		snprintf(text, size, "%" PRIx64 " %" PRIx64 " %" PRIx64, e->a, e->b, e->c);
+}

@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Both tables are arrays of blocks that come when they are first written to. Contents belong to
+ * gfns, not to frames: a page that moves takes them along.
+ */
+#include "guest.h"
+
+#include <stdlib.h>
+
+#define BLOCK_SHIFT 12
+#define BLOCK       (1u << BLOCK_SHIFT)
+
+bool guest_init(struct guest *guest, unsigned maxphyaddr)
+{
+	uint64_t gfns = 1ull << (maxphyaddr - 12);
+
+	*guest = (struct guest){.blocks = (gfns + BLOCK - 1) >> BLOCK_SHIFT};
+	guest->pages = calloc(guest->blocks, sizeof(*guest->pages));
+	guest->owners = calloc(GUEST_PFNS >> BLOCK_SHIFT, sizeof(*guest->owners));
+	return guest->pages && guest->owners;
+}
+
+void guest_free(struct guest *guest)
+{
+	for (uint64_t i = 0; guest->pages && i < guest->blocks; i++) {
+		for (unsigned j = 0; guest->pages[i] && j < BLOCK; j++)
+			free(guest->pages[i][j].words);
+		free(guest->pages[i]);
+	}
+	for (uint64_t i = 0; guest->owners && i < GUEST_PFNS >> BLOCK_SHIFT; i++)
+		free(guest->owners[i]);
+	free(guest->pages);
+	free(guest->owners);
+}
+
+struct guest_page *guest_page(struct guest *guest, uint64_t gfn)
+{
+	struct guest_page **block;
+
+	if (gfn >> BLOCK_SHIFT >= guest->blocks)
+		return NULL;
+	block = &guest->pages[gfn >> BLOCK_SHIFT];
+	if (!*block)
+		*block = calloc(BLOCK, sizeof(**block));
+	return *block ? &(*block)[gfn % BLOCK] : NULL;
+}
+
+bool guest_back(struct guest *guest, uint64_t gfn, uint64_t pfn)
+{
+	struct guest_page *page = guest_page(guest, gfn);
+	uint32_t **block;
+
+	if (!page || pfn >= GUEST_PFNS || gfn >= UINT32_MAX)
+		return false;
+	block = &guest->owners[pfn >> BLOCK_SHIFT];
+	if (!*block)
+		*block = calloc(BLOCK, sizeof(**block));
+	if (!*block)
+		return false;
+	(*block)[pfn % BLOCK] = (uint32_t)gfn + 1;
+	page->pfn = pfn;
+	page->there = true;
+	return true;
+}
+
+struct guest_page *guest_owner(struct guest *guest, uint64_t pfn)
+{
+	const uint32_t *block;
+
+	if (pfn >= GUEST_PFNS)
+		return NULL;
+	block = guest->owners[pfn >> BLOCK_SHIFT];
+	return block && block[pfn % BLOCK] ? guest_page(guest, block[pfn % BLOCK] - 1) : NULL;
+}
+
+void *guest_words(struct guest *guest, struct guest_page *page)
+{
+	if (!page->words) {
+		page->words = aligned_alloc(4096, 4096);
+		if (page->words)
+			__builtin_memset(page->words, 0, 4096);
+		guest->kept += page->words != NULL;
+	}
+	return page->words;
+}

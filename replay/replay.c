@@ -1,0 +1,508 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The replayer. Inputs wait in a queue until their event comes; then each is handed out when the
+ * library asks for it, in the recorder's order. What it asks for and is not in the queue is as the
+ * replayer knows it. An input that nobody asked for, a frame that the recording does not have, or
+ * another answer than the recorded one is a divergence.
+ *
+ * Host addresses are numbers that count up, so that the state's hash is the same everywhere.
+ */
+#include "replay.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "guest.h"
+
+#define HISTORY    4096u /* events that are remembered */
+#define SHOWN      12u
+#define INPUTS_MAX (1u << 24)
+#define FIRST_HPA  (1ull << 44) /* above all frames */
+#define LOW_END    (1ull << 32)
+
+struct replay {
+	struct replay_options options;
+	struct umbra_mmu *mmu;
+	struct umbra_vcpu *vcpu[UMBRA_VCPUS_MAX];
+	struct guest guest;
+
+	struct umbra_record *inputs;
+	size_t count, room, next;
+	bool quiet; /* the audit reads */
+
+	uint64_t hpa, low; /* the next ones */
+	struct umbra_record *history;
+	uint64_t subject; /* the page that went wrong */
+	struct replay_counts counts;
+	char why[256];
+	enum replay_status trouble;
+};
+
+static enum replay_status trouble(struct replay *r, enum replay_status status, const char *format,
+				  ...) __attribute__((format(printf, 3, 4)));
+
+/* The first one counts. */
+static enum replay_status trouble(struct replay *r, enum replay_status status, const char *format,
+				  ...)
+{
+	va_list list;
+
+	if (r->trouble)
+		return r->trouble;
+	r->trouble = status;
+	va_start(list, format);
+	vsnprintf(r->why, sizeof(r->why), format, list);
+	va_end(list);
+	return status;
+}
+
+#define LL(n) ((unsigned long long)(n))
+
+/* ------------------------------------------------------------------ the host */
+
+static int host_alloc(void *ctx, size_t size, bool low, struct umbra_memory *memory)
+{
+	struct replay *r = ctx;
+	uint64_t *hpa = low ? &r->low : &r->hpa, room = (size + 4095) & ~4095ull;
+
+	memory->va = aligned_alloc(4096, room);
+	if (!memory->va || (low && *hpa + room > LOW_END)) {
+		free(memory->va);
+		return UMBRA_ENOMEM;
+	}
+	memset(memory->va, 0, room);
+	memory->hpa = *hpa;
+	*hpa += room;
+	return 0;
+}
+
+static void host_free(void *ctx, size_t size, struct umbra_memory memory)
+{
+	(void)ctx, (void)size;
+	free(memory.va);
+}
+
+/* The queue's next input, if it is of @kind about @key. */
+static const struct umbra_record *take(struct replay *r, unsigned kind, uint64_t key)
+{
+	const struct umbra_record *front = &r->inputs[r->next];
+
+	if (r->quiet || r->next == r->count || front->kind != kind || front->a != key)
+		return NULL;
+	r->next++;
+	return front;
+}
+
+static int apply_frame(struct replay *r, const struct umbra_record *input)
+{
+	int error = (int)(int32_t)(input->c >> 32);
+	struct guest_page *page;
+
+	if (error)
+		return error;
+	if (!guest_back(&r->guest, input->a, input->b)) {
+		trouble(r, REPLAY_DAMAGED, "gfn %llx cannot have the frame %llx", LL(input->a),
+			LL(input->b));
+		return UMBRA_ENOMEM;
+	}
+	page = guest_page(&r->guest, input->a);
+	page->writable = input->c >> 8 & 1;
+	page->level = input->c >> 16 & 3;
+	return 0;
+}
+
+static int host_frame_get(void *ctx, umbra_gfn gfn, enum umbra_want want, struct umbra_frame *frame)
+{
+	struct replay *r = ctx;
+	const struct umbra_record *input = NULL;
+	const struct guest_page *page;
+	int error = 0;
+
+	if (!r->options.lenient && r->next < r->count &&
+	    (r->inputs[r->next].c & 0xff) == (uint64_t)want)
+		input = take(r, UMBRA_TRACE_FRAME, gfn.n);
+	if (input)
+		error = apply_frame(r, input);
+	if (error)
+		return error;
+	page = guest_page(&r->guest, gfn.n);
+	if (!page || !page->there) {
+		if (want == UMBRA_WANT_PEEK)
+			return UMBRA_ENOENT;
+		r->subject = gfn.n;
+		trouble(r, REPLAY_DIVERGED,
+			"the frame of gfn %llx was wanted, which the recording "
+			"does not have",
+			LL(gfn.n));
+		return UMBRA_ENOMEM;
+	}
+	*frame = (struct umbra_frame){{page->pfn}, page->writable, page->level};
+	return 0;
+}
+
+static void *host_frame_va(void *ctx, umbra_pfn pfn)
+{
+	static _Alignas(4096) char nothing[4096];
+	struct replay *r = ctx;
+	struct guest_page *page = guest_owner(&r->guest, pfn.n);
+	void *words = page ? guest_words(&r->guest, page) : NULL;
+
+	if (!words) {
+		trouble(r, REPLAY_NOMEM, "no memory for a page of the guest's");
+		words = nothing;
+	}
+	return words;
+}
+
+static void host_frame_move(void *ctx, umbra_gfn gfn, umbra_pfn pfn)
+{
+	struct replay *r = ctx;
+	struct guest_page *page = guest_page(&r->guest, gfn.n);
+
+	if (page && !page->there)
+		page->writable = true;
+	if (!guest_back(&r->guest, gfn.n, pfn.n))
+		trouble(r, REPLAY_DAMAGED, "gfn %llx cannot move to the frame %llx", LL(gfn.n),
+			LL(pfn.n));
+}
+
+static void host_flush(void *ctx, const struct umbra_flush *flush)
+{
+	(void)ctx, (void)flush;
+}
+
+static uint64_t apply_word(struct replay *r, const struct umbra_record *input)
+{
+	bool wide = input->kind == UMBRA_TRACE_WORD8;
+	struct guest_page *page = guest_page(&r->guest, input->a >> UMBRA_PAGE_SHIFT);
+	char *words = page ? guest_words(&r->guest, page) : NULL;
+
+	if (!words || input->a % (wide ? 8 : 4))
+		trouble(r, REPLAY_DAMAGED, "a table's word at %llx, where none can be",
+			LL(input->a));
+	else
+		memcpy(words + input->a % UMBRA_PAGE_SIZE, &input->b, wide ? 8 : 4);
+	return input->b;
+}
+
+static uint64_t host_input(void *ctx, enum umbra_input kind, uint64_t key, uint64_t value)
+{
+	static const uint8_t kinds[] = {[UMBRA_INPUT_WORD4] = UMBRA_TRACE_WORD4,
+					[UMBRA_INPUT_WORD8] = UMBRA_TRACE_WORD8,
+					[UMBRA_INPUT_AGE] = UMBRA_TRACE_AGE};
+	struct replay *r = ctx;
+	const struct umbra_record *input = take(r, kinds[kind], key);
+
+	if (!input)
+		return value;
+	return kind == UMBRA_INPUT_AGE ? input->b : apply_word(r, input);
+}
+
+static const struct umbra_host host = {
+    .alloc = host_alloc,
+    .free = host_free,
+    .frame_get = host_frame_get,
+    .frame_va = host_frame_va,
+    .frame_move = host_frame_move,
+    .flush = host_flush,
+    .input = host_input,
+};
+
+/* ------------------------------------------------------------------ events */
+
+/* @got is what the library answered now, @recorded what it did then. */
+static void compare(struct replay *r, const char *what, uint64_t recorded, uint64_t got)
+{
+	if (recorded == got)
+		return;
+	if (r->options.lenient)
+		r->counts.differences++;
+	else
+		trouble(r, REPLAY_DIVERGED, "%s is %llx, recorded was %llx", what, LL(got),
+			LL(recorded));
+}
+
+static uint64_t packed(uint32_t error_code, const struct umbra_answer *answer)
+{
+	uint64_t injected = answer->verdict == UMBRA_INJECT ? answer->error_code : 0;
+
+	return error_code | (uint64_t)answer->verdict << 32 | injected << 40;
+}
+
+static void on_vcpu(struct replay *r, const struct umbra_record *e, struct umbra_vcpu *vcpu)
+{
+	struct umbra_paging paging = {(uint32_t)e->a, e->b, e->a >> 32, (uint32_t)e->c};
+	struct umbra_answer answer;
+	struct umbra_root root;
+
+	switch (e->kind) {
+	case UMBRA_TRACE_PAGING:
+		compare(r, "the answer", e->c >> 32,
+			(uint32_t)umbra_vcpu_set_paging(vcpu, &paging));
+		break;
+	case UMBRA_TRACE_KEYS:
+		umbra_vcpu_set_keys(vcpu, (uint32_t)e->a, (uint32_t)(e->a >> 32));
+		break;
+	case UMBRA_TRACE_ROOT:
+		compare(r, "the root", 0, (uint32_t)umbra_vcpu_root(vcpu, &root));
+		break;
+	case UMBRA_TRACE_FAULT:
+		answer = umbra_fault(vcpu, e->a, (uint32_t)e->c);
+		compare(r, "the answer to the fault", e->c, packed((uint32_t)e->c, &answer));
+		break;
+	case UMBRA_TRACE_TRANSLATE:
+		answer = umbra_translate(vcpu, e->a, (uint32_t)e->c);
+		compare(r, "the translation", e->c, packed((uint32_t)e->c, &answer));
+		break;
+	case UMBRA_TRACE_INVLPG:
+		umbra_invlpg(vcpu, e->a);
+		break;
+	case UMBRA_TRACE_INVPCID:
+		compare(r, "the answer", 0,
+			(uint32_t)umbra_invpcid(vcpu, (enum umbra_invpcid)(e->b & 0xffff),
+						(uint16_t)(e->b >> 16), e->a));
+		break;
+	}
+}
+
+static void on_mmu(struct replay *r, const struct umbra_record *e)
+{
+	struct umbra_slot slot = {(uint32_t)e->c, (uint32_t)(e->c >> 32), {e->a}, e->b};
+	struct umbra_dropped dropped = {0};
+	struct umbra_stats stats;
+	uint64_t sptes = 0;
+	int error = 0;
+
+	switch (e->kind) {
+	case UMBRA_TRACE_SLOT_ADD:
+		error = umbra_slot_add(r->mmu, &slot);
+		break;
+	case UMBRA_TRACE_SLOT_DELETE:
+		error = umbra_slot_delete(r->mmu, (uint32_t)e->a);
+		break;
+	case UMBRA_TRACE_VCPU:
+		error = umbra_vcpu_create(r->mmu, e->vcpu, &r->vcpu[e->vcpu]);
+		break;
+	case UMBRA_TRACE_WRITE:
+		umbra_guest_write(r->mmu, e->a, e->b);
+		break;
+	case UMBRA_TRACE_UNPROTECT:
+		compare(r, "the count of tables", e->b, umbra_unprotect(r->mmu, (umbra_gfn){e->a}));
+		break;
+	case UMBRA_TRACE_DROP:
+		error = umbra_drop(r->mmu, (umbra_gfn){e->a}, e->b, &dropped);
+		compare(r, "the count of sptes", e->c, dropped.sptes);
+		break;
+	case UMBRA_TRACE_PROTECT:
+		error = umbra_write_protect(r->mmu, (umbra_gfn){e->a}, e->b, &sptes);
+		compare(r, "the count of sptes", e->c, sptes);
+		break;
+	case UMBRA_TRACE_REMAP:
+		error = umbra_remap(r->mmu, (umbra_gfn){e->a}, (umbra_pfn){e->b}, &dropped);
+		compare(r, "the count of sptes", e->c, dropped.sptes);
+		break;
+	case UMBRA_TRACE_ZAP_ALL:
+		umbra_zap_all(r->mmu);
+		break;
+	case UMBRA_TRACE_QUOTA:
+		if (!r->options.lenient)
+			error = umbra_quota_set(r->mmu, (uint32_t)e->a);
+		break;
+	case UMBRA_TRACE_END:
+		umbra_stats_get(r->mmu, &stats);
+		compare(r, "the count of sptes", e->b, stats.sptes);
+		compare(r, "the count of shadow pages", e->c, stats.shadow_pages);
+		break;
+	}
+	if (error)
+		trouble(r, REPLAY_DIVERGED, "the library refuses it with error %d", error);
+}
+
+static bool is_of_vcpu(unsigned kind)
+{
+	return (kind >= UMBRA_TRACE_PAGING && kind <= UMBRA_TRACE_TRANSLATE) ||
+	       kind == UMBRA_TRACE_INVLPG || kind == UMBRA_TRACE_INVPCID;
+}
+
+/* Another configuration asks in another order: everything that was seen is known at once. */
+static void apply_all(struct replay *r)
+{
+	for (; r->next < r->count; r->next++) {
+		const struct umbra_record *input = &r->inputs[r->next];
+
+		if (input->kind == UMBRA_TRACE_FRAME)
+			apply_frame(r, input);
+		else if (input->kind != UMBRA_TRACE_AGE)
+			apply_word(r, input);
+	}
+}
+
+static void audit(struct replay *r)
+{
+	struct umbra_audit report = {0};
+
+	r->quiet = true;
+	r->counts.audits++;
+	if (umbra_audit(r->mmu, &report)) {
+		r->subject = report.gfn;
+		trouble(r, REPLAY_VIOLATION, "invariant %u violated at gfn %llx, spte %llx: %s",
+			report.invariant, LL(report.gfn), LL(report.spte),
+			report.what ? report.what : "");
+	}
+	r->quiet = false;
+}
+
+static enum replay_status event(struct replay *r, const struct umbra_record *e)
+{
+	char text[160];
+
+	r->history[r->counts.events++ % HISTORY] = *e;
+	r->subject = e->a >> UMBRA_PAGE_SHIFT;
+	if (e->kind == UMBRA_TRACE_REMAP || e->kind == UMBRA_TRACE_DROP ||
+	    e->kind == UMBRA_TRACE_PROTECT || e->kind == UMBRA_TRACE_UNPROTECT)
+		r->subject = e->a;
+	if (e->vcpu >= UMBRA_VCPUS_MAX || (is_of_vcpu(e->kind) && !r->vcpu[e->vcpu]) ||
+	    (e->kind == UMBRA_TRACE_WRITE && e->a % UMBRA_PAGE_SIZE + e->b > UMBRA_PAGE_SIZE)) {
+		replay_describe(e, r->counts.events - 1, text, sizeof(text));
+		return trouble(r, REPLAY_DAMAGED, "an event that cannot be: %s", text);
+	}
+	if (r->options.lenient)
+		apply_all(r);
+	if (is_of_vcpu(e->kind))
+		on_vcpu(r, e, r->vcpu[e->vcpu]);
+	else
+		on_mmu(r, e);
+	if (!r->trouble && r->next < r->count) {
+		replay_describe(&r->inputs[r->next], r->counts.records - 1, text, sizeof(text));
+		r->subject = r->inputs[r->next].a >> UMBRA_PAGE_SHIFT;
+		trouble(r, REPLAY_DIVERGED,
+			"the recorder was asked for what nobody asks for now: %s", text);
+	}
+	r->count = r->next = 0;
+	if (!r->trouble && r->options.audit && r->counts.events % r->options.audit == 0)
+		audit(r);
+	if (r->trouble)
+		return r->trouble;
+	return e->kind == UMBRA_TRACE_END ? REPLAY_ENDED : REPLAY_OK;
+}
+
+static enum replay_status queue(struct replay *r, const struct umbra_record *input)
+{
+	if (r->count == r->room) {
+		size_t room = r->room ? 2 * r->room : 1024;
+		struct umbra_record *more =
+		    room <= INPUTS_MAX ? realloc(r->inputs, room * sizeof(*more)) : NULL;
+
+		if (!more)
+			return trouble(r, REPLAY_NOMEM, "no memory for the inputs of one event");
+		r->inputs = more;
+		r->room = room;
+	}
+	r->inputs[r->count++] = *input;
+	return REPLAY_OK;
+}
+
+enum replay_status replay_record(struct replay *r, const struct umbra_record *record)
+{
+	if (r->trouble)
+		return r->trouble;
+	r->counts.records++;
+	if (record->kind < UMBRA_TRACE_KINDS)
+		r->counts.by_kind[record->kind]++;
+	if (record->kind >= UMBRA_TRACE_WORD4 && record->kind <= UMBRA_TRACE_FRAME)
+		return queue(r, record);
+	if (record->kind < UMBRA_TRACE_EVENTS || record->kind >= UMBRA_TRACE_KINDS)
+		return trouble(r, REPLAY_DAMAGED, "a record of the unknown kind %u", record->kind);
+	return event(r, record);
+}
+
+/* ------------------------------------------------------------------ what happened before */
+
+static bool is_about(const struct umbra_record *e, uint64_t page)
+{
+	switch (e->kind) {
+	case UMBRA_TRACE_UNPROTECT:
+	case UMBRA_TRACE_REMAP:
+		return e->a == page;
+	case UMBRA_TRACE_DROP:
+	case UMBRA_TRACE_PROTECT:
+		return page - e->a < e->b;
+	case UMBRA_TRACE_FAULT:
+	case UMBRA_TRACE_TRANSLATE:
+	case UMBRA_TRACE_WRITE:
+	case UMBRA_TRACE_INVLPG:
+		return e->a >> UMBRA_PAGE_SHIFT == page;
+	default:
+		return false;
+	}
+}
+
+void replay_history(const struct replay *r, void (*line)(void *ctx, const char *text), void *ctx)
+{
+	uint64_t end = r->counts.events, first = end > HISTORY ? end - HISTORY : 0;
+	unsigned about = 0, skip;
+	char text[200];
+
+	for (uint64_t i = first; i < end; i++)
+		about += is_about(&r->history[i % HISTORY], r->subject);
+	skip = about > SHOWN ? about - SHOWN : 0;
+	for (uint64_t i = first; i < end; i++) {
+		const struct umbra_record *e = &r->history[i % HISTORY];
+
+		if (is_about(e, r->subject) ? skip && skip-- : i + SHOWN < end)
+			continue;
+		replay_describe(e, i, text, sizeof(text));
+		line(ctx, text);
+	}
+}
+
+/* ------------------------------------------------------------------ the rest */
+
+struct replay *replay_new(const struct replay_options *options)
+{
+	struct replay *r = calloc(1, sizeof(*r));
+
+	if (!r)
+		return NULL;
+	r->options = *options;
+	r->hpa = FIRST_HPA;
+	r->low = UMBRA_PAGE_SIZE;
+	r->room = 1024;
+	r->inputs = malloc(r->room * sizeof(*r->inputs));
+	r->history = calloc(HISTORY, sizeof(*r->history));
+	if (!r->inputs || !r->history || options->config.maxphyaddr < 32 ||
+	    options->config.maxphyaddr > 52 || !guest_init(&r->guest, options->config.maxphyaddr) ||
+	    umbra_mmu_create(&host, r, &options->config, &r->mmu)) {
+		replay_free(r);
+		return NULL;
+	}
+	return r;
+}
+
+void replay_free(struct replay *r)
+{
+	if (r->mmu)
+		umbra_mmu_destroy(r->mmu);
+	guest_free(&r->guest);
+	free(r->inputs);
+	free(r->history);
+	free(r);
+}
+
+const char *replay_why(const struct replay *r)
+{
+	return r->why;
+}
+
+const struct replay_counts *replay_counts(const struct replay *r)
+{
+	((struct replay *)r)->counts.pages = r->guest.kept;
+	return &r->counts;
+}
+
+struct umbra_mmu *replay_mmu(struct replay *r)
+{
+	return r->mmu;
+}

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * A recorded guest, replayed on libumbra without the guest: the events of a trace are carried out
+ * one by one, and what the library asks for meanwhile is what the recorder saw. See replay.c.
+ */
+#ifndef REPLAY_H
+#define REPLAY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <umbra/trace.h>
+#include <umbra/umbra.h>
+
+struct replay;
+
+enum replay_status {
+	REPLAY_OK,
+	REPLAY_ENDED,     /* that was UMBRA_TRACE_END */
+	REPLAY_DIVERGED,  /* the library did or asked something else than when it was recorded */
+	REPLAY_VIOLATION, /* an audit found one */
+	REPLAY_DAMAGED,   /* the record makes no sense */
+	REPLAY_NOMEM,
+};
+
+struct replay_options {
+	struct umbra_config config;
+	uint64_t audit; /* events between audits; 0: none */
+	bool lenient;   /* @config is not the recorded one: answers differ, and are counted */
+};
+
+struct replay_counts {
+	uint64_t records, events;
+	uint64_t by_kind[UMBRA_TRACE_KINDS];
+	uint64_t differences; /* answers that were not the recorded ones (lenient) */
+	uint64_t audits;
+	uint64_t pages; /* of guest tables that are kept */
+};
+
+/* NULL: out of memory, or a configuration that the library refuses. */
+struct replay *replay_new(const struct replay_options *options);
+
+/* Carry the next record of the trace out. On anything but REPLAY_OK and _ENDED: replay_why(). */
+enum replay_status replay_record(struct replay *replay, const struct umbra_record *record);
+
+/* A sentence about what went wrong. */
+const char *replay_why(const struct replay *replay);
+
+/* The last events that touched what went wrong, and the last of all, a line each. */
+void replay_history(const struct replay *replay, void (*line)(void *ctx, const char *text),
+		    void *ctx);
+
+const struct replay_counts *replay_counts(const struct replay *replay);
+struct umbra_mmu *replay_mmu(struct replay *replay);
+void replay_free(struct replay *replay);
+
+/* "fault". */
+const char *replay_kind(unsigned kind);
+
+/* One record in words, as replay_history() prints it. */
+void replay_describe(const struct umbra_record *record, uint64_t number, char *text, size_t size);
+
+#endif

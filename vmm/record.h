@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The MMU's functions as the hypervisor calls them. While a recording is on, each call goes into
+ * the ring (umbra/trace.h), behind the inputs that it had. See record.c.
+ */
+#ifndef VMM_RECORD_H
+#define VMM_RECORD_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <umbra/trace.h>
+#include <umbra/umbra.h>
+
+struct vcpu;
+struct vm;
+struct known_word;
+
+struct recording {
+	bool on;
+	bool quiet;      /* what is read now is for nobody's sake: an audit */
+	bool since_root; /* events since the last one of UMBRA_TRACE_ROOT */
+	struct umbra_record *ring;
+	struct known_word *words; /* what a replayer knows of the guest's tables */
+	uint8_t *told;            /* a bit a page of guest memory: its frame was recorded */
+	uint64_t begun;           /* TSC */
+};
+
+/* Set the ring up. UMBRA_ENOMEM. Before the MMU is made. */
+int record_init(struct vm *vm);
+
+/* host.frame_get answered, for page @index of the guest's memory. */
+void record_frame(struct vm *vm, uint64_t index, umbra_gfn gfn, enum umbra_want want, int error,
+		  const struct umbra_frame *frame);
+
+/* host.input */
+uint64_t record_input(void *ctx, enum umbra_input kind, uint64_t key, uint64_t value);
+
+/* The guest reported something (enum umbra_ctl); the machine ends. */
+void record_mark(struct vm *vm, uint32_t operation, uint32_t argument);
+void record_end(struct vm *vm, uint32_t end);
+
+int mmu_slot_add(struct vm *vm, const struct umbra_slot *slot);
+int mmu_slot_delete(struct vm *vm, uint32_t id);
+int mmu_vcpu_create(struct vcpu *vcpu);
+int mmu_set_paging(struct vcpu *vcpu, const struct umbra_paging *paging);
+void mmu_set_keys(struct vcpu *vcpu, uint32_t pkru, uint32_t pkrs);
+int mmu_root(struct vcpu *vcpu, struct umbra_root *root);
+struct umbra_answer mmu_fault(struct vcpu *vcpu, uint64_t gva, uint32_t error_code);
+struct umbra_answer mmu_translate(struct vcpu *vcpu, uint64_t gva, uint32_t error_code);
+void mmu_guest_write(struct vm *vm, uint64_t gpa, size_t size);
+void mmu_unprotect(struct vm *vm, umbra_gfn gfn);
+void mmu_invlpg(struct vcpu *vcpu, uint64_t gva);
+int mmu_invpcid(struct vcpu *vcpu, enum umbra_invpcid type, uint16_t pcid, uint64_t gva);
+int mmu_drop(struct vm *vm, umbra_gfn first, uint64_t pages);
+int mmu_write_protect(struct vm *vm, umbra_gfn first, uint64_t pages);
+int mmu_remap(struct vm *vm, umbra_gfn gfn, umbra_pfn pfn, struct umbra_dropped *dropped);
+void mmu_zap_all(struct vm *vm);
+int mmu_quota_set(struct vm *vm, uint32_t pages);
+uint64_t mmu_audit(struct vm *vm, struct umbra_audit *report);
+
+#endif
