@@ -1,0 +1,84 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-2-Clause
+# test_record.sh UMBRA GUESTS: record guests, replay them with audits; what is damaged is told.
+set -u
+umbra=$1 guests=$2
+work=$(mktemp -d) || exit 1
+trap 'rm -rf "$work"' EXIT
+number=0
+
+# check NAME COMMAND...: one subtest.
+check() {
+	local name=$1
+	shift
+	number=$((number + 1))
+	if "$@" >"$work/said" 2>&1; then
+		echo "ok $number - $name"
+	else
+		echo "not ok $number - $name"
+		sed 's/^/# /' "$work/said" | tail -20
+	fi
+}
+
+# record GUEST ARGS...
+record() {
+	local guest=$1
+	shift
+	"$umbra" run --batch --exit-code --kernel "$guests/$guest.elf" --memory 64M --timeout 100 \
+		--record "$work/$guest.utr" "$@"
+	[ $? -eq 1 ]
+}
+
+# The same state twice; audits are silent; the recorder's counts are ours.
+replay() {
+	"$umbra" replay --audit "$2" --json "$work/a" "$work/$1.utr" &&
+		"$umbra" replay --quiet --json "$work/b" "$work/$1.utr" &&
+		[ "$(jq -r .state "$work/a")" = "$(jq -r .state "$work/b")" ] &&
+		[ "$(jq .violations "$work/a")" = 0 ] && [ "$(jq .events "$work/a")" -gt 100 ]
+}
+
+# fails STATUS WORDS COMMAND...
+fails() {
+	local status=$1 words=$2 got
+	shift 2
+	"$@" >"$work/out" 2>&1
+	got=$?
+	cat "$work/out"
+	[ $got -eq "$status" ] && grep -q -- "$words" "$work/out"
+}
+
+cut_replay() {
+	head -c "$(($(stat -c %s "$work/tables.utr") * 2 / 3))" "$work/tables.utr" >"$work/cut.utr"
+	fails 27 'offset' "$umbra" replay "$work/cut.utr"
+}
+
+# The recorder is killed in the middle: what it wrote is a trace, up to there.
+killed() {
+	"$umbra" run --batch --kernel "$guests/storm.elf" --memory 64M --record "$work/killed.utr" \
+		>/dev/null 2>&1 &
+	local pid=$!
+	for _ in $(seq 100); do
+		sleep 0.1
+		[ "$(stat -c %s "$work/killed.utr" 2>/dev/null || echo 0)" -gt 2000 ] && break
+	done
+	kill -9 $pid
+	wait $pid 2>/dev/null
+	fails 27 'its recording was stopped\|ends in the middle' "$umbra" replay "$work/killed.utr"
+}
+
+check 'a guest that moves its tables is recorded' record tables --storm 100
+check 'and replayed, with audits' replay tables 10
+check 'aliases, with a small quota, are recorded' record aliases --storm 1000 --quota 64
+check 'and replayed, with audits' replay aliases 500
+check 'nested paging is recorded' record tables --storm 100 --paging nested
+check 'and replayed' replay tables 1000
+check 'other settings' "$umbra" replay --config prefetch=0,quota=64 "$work/tables.utr"
+check 'up to an event' "$umbra" replay --until 500 --audit 100 "$work/tables.utr"
+check 'no such setting' fails 2 'no setting' "$umbra" replay --config speed=9 "$work/tables.utr"
+check 'half a trace' cut_replay
+check 'no trace' fails 27 'not a trace' "$umbra" replay "$umbra"
+check 'no file' fails 27 'No such file' "$umbra" replay "$work/nobody"
+check 'a file that is no trace stays' fails 27 'is not a trace; it stays' \
+	"$umbra" run --batch --kernel "$guests/tables.elf" --memory 64M --record "$0"
+check 'a recorder that is killed' killed
+echo "1..$number"
