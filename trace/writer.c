@@ -118,6 +118,19 @@ bool trace_write(struct trace_writer *w, const struct umbra_record *records, siz
 	return true;
 }
 
+/* Room to compress @size bytes into. */
+static bool make_room(struct trace_writer *w, size_t size)
+{
+	size_t bound = ZSTD_compressBound(size);
+
+	if (bound > w->frame_size) {
+		free(w->frame);
+		w->frame = malloc(bound);
+		w->frame_size = w->frame ? bound : 0;
+	}
+	return w->frame;
+}
+
 static void writer_free(struct trace_writer *w)
 {
 	ZSTD_freeCCtx(w->zstd);
@@ -184,10 +197,8 @@ struct trace_writer *trace_create(const char *path, const struct trace_header *g
 	}
 	w->path = strdup(path);
 	w->chunk = malloc(TRACE_CHUNK * sizeof(*w->chunk));
-	w->frame_size = ZSTD_compressBound(TRACE_CHUNK * sizeof(*w->chunk));
-	w->frame = malloc(w->frame_size);
 	w->zstd = ZSTD_createCCtx();
-	if (!w->path || !w->chunk || !w->frame || !w->zstd) {
+	if (!w->path || !w->chunk || !w->zstd || !make_room(w, TRACE_CHUNK * sizeof(*w->chunk))) {
 		errno = ENOMEM;
 		fail(error, path, "trace");
 		close(w->file);
@@ -214,16 +225,12 @@ bool trace_close(struct trace_writer *w, struct trace_error *error)
 
 	if (ok) {
 		struct trailer trailer = {TRAILER_MAGIC, 0, w->at, w->records};
-		size_t size = w->chunks * sizeof(*w->index), bound = ZSTD_compressBound(size);
+		size_t size = w->chunks * sizeof(*w->index);
 
-		if (bound > w->frame_size) {
-			void *frame = realloc(w->frame, bound);
-
-			w->frame = frame ? frame : w->frame;
-			w->frame_size = frame ? bound : w->frame_size;
-		}
 		trailer.check = trace_check(&trailer.index, 16);
-		ok = put_frame(w, INDEX_MAGIC, (uint32_t)w->chunks, w->records, w->index, size,
+		ok = make_room(w, size) || fail(error, w->path, "index");
+		ok = ok &&
+		     put_frame(w, INDEX_MAGIC, (uint32_t)w->chunks, w->records, w->index, size,
 			       error) &&
 		     put(w, &trailer, sizeof(trailer), error);
 	}
