@@ -265,7 +265,9 @@ struct umbra_mmu {
 static inline uint64_t mmu_input(const struct umbra_mmu *mmu, enum umbra_input kind, uint64_t key,
 				 uint64_t value)
 {
-	return mmu->host.input ? mmu->host.input(mmu->ctx, kind, key, value) : value;
+	if (__builtin_expect(!mmu->host.input, 1))
+		return value;
+	return mmu->host.input(mmu->ctx, kind, key, value);
 }
 
 /* ---- pool.c: memory from the host, taken before the lock ---- */

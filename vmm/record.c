@@ -53,17 +53,22 @@ static void put(struct vm *vm, struct umbra_record record)
 	__atomic_store_n(&ring->written, written + 1, __ATOMIC_RELEASE);
 }
 
-static void event(struct vm *vm, enum umbra_trace_kind kind, uint64_t a, uint64_t b, uint64_t c)
+static __attribute__((noinline)) void note(struct vm *vm, enum umbra_trace_kind kind, uint64_t a,
+					   uint64_t b, uint64_t c)
 {
 	struct recording *r = &vm->recording;
-	uint64_t time;
+	uint64_t time = muldiv(rdtsc() - r->begun, 1000000, vm->cpu->tsc_hz);
 
-	if (!r->on)
-		return;
-	time = muldiv(rdtsc() - r->begun, 1000000, vm->cpu->tsc_hz);
 	r->since_root = kind != UMBRA_TRACE_ROOT;
 	put(vm, (struct umbra_record){
 		    .kind = (uint8_t)kind, .time = (uint32_t)time, .a = a, .b = b, .c = c});
+}
+
+static inline void event(struct vm *vm, enum umbra_trace_kind kind, uint64_t a, uint64_t b,
+			 uint64_t c)
+{
+	if (__builtin_expect(vm->recording.on, 0))
+		note(vm, kind, a, b, c);
 }
 
 /* ------------------------------------------------------------------ inputs */
