@@ -21,6 +21,7 @@ static const char help[] =
     "Carry out on libumbra what a recorded guest asked of it (umbra run --record FILE).\n"
     "\n"
     "  --audit N       check every invariant after every N events, and at the end\n"
+    "  --tlb           processors whose TLBs forget nothing make the guest's accesses\n"
     "  --until EVENT   stop before event number EVENT\n"
     "  --speed         no checks at the end either: events a second\n"
     "  --config LIST   other settings than the recorded ones: quota=N, prefetch=N. Answers that\n"
@@ -30,6 +31,7 @@ static const char help[] =
 
 enum {
 	OPTION_AUDIT = 1,
+	OPTION_TLB,
 	OPTION_UNTIL,
 	OPTION_SPEED,
 	OPTION_CONFIG,
@@ -40,6 +42,7 @@ enum {
 
 static const struct option table[] = {
     {"audit", required_argument, NULL, OPTION_AUDIT},
+    {"tlb", no_argument, NULL, OPTION_TLB},
     {"until", required_argument, NULL, OPTION_UNTIL},
     {"speed", no_argument, NULL, OPTION_SPEED},
     {"config", required_argument, NULL, OPTION_CONFIG},
@@ -53,7 +56,7 @@ struct command {
 	const char *path, *json;
 	char *config;
 	uint64_t audit, until;
-	bool speed, quiet;
+	bool tlb, speed, quiet;
 	struct trace_header header;
 	struct trace_reader *reader;
 	struct replay *replay;
@@ -82,6 +85,9 @@ static enum status parse(int argc, char **argv, struct command *c, bool *done)
 			if (!parse_number(optarg, &c->audit) || !c->audit)
 				return complain(STATUS_USAGE, "--audit %s: give a number of events",
 						optarg);
+			break;
+		case OPTION_TLB:
+			c->tlb = true;
 			break;
 		case OPTION_UNTIL:
 			if (!parse_number(optarg, &c->until))
@@ -245,6 +251,8 @@ static void print_table(const struct command *c)
 	if (c->audit)
 		printf("  audits                %" PRIu64 ", %" PRIu64 " violations\n",
 		       n->audits + 1, c->violations);
+	if (c->tlb)
+		printf("  accesses by TLBs      %" PRIu64 "\n", n->accesses);
 	if (!c->speed)
 		printf("  state                 %016" PRIx64 "\n", c->hash);
 }
@@ -291,8 +299,10 @@ static enum status open_trace(struct command *c)
 
 static enum status begin(struct command *c)
 {
-	struct replay_options options = {
-	    .config = c->header.config, .audit = c->audit, .lenient = c->config != NULL};
+	struct replay_options options = {.config = c->header.config,
+					 .audit = c->audit,
+					 .tlb = c->tlb,
+					 .lenient = c->config != NULL};
 
 	if (c->config) {
 		enum status status = configure(c->config, &options.config);

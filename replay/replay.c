@@ -15,12 +15,14 @@
 #include <string.h>
 
 #include "guest.h"
+#include "tlb.h"
 
 #define HISTORY    4096u /* events that are remembered */
 #define SHOWN      12u
 #define INPUTS_MAX (1u << 24)
 #define FIRST_HPA  (1ull << 44) /* above all frames */
-#define LOW_END    (1ull << 32)
+#define LOW_PAGES  1024u
+#define LOW_END    ((LOW_PAGES + 1ull) << UMBRA_PAGE_SHIFT)
 
 struct replay {
 	struct replay_options options;
@@ -33,6 +35,16 @@ struct replay {
 	bool quiet; /* the audit reads */
 
 	uint64_t hpa, low; /* the next ones */
+
+	/* With options.tlb. */
+	struct tlb tlb[UMBRA_VCPUS_MAX];
+	void **tables; /* where the hardware finds what was allocated at FIRST_HPA + 4096 i */
+	size_t tables_room;
+	void *low_tables[LOW_PAGES];
+	struct umbra_record pending; /* a fault that the guest is about to retry; kind 0: none */
+	const struct umbra_record *taken; /* the event that took frames away */
+	uint64_t taken_pfn;
+
 	struct umbra_record *history;
 	uint64_t subject; /* the page that went wrong */
 	struct replay_counts counts;
@@ -62,6 +74,38 @@ static enum replay_status trouble(struct replay *r, enum replay_status status, c
 
 /* ------------------------------------------------------------------ the host */
 
+/* Remember where the hardware finds @va. False: out of memory. */
+static bool table_note(struct replay *r, bool low, uint64_t hpa, char *va, uint64_t room)
+{
+	size_t first = (size_t)((hpa - (low ? UMBRA_PAGE_SIZE : FIRST_HPA)) >> UMBRA_PAGE_SHIFT);
+	size_t end = first + (size_t)(room >> UMBRA_PAGE_SHIFT);
+	void **tables = low ? r->low_tables : r->tables;
+
+	if (!low && end > r->tables_room) {
+		size_t more = 2 * end;
+
+		tables = realloc(r->tables, more * sizeof(*tables));
+		if (!tables)
+			return false;
+		r->tables = tables;
+		r->tables_room = more;
+	}
+	for (size_t i = first; i < end; i++, va += UMBRA_PAGE_SIZE)
+		tables[i] = va;
+	return true;
+}
+
+static const uint64_t *table_at(void *ctx, uint64_t hpa)
+{
+	const struct replay *r = ctx;
+
+	if (hpa >= FIRST_HPA && hpa < r->hpa)
+		return r->tables[(hpa - FIRST_HPA) >> UMBRA_PAGE_SHIFT];
+	if (hpa >= UMBRA_PAGE_SIZE && hpa < r->low)
+		return r->low_tables[(hpa >> UMBRA_PAGE_SHIFT) - 1];
+	return NULL;
+}
+
 static int host_alloc(void *ctx, size_t size, bool low, struct umbra_memory *memory)
 {
 	struct replay *r = ctx;
@@ -74,6 +118,10 @@ static int host_alloc(void *ctx, size_t size, bool low, struct umbra_memory *mem
 	}
 	memset(memory->va, 0, room);
 	memory->hpa = *hpa;
+	if (r->options.tlb && !table_note(r, low, *hpa, memory->va, room)) {
+		free(memory->va);
+		return UMBRA_ENOMEM;
+	}
 	*hpa += room;
 	return 0;
 }
@@ -170,7 +218,11 @@ static void host_frame_move(void *ctx, umbra_gfn gfn, umbra_pfn pfn)
 
 static void host_flush(void *ctx, const struct umbra_flush *flush)
 {
-	(void)ctx, (void)flush;
+	struct replay *r = ctx;
+
+	for (unsigned i = 0; r->options.tlb && i < UMBRA_VCPUS_MAX; i++)
+		if (flush->vcpus & 1ull << i)
+			tlb_flush(&r->tlb[i], flush->gva, flush->pages);
 }
 
 static uint64_t apply_word(struct replay *r, const struct umbra_record *input)
@@ -231,6 +283,24 @@ static uint64_t packed(uint32_t error_code, const struct umbra_answer *answer)
 	return error_code | (uint64_t)answer->verdict << 32 | injected << 40;
 }
 
+/* The guest tries again what faulted; with nothing in between, it must get through. */
+static void retry(struct replay *r, const struct umbra_record *e, const struct umbra_root *root)
+{
+	const struct umbra_record *fault = &r->pending;
+	struct tlb *tlb = &r->tlb[e->vcpu];
+
+	tlb_load(tlb, root);
+	if (fault->kind && fault->vcpu == e->vcpu) {
+		r->counts.accesses++;
+		if (!tlb_access(tlb, fault->a, (uint32_t)fault->c, table_at, r)) {
+			r->subject = fault->a >> UMBRA_PAGE_SHIFT;
+			trouble(r, REPLAY_VIOLATION, "gva %llx was to be mapped, and is not",
+				LL(fault->a));
+		}
+	}
+	r->pending.kind = 0;
+}
+
 static void on_vcpu(struct replay *r, const struct umbra_record *e, struct umbra_vcpu *vcpu)
 {
 	struct umbra_paging paging = {(uint32_t)e->a, e->b, e->a >> 32, (uint32_t)e->c};
@@ -247,10 +317,14 @@ static void on_vcpu(struct replay *r, const struct umbra_record *e, struct umbra
 		break;
 	case UMBRA_TRACE_ROOT:
 		compare(r, "the root", 0, (uint32_t)umbra_vcpu_root(vcpu, &root));
+		if (r->options.tlb && !r->trouble)
+			retry(r, e, &root);
 		break;
 	case UMBRA_TRACE_FAULT:
 		answer = umbra_fault(vcpu, e->a, (uint32_t)e->c);
 		compare(r, "the answer to the fault", e->c, packed((uint32_t)e->c, &answer));
+		if (r->options.tlb && answer.verdict == UMBRA_RESUME)
+			r->pending = *e;
 		break;
 	case UMBRA_TRACE_TRANSLATE:
 		answer = umbra_translate(vcpu, e->a, (uint32_t)e->c);
@@ -354,6 +428,55 @@ static void audit(struct replay *r)
 	r->quiet = false;
 }
 
+/* ------------------------------------------------------------------ the TLBs watch */
+
+static bool is_taken(void *ctx, uint64_t pfn)
+{
+	struct replay *r = ctx;
+	const struct guest_page *page = guest_owner(&r->guest, pfn);
+	const struct umbra_record *e = r->taken;
+
+	if (e->kind == UMBRA_TRACE_REMAP)
+		return pfn == r->taken_pfn;
+	for (uint64_t gfn = e->a; page && gfn - e->a < e->b; gfn++)
+		if (page == guest_page(&r->guest, gfn))
+			return true;
+	return false;
+}
+
+/* Behind an event: does a TLB hold what must be forgotten by now? */
+static void watch(struct replay *r, const struct umbra_record *e)
+{
+	uint64_t gva;
+
+	r->taken = e;
+	switch (e->kind) {
+	case UMBRA_TRACE_INVLPG:
+		if (tlb_holds(&r->tlb[e->vcpu], e->a))
+			trouble(r, REPLAY_VIOLATION, "gva %llx is in the TLB behind INVLPG",
+				LL(e->a));
+		return;
+	case UMBRA_TRACE_ZAP_ALL:
+	case UMBRA_TRACE_REMAP:
+	case UMBRA_TRACE_DROP:
+	case UMBRA_TRACE_PROTECT:
+		break;
+	default:
+		return;
+	}
+	for (unsigned i = 0; i < UMBRA_VCPUS_MAX; i++) {
+		if (e->kind == UMBRA_TRACE_ZAP_ALL
+			? r->tlb[i].count != 0
+			: tlb_find(&r->tlb[i], e->kind == UMBRA_TRACE_PROTECT, is_taken, r, &gva)) {
+			if (e->kind == UMBRA_TRACE_ZAP_ALL)
+				gva = 0;
+			trouble(r, REPLAY_VIOLATION,
+				"vcpu %u's TLB leads from gva %llx to what was taken away", i,
+				LL(gva));
+		}
+	}
+}
+
 static enum replay_status event(struct replay *r, const struct umbra_record *e)
 {
 	char text[160];
@@ -370,6 +493,13 @@ static enum replay_status event(struct replay *r, const struct umbra_record *e)
 	}
 	if (r->options.lenient)
 		apply_all(r);
+	if (r->options.tlb && e->kind == UMBRA_TRACE_REMAP) {
+		const struct guest_page *page = guest_page(&r->guest, e->a);
+
+		r->taken_pfn = page && page->there ? page->pfn : UINT64_MAX;
+	}
+	if (e->kind != UMBRA_TRACE_ROOT)
+		r->pending.kind = 0;
 	if (is_of_vcpu(e->kind))
 		on_vcpu(r, e, r->vcpu[e->vcpu]);
 	else
@@ -381,6 +511,8 @@ static enum replay_status event(struct replay *r, const struct umbra_record *e)
 			"the recorder was asked for what nobody asks for now: %s", text);
 	}
 	r->count = r->next = 0;
+	if (!r->trouble && r->options.tlb)
+		watch(r, e);
 	if (!r->trouble && r->options.audit && r->counts.events % r->options.audit == 0)
 		audit(r);
 	if (r->trouble)
@@ -486,6 +618,9 @@ void replay_free(struct replay *r)
 	if (r->mmu)
 		umbra_mmu_destroy(r->mmu);
 	guest_free(&r->guest);
+	for (unsigned i = 0; i < UMBRA_VCPUS_MAX; i++)
+		tlb_free(&r->tlb[i]);
+	free(r->tables);
 	free(r->inputs);
 	free(r->history);
 	free(r);

@@ -19,7 +19,7 @@ enum replay_status {
 	REPLAY_OK,
 	REPLAY_ENDED,     /* that was UMBRA_TRACE_END */
 	REPLAY_DIVERGED,  /* the library did or asked something else than when it was recorded */
-	REPLAY_VIOLATION, /* an audit found one */
+	REPLAY_VIOLATION, /* an audit or a TLB found one */
 	REPLAY_DAMAGED,   /* the record makes no sense */
 	REPLAY_NOMEM,
 };
@@ -27,6 +27,7 @@ enum replay_status {
 struct replay_options {
 	struct umbra_config config;
 	uint64_t audit; /* events between audits; 0: none */
+	bool tlb;       /* processors with TLBs that forget nothing watch */
 	bool lenient;   /* @config is not the recorded one: answers differ, and are counted */
 };
 
@@ -35,7 +36,8 @@ struct replay_counts {
 	uint64_t by_kind[UMBRA_TRACE_KINDS];
 	uint64_t differences; /* answers that were not the recorded ones (lenient) */
 	uint64_t audits;
-	uint64_t pages; /* of guest tables that are kept */
+	uint64_t accesses; /* by the tables, for TLBs */
+	uint64_t pages;    /* of guest tables that are kept */
 };
 
 /* NULL: out of memory, or a configuration that the library refuses. */

@@ -29,9 +29,9 @@ record() {
 	[ $? -eq 1 ]
 }
 
-# The same state twice; audits are silent; the recorder's counts are ours.
+# The same state twice; audits and TLBs are silent; the recorder's counts are ours.
 replay() {
-	"$umbra" replay --audit "$2" --json "$work/a" "$work/$1.utr" &&
+	"$umbra" replay --tlb --audit "$2" --json "$work/a" "$work/$1.utr" &&
 		"$umbra" replay --quiet --json "$work/b" "$work/$1.utr" &&
 		[ "$(jq -r .state "$work/a")" = "$(jq -r .state "$work/b")" ] &&
 		[ "$(jq .violations "$work/a")" = 0 ] && [ "$(jq .events "$work/a")" -gt 100 ]

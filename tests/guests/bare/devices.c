@@ -354,11 +354,12 @@ static void far_jump(uint64_t selector)
 {
 	uint64_t there;
 
-	__asm__ volatile("lea 1f(%%rip), %0\n mov %0, (%1)\n mov %w2, 8(%1)\n rex.w ljmp *(%1)\n"
-			 " ud2\n 1:"
-			 : "=&r"(there)
-			 : "r"(far_pointer), "r"(selector)
-			 : "memory");
+	/* ljmp m16:64 at RAX */
+	__asm__ volatile(
+	    "lea 1f(%%rip), %0\n mov %0, (%1)\n mov %w2, 8(%1)\n .byte 0x48, 0xff, 0x28\n ud2\n 1:"
+	    : "=&r"(there)
+	    : "a"(far_pointer), "r"(selector)
+	    : "memory");
 }
 
 static void to_fs(uint64_t selector)
