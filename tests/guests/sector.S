@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * A boot sector: real mode under paging that it knows nothing of. Asks the firmware for the memory
- * map and adds it up, takes timer interrupts through the vector table, goes to protected mode and
- * back, and leaves with status 85.
+ * map and adds it up, waits for the firmware's timer, takes timer interrupts through the vector
+ * table, goes to protected mode and back, and leaves with status 85.
  */
 	.code16
 	.text
@@ -32,6 +32,14 @@ _start:	xorw %ax, %ax
 	jnz 1b
 	cmpl $639 + 63 * 1024, %ebp
 	jne fail
+	/* Two of the firmware's own ticks, counted at 0040:006C. */
+	movl 0x46c, %eax
+	addl $2, %eax
+	sti
+0:	hlt
+	cmpl %eax, 0x46c
+	jb 0b
+	cli
 	/* Eight ticks of the timer, by INT 8. */
 	movw $tick, 4 * 8
 	movw $0, 4 * 8 + 2
