@@ -63,14 +63,17 @@ bool guest_back(struct guest *guest, uint64_t gfn, uint64_t pfn)
 	return true;
 }
 
-struct guest_page *guest_owner(struct guest *guest, uint64_t pfn)
+bool guest_gfn(const struct guest *guest, uint64_t pfn, uint64_t *gfn)
 {
 	const uint32_t *block;
 
 	if (pfn >= GUEST_PFNS)
-		return NULL;
+		return false;
 	block = guest->owners[pfn >> BLOCK_SHIFT];
-	return block && block[pfn % BLOCK] ? guest_page(guest, block[pfn % BLOCK] - 1) : NULL;
+	if (!block || !block[pfn % BLOCK])
+		return false;
+	*gfn = block[pfn % BLOCK] - 1;
+	return true;
 }
 
 void *guest_words(struct guest *guest, struct guest_page *page)

@@ -34,8 +34,8 @@ struct guest_page *guest_page(struct guest *guest, uint64_t gfn);
 /* Give @gfn the frame @pfn. False: out of memory, or no such frame. */
 bool guest_back(struct guest *guest, uint64_t gfn, uint64_t pfn);
 
-/* The page in frame @pfn; NULL: none. */
-struct guest_page *guest_owner(struct guest *guest, uint64_t pfn);
+/* The gfn whose frame is @pfn. False: none. */
+bool guest_gfn(const struct guest *guest, uint64_t pfn, uint64_t *gfn);
 
 /* Its 4096 bytes. NULL: out of memory. */
 void *guest_words(struct guest *guest, struct guest_page *page);

@@ -194,7 +194,9 @@ static void *host_frame_va(void *ctx, umbra_pfn pfn)
 {
 	static _Alignas(4096) char nothing[4096];
 	struct replay *r = ctx;
-	struct guest_page *page = guest_owner(&r->guest, pfn.n);
+	uint64_t gfn;
+	struct guest_page *page =
+	    guest_gfn(&r->guest, pfn.n, &gfn) ? guest_page(&r->guest, gfn) : NULL;
 	void *words = page ? guest_words(&r->guest, page) : NULL;
 
 	if (!words) {
@@ -433,15 +435,12 @@ static void audit(struct replay *r)
 static bool is_taken(void *ctx, uint64_t pfn)
 {
 	struct replay *r = ctx;
-	const struct guest_page *page = guest_owner(&r->guest, pfn);
 	const struct umbra_record *e = r->taken;
+	uint64_t gfn;
 
 	if (e->kind == UMBRA_TRACE_REMAP)
 		return pfn == r->taken_pfn;
-	for (uint64_t gfn = e->a; page && gfn - e->a < e->b; gfn++)
-		if (page == guest_page(&r->guest, gfn))
-			return true;
-	return false;
+	return guest_gfn(&r->guest, pfn, &gfn) && gfn - e->a < e->b;
 }
 
 /* Behind an event: does a TLB hold what must be forgotten by now? */
