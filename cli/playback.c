@@ -25,12 +25,16 @@ enum status playback_open(struct playback *p, const char *path, bool quiet)
 enum status playback_begin(struct playback *p, const struct replay_options *options)
 {
 	struct replay_options used = *options;
+	int error;
 
 	if (!used.lenient)
 		used.config = p->header.config;
-	p->replay = replay_new(&used);
+	p->replay = replay_new(&used, &error);
 	if (p->replay)
 		return STATUS_OK;
+	if (error == UMBRA_ENOMEM)
+		return complain(STATUS_NOMEM, "%s: no memory for a guest of so many pages",
+				p->path);
 	return complain(
 	    STATUS_TRACE, "%s: no MMU can be made as it says (quota %u, prefetch %u, %u bits)",
 	    p->path, used.config.shadow_quota, used.config.prefetch, used.config.maxphyaddr);
@@ -135,22 +139,4 @@ void playback_close(struct playback *p)
 		replay_free(p->replay);
 	if (p->reader)
 		trace_reader_close(p->reader);
-}
-
-static bool parse(const char *text, int base, uint64_t *number)
-{
-	char *end;
-
-	*number = strtoull(text, &end, base);
-	return *text && *text != '-' && *text != '+' && *text != ' ' && !*end;
-}
-
-bool parse_number(const char *text, uint64_t *number)
-{
-	return parse(text, 0, number);
-}
-
-bool parse_hex(const char *text, uint64_t *number)
-{
-	return parse(text, 16, number);
 }

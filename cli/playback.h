@@ -32,10 +32,4 @@ enum status playback_at(struct playback *p, const char *path, uint64_t at, bool 
 
 void playback_close(struct playback *p);
 
-/* 0x.. or decimal, all of @text. */
-bool parse_number(const char *text, uint64_t *number);
-
-/* The same, where hexadecimal needs no 0x. */
-bool parse_hex(const char *text, uint64_t *number);
-
 #endif

@@ -9,6 +9,7 @@
 #include <jansson.h>
 
 #include "commands.h"
+#include "number.h"
 #include "playback.h"
 #include "status.h"
 
@@ -68,7 +69,7 @@ static enum status parse(int argc, char **argv, struct command *c, bool *done)
 	while ((option = getopt_long(argc, argv, "", table, NULL)) != -1) {
 		switch (option) {
 		case OPTION_AUDIT:
-			if (!parse_number(optarg, &c->audit) || !c->audit)
+			if (!number_parse(optarg, &c->audit) || !c->audit)
 				return complain(STATUS_USAGE, "--audit %s: give a number of events",
 						optarg);
 			break;
@@ -76,7 +77,7 @@ static enum status parse(int argc, char **argv, struct command *c, bool *done)
 			c->tlb = true;
 			break;
 		case OPTION_UNTIL:
-			if (!parse_number(optarg, &c->until))
+			if (!number_parse(optarg, &c->until))
 				return complain(STATUS_USAGE, "--until %s: give an event's number",
 						optarg);
 			break;
@@ -119,7 +120,7 @@ static enum status configure(char *text, struct umbra_config *config)
 
 		if (value)
 			*value++ = 0;
-		if (!value || !parse_number(value, &number) || number > UINT32_MAX)
+		if (!value || !number_parse(value, &number) || number > UINT32_MAX)
 			return complain(STATUS_USAGE, "--config: \"%s\": give NAME=NUMBER", word);
 		if (!strcmp(word, "quota"))
 			config->shadow_quota = (uint32_t)number;

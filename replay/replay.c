@@ -634,10 +634,12 @@ void replay_history(const struct replay *r, void (*line)(void *ctx, const char *
 
 /* ------------------------------------------------------------------ the rest */
 
-struct replay *replay_new(const struct replay_options *options)
+struct replay *replay_new(const struct replay_options *options, int *error)
 {
 	struct replay *r = calloc(1, sizeof(*r));
+	bool valid = options->config.maxphyaddr >= 32 && options->config.maxphyaddr <= 52;
 
+	*error = valid ? UMBRA_ENOMEM : UMBRA_EINVAL;
 	if (!r)
 		return NULL;
 	r->options = *options;
@@ -646,13 +648,12 @@ struct replay *replay_new(const struct replay_options *options)
 	r->room = 1024;
 	r->kept = malloc(r->room * sizeof(*r->kept));
 	r->history = calloc(HISTORY, sizeof(*r->history));
-	if (!r->kept || !r->history || options->config.maxphyaddr < 32 ||
-	    options->config.maxphyaddr > 52 || !guest_init(&r->guest, options->config.maxphyaddr) ||
-	    umbra_mmu_create(&host, r, &options->config, &r->mmu)) {
-		replay_free(r);
-		return NULL;
-	}
-	return r;
+	if (valid && r->kept && r->history && guest_init(&r->guest, options->config.maxphyaddr))
+		*error = umbra_mmu_create(&host, r, &options->config, &r->mmu);
+	if (r->mmu)
+		return r;
+	replay_free(r);
+	return NULL;
 }
 
 void replay_free(struct replay *r)
@@ -687,6 +688,16 @@ const struct replay_counts *replay_counts(const struct replay *r)
 struct umbra_mmu *replay_mmu(struct replay *r)
 {
 	return r->mmu;
+}
+
+int replay_view(struct replay *r, struct umbra_vcpu *vcpu, uint64_t gva, struct umbra_view *view)
+{
+	int error;
+
+	r->quiet = true;
+	error = umbra_view(vcpu, gva, view);
+	r->quiet = false;
+	return error;
 }
 
 struct umbra_vcpu *replay_vcpu(struct replay *r, unsigned number)

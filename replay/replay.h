@@ -41,8 +41,8 @@ struct replay_counts {
 	uint64_t pages;    /* of guest tables that are kept */
 };
 
-/* NULL: out of memory, or a configuration that the library refuses. */
-struct replay *replay_new(const struct replay_options *options);
+/* NULL: *@error is UMBRA_ENOMEM, or UMBRA_EINVAL for a configuration that the library refuses. */
+struct replay *replay_new(const struct replay_options *options, int *error);
 
 /*
  * Carry the next @count records of the trace out, in all no more than @until events: the one that
@@ -71,6 +71,10 @@ struct umbra_mmu *replay_mmu(struct replay *replay);
 /* NULL: there is none of that number now. */
 struct umbra_vcpu *replay_vcpu(struct replay *replay, unsigned number);
 void replay_free(struct replay *replay);
+
+/* umbra_view() of @vcpu, which changes nothing of the replay either. */
+int replay_view(struct replay *replay, struct umbra_vcpu *vcpu, uint64_t gva,
+		struct umbra_view *view);
 
 /* "fault". */
 const char *replay_kind(unsigned kind);

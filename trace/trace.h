@@ -55,6 +55,9 @@ bool trace_close(struct trace_writer *writer, struct trace_error *error);
 /* Close it as it is, without an index. */
 void trace_abandon(struct trace_writer *writer);
 
+/* It was never begun: away with it. */
+void trace_discard(struct trace_writer *writer);
+
 struct trace_reader;
 
 enum trace_status {
