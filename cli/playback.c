@@ -83,12 +83,34 @@ static void progress(const struct playback *p, double started, double *shown)
 		(double)(size - at) / (double)at * seconds);
 }
 
+/*
+ * One by one, with a look at each: its inputs come first, so what is seen before an event is the
+ * state before its inputs too.
+ */
+static enum status play_watched(struct playback *p, const struct umbra_record *records,
+				size_t count, uint64_t until, enum replay_status *status)
+{
+	enum status seen = STATUS_OK;
+
+	for (size_t i = 0; i < count && seen == STATUS_OK && *status == REPLAY_OK; i++) {
+		if (replay_counts(p->replay)->events == until) {
+			*status = REPLAY_UNTIL;
+			break;
+		}
+		seen = p->watch(p->watch_ctx, &records[i]);
+		if (seen == STATUS_OK)
+			*status = replay_record(p->replay, &records[i]);
+	}
+	return seen;
+}
+
 enum status playback_run(struct playback *p, uint64_t until)
 {
 	double started = clock_now(), shown = started;
 	struct trace_ahead *ahead = trace_ahead_start(p->reader);
 	enum replay_status status = REPLAY_OK;
 	enum trace_status read = TRACE_OK;
+	enum status watched = STATUS_OK;
 	const struct umbra_record *records;
 	struct trace_error error;
 	size_t count;
@@ -100,13 +122,20 @@ enum status playback_run(struct playback *p, uint64_t until)
 		read = trace_ahead_next(ahead, &records, &count, &error);
 		if (read)
 			break;
-		status = replay_records(p->replay, records, count, until);
+		if (p->watch)
+			watched = play_watched(p, records, count, until, &status);
+		else
+			status = replay_records(p->replay, records, count, until);
+		if (watched != STATUS_OK)
+			break;
 		progress(p, started, &shown);
 	}
 	trace_ahead_stop(ahead);
 	p->seconds = clock_now() - started;
 	if (shown != started)
 		fputs("\r\033[K", stderr);
+	if (watched != STATUS_OK)
+		return watched;
 	if (status != REPLAY_OK && status != REPLAY_ENDED && status != REPLAY_UNTIL)
 		return judge(p, status);
 	if (read != TRACE_OK && read != TRACE_END)

@@ -17,6 +17,10 @@ struct playback {
 	struct trace_reader *reader;
 	struct replay *replay;
 	double seconds; /* that playback_run() took */
+
+	/* Called before each record is carried out; NULL: not. Anything but STATUS_OK ends it. */
+	enum status (*watch)(void *ctx, const struct umbra_record *record);
+	void *watch_ctx;
 };
 
 enum status playback_open(struct playback *p, const char *path, bool quiet);

@@ -140,7 +140,22 @@ int umbra_rmap_visit(struct umbra_mmu *mmu, umbra_gfn gfn,
 	return slot ? 0 : UMBRA_ENOENT;
 }
 
-/* ------------------------------------------------------------------ shadow pages */
+/* ------------------------------------------------------------------ slots, shadow pages */
+
+size_t umbra_slots_get(struct umbra_mmu *mmu, struct umbra_slot slots[UMBRA_SLOTS_MAX])
+{
+	size_t count;
+
+	port_lock(&mmu->lock);
+	count = mmu->slots;
+	for (size_t i = 0; i < count; i++) {
+		const struct slot *slot = &mmu->slot[i];
+
+		slots[i] = (struct umbra_slot){slot->id, slot->flags, {slot->first}, slot->pages};
+	}
+	port_unlock(&mmu->lock);
+	return count;
+}
 
 static struct umbra_table describe(const struct shadow *shadow)
 {

@@ -486,6 +486,9 @@ struct umbra_mapping {
 int umbra_rmap_visit(struct umbra_mmu *mmu, umbra_gfn gfn,
 		     bool (*each)(void *ctx, const struct umbra_mapping *mapping), void *ctx);
 
+/* The slots there are, by their first gfn, into @slots; returns how many. */
+size_t umbra_slots_get(struct umbra_mmu *mmu, struct umbra_slot slots[UMBRA_SLOTS_MAX]);
+
 /* The guest's paging modes, as shadow pages differ by them. */
 enum umbra_mode {
 	UMBRA_MODE_OFF,

@@ -159,6 +159,18 @@ static void test_view(void **state)
 	assert_memory_equal(&before, &after, sizeof(before));
 }
 
+static void test_slots(void **state)
+{
+	const struct umbra_slot more = {7, UMBRA_SLOT_READONLY, {GFNS + 100}, 3};
+	struct umbra_slot slots[UMBRA_SLOTS_MAX];
+
+	(void)state;
+	assert_int_equal(umbra_slot_add(fix.mmu, &more), 0);
+	assert_int_equal(umbra_slots_get(fix.mmu, slots), 2);
+	assert_int_equal(slots[0].pages, GFNS);
+	assert_memory_equal(&slots[1], &more, sizeof(more));
+}
+
 struct tables {
 	struct umbra_table table[16];
 	unsigned count;
@@ -202,6 +214,7 @@ int main(void)
 	    FIXTURE_TEST(test_no_root),      FIXTURE_TEST(test_no_memory_there),
 	    FIXTURE_TEST(test_paging_off),   FIXTURE_TEST(test_pae),
 	    FIXTURE_TEST(test_view),         FIXTURE_TEST(test_tables),
+	    FIXTURE_TEST(test_slots),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
