@@ -7,56 +7,16 @@
  *
  * Host addresses are numbers that count up, so that the state's hash is the same everywhere.
  */
-#include "replay.h"
+#include "inside.h"
 
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "guest.h"
-#include "tlb.h"
-
-#define HISTORY    4096u /* events that are remembered */
-#define SHOWN      12u
 #define INPUTS_MAX (1u << 24)
-#define FIRST_HPA  (1ull << 44) /* above all frames */
-#define LOW_PAGES  1024u
-#define LOW_END    ((LOW_PAGES + 1ull) << UMBRA_PAGE_SHIFT)
 
-struct replay {
-	struct replay_options options;
-	struct umbra_mmu *mmu;
-	struct umbra_vcpu *vcpu[UMBRA_VCPUS_MAX];
-	struct guest guest;
-
-	struct umbra_record *inputs;
-	size_t count, room, next;
-	bool quiet; /* the audit reads */
-
-	uint64_t hpa, low; /* the next ones */
-
-	/* With options.tlb. */
-	struct tlb tlb[UMBRA_VCPUS_MAX];
-	void **tables; /* where the hardware finds what was allocated at FIRST_HPA + 4096 i */
-	size_t tables_room;
-	void *low_tables[LOW_PAGES];
-	struct umbra_record pending; /* a fault that the guest is about to retry; kind 0: none */
-	const struct umbra_record *taken; /* the event that took frames away */
-	uint64_t taken_pfn;
-
-	struct umbra_record *history;
-	uint64_t subject; /* the page that went wrong */
-	struct replay_counts counts;
-	char why[256];
-	enum replay_status trouble;
-};
-
-static enum replay_status trouble(struct replay *r, enum replay_status status, const char *format,
-				  ...) __attribute__((format(printf, 3, 4)));
-
-/* The first one counts. */
-static enum replay_status trouble(struct replay *r, enum replay_status status, const char *format,
+enum replay_status replay_trouble(struct replay *r, enum replay_status status, const char *format,
 				  ...)
 {
 	va_list list;
@@ -70,41 +30,7 @@ static enum replay_status trouble(struct replay *r, enum replay_status status, c
 	return status;
 }
 
-#define LL(n) ((unsigned long long)(n))
-
 /* ------------------------------------------------------------------ the host */
-
-/* Remember where the hardware finds @va. False: out of memory. */
-static bool table_note(struct replay *r, bool low, uint64_t hpa, char *va, uint64_t room)
-{
-	size_t first = (size_t)((hpa - (low ? UMBRA_PAGE_SIZE : FIRST_HPA)) >> UMBRA_PAGE_SHIFT);
-	size_t end = first + (size_t)(room >> UMBRA_PAGE_SHIFT);
-	void **tables = low ? r->low_tables : r->tables;
-
-	if (!low && end > r->tables_room) {
-		size_t more = 2 * end;
-
-		tables = realloc(r->tables, more * sizeof(*tables));
-		if (!tables)
-			return false;
-		r->tables = tables;
-		r->tables_room = more;
-	}
-	for (size_t i = first; i < end; i++, va += UMBRA_PAGE_SIZE)
-		tables[i] = va;
-	return true;
-}
-
-static const uint64_t *table_at(void *ctx, uint64_t hpa)
-{
-	const struct replay *r = ctx;
-
-	if (hpa >= FIRST_HPA && hpa < r->hpa)
-		return r->tables[(hpa - FIRST_HPA) >> UMBRA_PAGE_SHIFT];
-	if (hpa >= UMBRA_PAGE_SIZE && hpa < r->low)
-		return r->low_tables[(hpa >> UMBRA_PAGE_SHIFT) - 1];
-	return NULL;
-}
 
 static int host_alloc(void *ctx, size_t size, bool low, struct umbra_memory *memory)
 {
@@ -118,7 +44,7 @@ static int host_alloc(void *ctx, size_t size, bool low, struct umbra_memory *mem
 	}
 	memset(memory->va, 0, room);
 	memory->hpa = *hpa;
-	if (r->options.tlb && !table_note(r, low, *hpa, memory->va, room)) {
+	if (r->options.tlb && !watch_note(r, low, *hpa, memory->va, room)) {
 		free(memory->va);
 		return UMBRA_ENOMEM;
 	}
@@ -151,8 +77,8 @@ static int apply_frame(struct replay *r, const struct umbra_record *input)
 	if (error)
 		return error;
 	if (!guest_back(&r->guest, input->a, input->b)) {
-		trouble(r, REPLAY_DAMAGED, "gfn %llx cannot have the frame %llx", LL(input->a),
-			LL(input->b));
+		replay_trouble(r, REPLAY_DAMAGED, "gfn %llx cannot have the frame %llx",
+			       LL(input->a), LL(input->b));
 		return UMBRA_ENOMEM;
 	}
 	page = guest_page(&r->guest, input->a);
@@ -180,10 +106,10 @@ static int host_frame_get(void *ctx, umbra_gfn gfn, enum umbra_want want, struct
 		if (want == UMBRA_WANT_PEEK)
 			return UMBRA_ENOENT;
 		r->subject = gfn.n;
-		trouble(r, REPLAY_DIVERGED,
-			"the frame of gfn %llx was wanted, which the recording "
-			"does not have",
-			LL(gfn.n));
+		replay_trouble(r, REPLAY_DIVERGED,
+			       "the frame of gfn %llx was wanted, which the recording "
+			       "does not have",
+			       LL(gfn.n));
 		return UMBRA_ENOMEM;
 	}
 	*frame = (struct umbra_frame){{page->pfn}, page->writable, page->level};
@@ -200,7 +126,7 @@ static void *host_frame_va(void *ctx, umbra_pfn pfn)
 	void *words = page ? guest_words(&r->guest, page) : NULL;
 
 	if (!words) {
-		trouble(r, REPLAY_NOMEM, "no memory for a page of the guest's");
+		replay_trouble(r, REPLAY_NOMEM, "no memory for a page of the guest's");
 		words = nothing;
 	}
 	return words;
@@ -214,8 +140,8 @@ static void host_frame_move(void *ctx, umbra_gfn gfn, umbra_pfn pfn)
 	if (page && !page->there)
 		page->writable = true;
 	if (!guest_back(&r->guest, gfn.n, pfn.n))
-		trouble(r, REPLAY_DAMAGED, "gfn %llx cannot move to the frame %llx", LL(gfn.n),
-			LL(pfn.n));
+		replay_trouble(r, REPLAY_DAMAGED, "gfn %llx cannot move to the frame %llx",
+			       LL(gfn.n), LL(pfn.n));
 }
 
 static void host_flush(void *ctx, const struct umbra_flush *flush)
@@ -234,8 +160,8 @@ static uint64_t apply_word(struct replay *r, const struct umbra_record *input)
 	char *words = page ? guest_words(&r->guest, page) : NULL;
 
 	if (!words || input->a % (wide ? 8 : 4))
-		trouble(r, REPLAY_DAMAGED, "a table's word at %llx, where none can be",
-			LL(input->a));
+		replay_trouble(r, REPLAY_DAMAGED, "a table's word at %llx, where none can be",
+			       LL(input->a));
 	else
 		memcpy(words + input->a % UMBRA_PAGE_SIZE, &input->b, wide ? 8 : 4);
 	return input->b;
@@ -274,8 +200,8 @@ static void compare(struct replay *r, const char *what, uint64_t recorded, uint6
 	if (r->options.lenient)
 		r->counts.differences++;
 	else
-		trouble(r, REPLAY_DIVERGED, "%s is %llx, recorded was %llx", what, LL(got),
-			LL(recorded));
+		replay_trouble(r, REPLAY_DIVERGED, "%s is %llx, recorded was %llx", what, LL(got),
+			       LL(recorded));
 }
 
 static uint64_t packed(uint32_t error_code, const struct umbra_answer *answer)
@@ -283,24 +209,6 @@ static uint64_t packed(uint32_t error_code, const struct umbra_answer *answer)
 	uint64_t injected = answer->verdict == UMBRA_INJECT ? answer->error_code : 0;
 
 	return error_code | (uint64_t)answer->verdict << 32 | injected << 40;
-}
-
-/* The guest tries again what faulted; with nothing in between, it must get through. */
-static void retry(struct replay *r, const struct umbra_record *e, const struct umbra_root *root)
-{
-	const struct umbra_record *fault = &r->pending;
-	struct tlb *tlb = &r->tlb[e->vcpu];
-
-	tlb_load(tlb, root);
-	if (fault->kind && fault->vcpu == e->vcpu) {
-		r->counts.accesses++;
-		if (!tlb_access(tlb, fault->a, (uint32_t)fault->c, table_at, r)) {
-			r->subject = fault->a >> UMBRA_PAGE_SHIFT;
-			trouble(r, REPLAY_VIOLATION, "gva %llx was to be mapped, and is not",
-				LL(fault->a));
-		}
-	}
-	r->pending.kind = 0;
 }
 
 static void on_vcpu(struct replay *r, const struct umbra_record *e, struct umbra_vcpu *vcpu)
@@ -320,7 +228,7 @@ static void on_vcpu(struct replay *r, const struct umbra_record *e, struct umbra
 	case UMBRA_TRACE_ROOT:
 		compare(r, "the root", 0, (uint32_t)umbra_vcpu_root(vcpu, &root));
 		if (r->options.tlb && !r->trouble)
-			retry(r, e, &root);
+			watch_retry(r, e, &root);
 		break;
 	case UMBRA_TRACE_FAULT:
 		answer = umbra_fault(vcpu, e->a, (uint32_t)e->c);
@@ -393,7 +301,7 @@ static void on_mmu(struct replay *r, const struct umbra_record *e)
 		break;
 	}
 	if (error)
-		trouble(r, REPLAY_DIVERGED, "the library refuses it with error %d", error);
+		replay_trouble(r, REPLAY_DIVERGED, "the library refuses it with error %d", error);
 }
 
 static bool is_of_vcpu(unsigned kind)
@@ -423,57 +331,11 @@ static void audit(struct replay *r)
 	r->counts.audits++;
 	if (umbra_audit(r->mmu, &report)) {
 		r->subject = report.gfn;
-		trouble(r, REPLAY_VIOLATION, "invariant %u violated at gfn %llx, spte %llx: %s",
-			report.invariant, LL(report.gfn), LL(report.spte),
-			report.what ? report.what : "");
+		replay_trouble(r, REPLAY_VIOLATION,
+			       "invariant %u violated at gfn %llx, spte %llx: %s", report.invariant,
+			       LL(report.gfn), LL(report.spte), report.what ? report.what : "");
 	}
 	r->quiet = false;
-}
-
-/* ------------------------------------------------------------------ the TLBs watch */
-
-static bool is_taken(void *ctx, uint64_t pfn)
-{
-	struct replay *r = ctx;
-	const struct umbra_record *e = r->taken;
-	uint64_t gfn;
-
-	if (e->kind == UMBRA_TRACE_REMAP)
-		return pfn == r->taken_pfn;
-	return guest_gfn(&r->guest, pfn, &gfn) && gfn - e->a < e->b;
-}
-
-/* Behind an event: does a TLB hold what must be forgotten by now? */
-static void watch(struct replay *r, const struct umbra_record *e)
-{
-	uint64_t gva;
-
-	r->taken = e;
-	switch (e->kind) {
-	case UMBRA_TRACE_INVLPG:
-		if (tlb_holds(&r->tlb[e->vcpu], e->a))
-			trouble(r, REPLAY_VIOLATION, "gva %llx is in the TLB behind INVLPG",
-				LL(e->a));
-		return;
-	case UMBRA_TRACE_ZAP_ALL:
-	case UMBRA_TRACE_REMAP:
-	case UMBRA_TRACE_DROP:
-	case UMBRA_TRACE_PROTECT:
-		break;
-	default:
-		return;
-	}
-	for (unsigned i = 0; i < UMBRA_VCPUS_MAX; i++) {
-		if (e->kind == UMBRA_TRACE_ZAP_ALL
-			? r->tlb[i].count != 0
-			: tlb_find(&r->tlb[i], e->kind == UMBRA_TRACE_PROTECT, is_taken, r, &gva)) {
-			if (e->kind == UMBRA_TRACE_ZAP_ALL)
-				gva = 0;
-			trouble(r, REPLAY_VIOLATION,
-				"vcpu %u's TLB leads from gva %llx to what was taken away", i,
-				LL(gva));
-		}
-	}
 }
 
 static enum replay_status event(struct replay *r, const struct umbra_record *e)
@@ -488,17 +350,12 @@ static enum replay_status event(struct replay *r, const struct umbra_record *e)
 	if (e->vcpu >= UMBRA_VCPUS_MAX || (is_of_vcpu(e->kind) && !r->vcpu[e->vcpu]) ||
 	    (e->kind == UMBRA_TRACE_WRITE && e->a % UMBRA_PAGE_SIZE + e->b > UMBRA_PAGE_SIZE)) {
 		replay_describe(e, r->counts.events - 1, text, sizeof(text));
-		return trouble(r, REPLAY_DAMAGED, "an event that cannot be: %s", text);
+		return replay_trouble(r, REPLAY_DAMAGED, "an event that cannot be: %s", text);
 	}
 	if (r->options.lenient)
 		apply_all(r);
-	if (r->options.tlb && e->kind == UMBRA_TRACE_REMAP) {
-		const struct guest_page *page = guest_page(&r->guest, e->a);
-
-		r->taken_pfn = page && page->there ? page->pfn : UINT64_MAX;
-	}
-	if (e->kind != UMBRA_TRACE_ROOT)
-		r->pending.kind = 0;
+	if (r->options.tlb)
+		watch_before(r, e);
 	if (is_of_vcpu(e->kind))
 		on_vcpu(r, e, r->vcpu[e->vcpu]);
 	else
@@ -506,12 +363,12 @@ static enum replay_status event(struct replay *r, const struct umbra_record *e)
 	if (!r->trouble && r->next < r->count) {
 		replay_describe(&r->inputs[r->next], r->counts.records - 1, text, sizeof(text));
 		r->subject = r->inputs[r->next].a >> UMBRA_PAGE_SHIFT;
-		trouble(r, REPLAY_DIVERGED,
-			"the recorder was asked for what nobody asks for now: %s", text);
+		replay_trouble(r, REPLAY_DIVERGED,
+			       "the recorder was asked for what nobody asks for now: %s", text);
 	}
 	r->count = r->next = 0;
 	if (!r->trouble && r->options.tlb)
-		watch(r, e);
+		watch_behind(r, e);
 	if (!r->trouble && r->options.audit && r->counts.events % r->options.audit == 0)
 		audit(r);
 	if (r->trouble)
@@ -527,7 +384,8 @@ static enum replay_status queue(struct replay *r, const struct umbra_record *inp
 		    room <= INPUTS_MAX ? realloc(r->inputs, room * sizeof(*more)) : NULL;
 
 		if (!more)
-			return trouble(r, REPLAY_NOMEM, "no memory for the inputs of one event");
+			return replay_trouble(r, REPLAY_NOMEM,
+					      "no memory for the inputs of one event");
 		r->inputs = more;
 		r->room = room;
 	}
@@ -545,48 +403,9 @@ enum replay_status replay_record(struct replay *r, const struct umbra_record *re
 	if (record->kind >= UMBRA_TRACE_WORD4 && record->kind <= UMBRA_TRACE_FRAME)
 		return queue(r, record);
 	if (record->kind < UMBRA_TRACE_EVENTS || record->kind >= UMBRA_TRACE_KINDS)
-		return trouble(r, REPLAY_DAMAGED, "a record of the unknown kind %u", record->kind);
+		return replay_trouble(r, REPLAY_DAMAGED, "a record of the unknown kind %u",
+				      record->kind);
 	return event(r, record);
-}
-
-/* ------------------------------------------------------------------ what happened before */
-
-static bool is_about(const struct umbra_record *e, uint64_t page)
-{
-	switch (e->kind) {
-	case UMBRA_TRACE_UNPROTECT:
-	case UMBRA_TRACE_REMAP:
-		return e->a == page;
-	case UMBRA_TRACE_DROP:
-	case UMBRA_TRACE_PROTECT:
-		return page - e->a < e->b;
-	case UMBRA_TRACE_FAULT:
-	case UMBRA_TRACE_TRANSLATE:
-	case UMBRA_TRACE_WRITE:
-	case UMBRA_TRACE_INVLPG:
-		return e->a >> UMBRA_PAGE_SHIFT == page;
-	default:
-		return false;
-	}
-}
-
-void replay_history(const struct replay *r, void (*line)(void *ctx, const char *text), void *ctx)
-{
-	uint64_t end = r->counts.events, first = end > HISTORY ? end - HISTORY : 0;
-	unsigned about = 0, skip;
-	char text[200];
-
-	for (uint64_t i = first; i < end; i++)
-		about += is_about(&r->history[i % HISTORY], r->subject);
-	skip = about > SHOWN ? about - SHOWN : 0;
-	for (uint64_t i = first; i < end; i++) {
-		const struct umbra_record *e = &r->history[i % HISTORY];
-
-		if (is_about(e, r->subject) ? skip && skip-- : i + SHOWN < end)
-			continue;
-		replay_describe(e, i, text, sizeof(text));
-		line(ctx, text);
-	}
 }
 
 /* ------------------------------------------------------------------ the rest */
