@@ -36,6 +36,7 @@ enum status {
 	STATUS_BREACH = 26,
 	STATUS_TRACE = 27, /* cannot be written, or read to its end */
 	STATUS_DIVERGED = 28,
+	STATUS_ABSENT = 29,  /* a trace does not have the property that shrink was given */
 	STATUS_SIGNAL = 128, /* + number of SIGHUP, SIGINT or SIGTERM */
 };
 

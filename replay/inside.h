@@ -3,6 +3,7 @@
  * The replayer from inside, for its own files:
  *
  *     replay.c   the host that the library sees, and the events
+ *     loose.c    the host of a trace that was cut
  *     watch.c    --tlb: processors that make the guest's accesses, and what they must not find
  *     guest.c    the guest's frames and pages of tables
  *     tlb.c      one such processor's TLB
@@ -27,6 +28,10 @@ struct replay {
 	struct umbra_vcpu *vcpu[UMBRA_VCPUS_MAX];
 	struct guest guest;
 
+	struct umbra_slot slots[UMBRA_SLOTS_MAX];
+	unsigned slot_count;
+	uint64_t made_up; /* frames that loose replay invented */
+
 	struct umbra_record *inputs;
 	size_t count, room, next;
 	bool quiet; /* the audit reads */
@@ -47,11 +52,31 @@ struct replay {
 	struct replay_counts counts;
 	char why[256];
 	enum replay_status trouble;
+	unsigned wrong; /* REPLAY_VIOLATION: replay_wrong() */
 };
 
 /* Something went wrong; the first time counts. Returns the status that stands. */
 enum replay_status replay_trouble(struct replay *r, enum replay_status status, const char *format,
 				  ...) __attribute__((format(printf, 3, 4)));
+
+/* REPLAY_VIOLATION, of the kind @wrong: an invariant's number, or enum replay_wrong. */
+void replay_violation(struct replay *r, unsigned wrong, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* The slot that @gfn lies in; NULL: none. */
+const struct umbra_slot *replay_slot(const struct replay *r, uint64_t gfn);
+
+/* All inputs of the event that comes, at once. */
+void loose_apply(struct replay *r);
+
+/* host.frame_get. */
+int loose_frame(struct replay *r, uint64_t gfn, enum umbra_want want, struct umbra_frame *frame);
+
+/* The frame that a page is moved to which was moved to @pfn. */
+uint64_t loose_target(struct replay *r, uint64_t pfn);
+
+/* @gfn was moved: it is no part of a large page any more. */
+void loose_moved(struct replay *r, uint64_t gfn);
 
 /* Remember that the hardware finds @va at @hpa, @room bytes. False: out of memory. */
 bool watch_note(struct replay *r, bool low, uint64_t hpa, char *va, uint64_t room);

@@ -30,6 +30,19 @@ enum replay_status replay_trouble(struct replay *r, enum replay_status status, c
 	return status;
 }
 
+void replay_violation(struct replay *r, unsigned wrong, const char *format, ...)
+{
+	va_list list;
+
+	if (r->trouble)
+		return;
+	r->trouble = REPLAY_VIOLATION;
+	r->wrong = wrong;
+	va_start(list, format);
+	vsnprintf(r->why, sizeof(r->why), format, list);
+	va_end(list);
+}
+
 /* ------------------------------------------------------------------ the host */
 
 static int host_alloc(void *ctx, size_t size, bool low, struct umbra_memory *memory)
@@ -94,6 +107,8 @@ static int host_frame_get(void *ctx, umbra_gfn gfn, enum umbra_want want, struct
 	const struct guest_page *page;
 	int error = 0;
 
+	if (r->options.loose)
+		return loose_frame(r, gfn.n, want, frame);
 	if (!r->options.lenient && r->next < r->count &&
 	    (r->inputs[r->next].c & 0xff) == (uint64_t)want)
 		input = take(r, UMBRA_TRACE_FRAME, gfn.n);
@@ -139,6 +154,8 @@ static void host_frame_move(void *ctx, umbra_gfn gfn, umbra_pfn pfn)
 
 	if (page && !page->there)
 		page->writable = true;
+	if (r->options.loose)
+		loose_moved(r, gfn.n);
 	if (!guest_back(&r->guest, gfn.n, pfn.n))
 		replay_trouble(r, REPLAY_DAMAGED, "gfn %llx cannot move to the frame %llx",
 			       LL(gfn.n), LL(pfn.n));
@@ -197,7 +214,7 @@ static void compare(struct replay *r, const char *what, uint64_t recorded, uint6
 {
 	if (recorded == got)
 		return;
-	if (r->options.lenient)
+	if (r->options.lenient || r->options.loose)
 		r->counts.differences++;
 	else
 		replay_trouble(r, REPLAY_DIVERGED, "%s is %llx, recorded was %llx", what, LL(got),
@@ -215,7 +232,7 @@ static void on_vcpu(struct replay *r, const struct umbra_record *e, struct umbra
 {
 	struct umbra_paging paging = {(uint32_t)e->a, e->b, e->a >> 32, (uint32_t)e->c};
 	struct umbra_answer answer;
-	struct umbra_root root;
+	struct umbra_root root = {0};
 
 	switch (e->kind) {
 	case UMBRA_TRACE_PAGING:
@@ -227,7 +244,7 @@ static void on_vcpu(struct replay *r, const struct umbra_record *e, struct umbra
 		break;
 	case UMBRA_TRACE_ROOT:
 		compare(r, "the root", 0, (uint32_t)umbra_vcpu_root(vcpu, &root));
-		if (r->options.tlb && !r->trouble)
+		if (r->options.tlb && root.levels && !r->trouble)
 			watch_retry(r, e, &root);
 		break;
 	case UMBRA_TRACE_FAULT:
@@ -251,20 +268,40 @@ static void on_vcpu(struct replay *r, const struct umbra_record *e, struct umbra
 	}
 }
 
+const struct umbra_slot *replay_slot(const struct replay *r, uint64_t gfn)
+{
+	for (unsigned i = 0; i < r->slot_count; i++)
+		if (gfn - r->slots[i].first.n < r->slots[i].pages)
+			return &r->slots[i];
+	return NULL;
+}
+
+static void forget_slot(struct replay *r, uint32_t id)
+{
+	for (unsigned i = 0; i < r->slot_count; i++)
+		if (r->slots[i].id == id)
+			r->slots[i] = r->slots[--r->slot_count];
+}
+
 static void on_mmu(struct replay *r, const struct umbra_record *e)
 {
 	struct umbra_slot slot = {(uint32_t)e->c, (uint32_t)(e->c >> 32), {e->a}, e->b};
 	struct umbra_dropped dropped = {0};
 	struct umbra_stats stats;
 	uint64_t sptes = 0;
+	umbra_pfn to;
 	int error = 0;
 
 	switch (e->kind) {
 	case UMBRA_TRACE_SLOT_ADD:
 		error = umbra_slot_add(r->mmu, &slot);
+		if (!error)
+			r->slots[r->slot_count++] = slot;
 		break;
 	case UMBRA_TRACE_SLOT_DELETE:
 		error = umbra_slot_delete(r->mmu, (uint32_t)e->a);
+		if (!error)
+			forget_slot(r, (uint32_t)e->a);
 		break;
 	case UMBRA_TRACE_VCPU:
 		error = umbra_vcpu_create(r->mmu, e->vcpu, &r->vcpu[e->vcpu]);
@@ -284,7 +321,8 @@ static void on_mmu(struct replay *r, const struct umbra_record *e)
 		compare(r, "the count of sptes", e->c, sptes);
 		break;
 	case UMBRA_TRACE_REMAP:
-		error = umbra_remap(r->mmu, (umbra_gfn){e->a}, (umbra_pfn){e->b}, &dropped);
+		to.n = r->options.loose ? loose_target(r, e->b) : e->b;
+		error = umbra_remap(r->mmu, (umbra_gfn){e->a}, to, &dropped);
 		compare(r, "the count of sptes", e->c, dropped.sptes);
 		break;
 	case UMBRA_TRACE_ZAP_ALL:
@@ -300,7 +338,9 @@ static void on_mmu(struct replay *r, const struct umbra_record *e)
 		compare(r, "the count of shadow pages", e->c, stats.shadow_pages);
 		break;
 	}
-	if (error)
+	if (error && r->options.loose)
+		r->counts.skipped++;
+	else if (error)
 		replay_trouble(r, REPLAY_DIVERGED, "the library refuses it with error %d", error);
 }
 
@@ -323,7 +363,7 @@ static void apply_all(struct replay *r)
 	}
 }
 
-static void audit(struct replay *r)
+enum replay_status replay_audit(struct replay *r)
 {
 	struct umbra_audit report = {0};
 
@@ -331,11 +371,22 @@ static void audit(struct replay *r)
 	r->counts.audits++;
 	if (umbra_audit(r->mmu, &report)) {
 		r->subject = report.gfn;
-		replay_trouble(r, REPLAY_VIOLATION,
-			       "invariant %u violated at gfn %llx, spte %llx: %s", report.invariant,
-			       LL(report.gfn), LL(report.spte), report.what ? report.what : "");
+		replay_violation(r, report.invariant,
+				 "invariant %u violated at gfn %llx, spte %llx: %s",
+				 report.invariant, LL(report.gfn), LL(report.spte),
+				 report.what ? report.what : "");
 	}
 	r->quiet = false;
+	return r->trouble;
+}
+
+/* What the library's contract, and the replayer's tables, have room for. */
+static bool can_be(const struct replay *r, const struct umbra_record *e)
+{
+	if (e->vcpu >= UMBRA_VCPUS_MAX || (is_of_vcpu(e->kind) && !r->vcpu[e->vcpu]))
+		return false;
+	return e->kind != UMBRA_TRACE_WRITE ||
+	       (e->b <= UMBRA_PAGE_SIZE && e->a % UMBRA_PAGE_SIZE + e->b <= UMBRA_PAGE_SIZE);
 }
 
 static enum replay_status event(struct replay *r, const struct umbra_record *e)
@@ -347,8 +398,14 @@ static enum replay_status event(struct replay *r, const struct umbra_record *e)
 	if (e->kind == UMBRA_TRACE_REMAP || e->kind == UMBRA_TRACE_DROP ||
 	    e->kind == UMBRA_TRACE_PROTECT || e->kind == UMBRA_TRACE_UNPROTECT)
 		r->subject = e->a;
-	if (e->vcpu >= UMBRA_VCPUS_MAX || (is_of_vcpu(e->kind) && !r->vcpu[e->vcpu]) ||
-	    (e->kind == UMBRA_TRACE_WRITE && e->a % UMBRA_PAGE_SIZE + e->b > UMBRA_PAGE_SIZE)) {
+	if (r->options.loose)
+		loose_apply(r);
+	if (!can_be(r, e) && r->options.loose) {
+		r->counts.skipped++;
+		r->count = r->next = 0;
+		return REPLAY_OK;
+	}
+	if (!can_be(r, e)) {
 		replay_describe(e, r->counts.events - 1, text, sizeof(text));
 		return replay_trouble(r, REPLAY_DAMAGED, "an event that cannot be: %s", text);
 	}
@@ -370,7 +427,7 @@ static enum replay_status event(struct replay *r, const struct umbra_record *e)
 	if (!r->trouble && r->options.tlb)
 		watch_behind(r, e);
 	if (!r->trouble && r->options.audit && r->counts.events % r->options.audit == 0)
-		audit(r);
+		replay_audit(r);
 	if (r->trouble)
 		return r->trouble;
 	return e->kind == UMBRA_TRACE_END ? REPLAY_ENDED : REPLAY_OK;
@@ -458,4 +515,9 @@ const struct replay_counts *replay_counts(const struct replay *r)
 struct umbra_mmu *replay_mmu(struct replay *r)
 {
 	return r->mmu;
+}
+
+unsigned replay_wrong(const struct replay *r)
+{
+	return r->wrong;
 }

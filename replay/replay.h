@@ -29,12 +29,14 @@ struct replay_options {
 	uint64_t audit; /* events between audits; 0: none */
 	bool tlb;       /* processors with TLBs that forget nothing watch */
 	bool lenient;   /* @config is not the recorded one: answers differ, and are counted */
+	bool loose;     /* the trace was cut: loose.c */
 };
 
 struct replay_counts {
 	uint64_t records, events;
 	uint64_t by_kind[UMBRA_TRACE_KINDS];
-	uint64_t differences; /* answers that were not the recorded ones (lenient) */
+	uint64_t differences; /* answers that were not the recorded ones (lenient, loose) */
+	uint64_t skipped;     /* events that could not be carried out (loose) */
 	uint64_t audits;
 	uint64_t accesses; /* by the tables, for TLBs */
 	uint64_t pages;    /* of guest tables that are kept */
@@ -45,6 +47,20 @@ struct replay *replay_new(const struct replay_options *options);
 
 /* Carry the next record of the trace out. On anything but REPLAY_OK and _ENDED: replay_why(). */
 enum replay_status replay_record(struct replay *replay, const struct umbra_record *record);
+
+/* An audit now. REPLAY_OK, or REPLAY_VIOLATION, with which the replay has ended. */
+enum replay_status replay_audit(struct replay *replay);
+
+/*
+ * Of REPLAY_VIOLATION: what was violated. An invariant's number (docs/architecture.md), of which
+ * TLBs see number 7; or one of these.
+ */
+enum replay_wrong {
+	REPLAY_WRONG_TLB = 7,
+	REPLAY_WRONG_UNMAPPED = 64, /* what was to be mapped, is not */
+};
+
+unsigned replay_wrong(const struct replay *replay);
 
 /* A sentence about what went wrong. */
 const char *replay_why(const struct replay *replay);

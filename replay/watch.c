@@ -61,8 +61,8 @@ void watch_retry(struct replay *r, const struct umbra_record *e, const struct um
 		r->counts.accesses++;
 		if (!tlb_access(tlb, fault->a, (uint32_t)fault->c, table_at, r)) {
 			r->subject = fault->a >> UMBRA_PAGE_SHIFT;
-			replay_trouble(r, REPLAY_VIOLATION, "gva %llx was to be mapped, and is not",
-				       LL(fault->a));
+			replay_violation(r, REPLAY_WRONG_UNMAPPED,
+					 "gva %llx was to be mapped, and is not", LL(fault->a));
 		}
 	}
 	r->pending.kind = 0;
@@ -87,8 +87,8 @@ void watch_behind(struct replay *r, const struct umbra_record *e)
 	switch (e->kind) {
 	case UMBRA_TRACE_INVLPG:
 		if (tlb_holds(&r->tlb[e->vcpu], e->a))
-			replay_trouble(r, REPLAY_VIOLATION, "gva %llx is in the TLB behind INVLPG",
-				       LL(e->a));
+			replay_violation(r, REPLAY_WRONG_TLB,
+					 "gva %llx is in the TLB behind INVLPG", LL(e->a));
 		return;
 	case UMBRA_TRACE_ZAP_ALL:
 	case UMBRA_TRACE_REMAP:
@@ -104,9 +104,9 @@ void watch_behind(struct replay *r, const struct umbra_record *e)
 			: tlb_find(&r->tlb[i], e->kind == UMBRA_TRACE_PROTECT, is_taken, r, &gva)) {
 			if (e->kind == UMBRA_TRACE_ZAP_ALL)
 				gva = 0;
-			replay_trouble(r, REPLAY_VIOLATION,
-				       "vcpu %u's TLB leads from gva %llx to what was taken away",
-				       i, LL(gva));
+			replay_violation(r, REPLAY_WRONG_TLB,
+					 "vcpu %u's TLB leads from gva %llx to what was taken away",
+					 i, LL(gva));
 		}
 	}
 }
