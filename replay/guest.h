@@ -19,12 +19,13 @@ struct guest_page {
 
 struct guest {
 	struct guest_page **pages; /* by gfn, in blocks */
-	uint64_t blocks;
+	uint64_t blocks, used;
 	uint32_t **owners; /* gfn + 1 by pfn, in blocks */
 	uint64_t kept;     /* pages with words */
+	uint64_t bytes;    /* in all */
 };
 
-/* For gfns below 2^(@maxphyaddr - 12). False: out of memory. */
+/* For gfns below 2^(@maxphyaddr - 12), and 2^32. False: out of memory. */
 bool guest_init(struct guest *guest, unsigned maxphyaddr);
 void guest_free(struct guest *guest);
 

@@ -154,8 +154,11 @@ static void apply_word(struct replay *r, const struct umbra_record *input)
 
 void loose_apply(struct replay *r)
 {
-	for (; r->next < r->count; r->next++) {
-		const struct umbra_record *input = &r->inputs[r->next];
+	size_t count = r->count;
+
+	r->next = r->count = 0; /* the library reads meanwhile, and shall not find them */
+	for (size_t i = 0; i < count; i++) {
+		const struct umbra_record *input = &r->inputs[i];
 
 		if (input->kind == UMBRA_TRACE_FRAME)
 			apply_frame(r, input);

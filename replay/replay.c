@@ -402,7 +402,6 @@ static enum replay_status event(struct replay *r, const struct umbra_record *e)
 		loose_apply(r);
 	if (!can_be(r, e) && r->options.loose) {
 		r->counts.skipped++;
-		r->count = r->next = 0;
 		return REPLAY_OK;
 	}
 	if (!can_be(r, e)) {
