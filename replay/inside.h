@@ -5,6 +5,7 @@
  *     replay.c   the host that the library sees, and the events
  *     loose.c    the host of a trace that was cut
  *     watch.c    --tlb: processors that make the guest's accesses, and what they must not find
+ *     oracle.c   where each of these accesses leads, by the reference walker
  *     guest.c    the guest's frames and pages of tables
  *     tlb.c      one such processor's TLB
  */
@@ -12,6 +13,7 @@
 #define REPLAY_INSIDE_H
 
 #include "guest.h"
+#include "ref.h"
 #include "replay.h"
 #include "tlb.h"
 
@@ -40,6 +42,7 @@ struct replay {
 
 	/* With options.tlb. */
 	struct tlb tlb[UMBRA_VCPUS_MAX];
+	struct ref_cpu cpu[UMBRA_VCPUS_MAX];
 	void **tables; /* where the hardware finds what was allocated at FIRST_HPA + 4096 i */
 	size_t tables_room;
 	void *low_tables[LOW_PAGES];
@@ -89,5 +92,12 @@ void watch_retry(struct replay *r, const struct umbra_record *e, const struct um
 
 /* Behind an event: does a TLB hold what must be forgotten by now? */
 void watch_behind(struct replay *r, const struct umbra_record *e);
+
+/* A vcpu was made; its registers were loaded. */
+void oracle_vcpu(struct replay *r, unsigned vcpu);
+void oracle_paging(struct replay *r, unsigned vcpu, const struct umbra_paging *paging);
+
+/* The access that faulted got through, and found @hit: is that right? */
+void oracle_check(struct replay *r, const struct umbra_record *fault, const struct tlb_hit *hit);
 
 #endif

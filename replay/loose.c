@@ -146,10 +146,9 @@ static void apply_word(struct replay *r, const struct umbra_record *input)
 	if ((old ^ new) == (new & ~old &ACCESSED_DIRTY))
 		return;
 	memcpy(words, &new, size);
-	if (is_guests_store(r, page))
-		return;
-	umbra_guest_write(r->mmu, input->a, size);
-	r->pending.kind = 0; /* it may have taken the mapping away again */
+	r->pending.kind = 0; /* what the fault mapped may not be so any more */
+	if (!is_guests_store(r, page))
+		umbra_guest_write(r->mmu, input->a, size);
 }
 
 void loose_apply(struct replay *r)

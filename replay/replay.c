@@ -233,13 +233,18 @@ static void on_vcpu(struct replay *r, const struct umbra_record *e, struct umbra
 	struct umbra_paging paging = {(uint32_t)e->a, e->b, e->a >> 32, (uint32_t)e->c};
 	struct umbra_answer answer;
 	struct umbra_root root = {0};
+	int error;
 
 	switch (e->kind) {
 	case UMBRA_TRACE_PAGING:
-		compare(r, "the answer", e->c >> 32,
-			(uint32_t)umbra_vcpu_set_paging(vcpu, &paging));
+		error = umbra_vcpu_set_paging(vcpu, &paging);
+		compare(r, "the answer", e->c >> 32, (uint32_t)error);
+		if (!error && r->options.tlb)
+			oracle_paging(r, e->vcpu, &paging);
 		break;
 	case UMBRA_TRACE_KEYS:
+		r->cpu[e->vcpu].pkru = (uint32_t)e->a;
+		r->cpu[e->vcpu].pkrs = (uint32_t)(e->a >> 32);
 		umbra_vcpu_set_keys(vcpu, (uint32_t)e->a, (uint32_t)(e->a >> 32));
 		break;
 	case UMBRA_TRACE_ROOT:
@@ -305,6 +310,8 @@ static void on_mmu(struct replay *r, const struct umbra_record *e)
 		break;
 	case UMBRA_TRACE_VCPU:
 		error = umbra_vcpu_create(r->mmu, e->vcpu, &r->vcpu[e->vcpu]);
+		if (!error)
+			oracle_vcpu(r, e->vcpu);
 		break;
 	case UMBRA_TRACE_WRITE:
 		umbra_guest_write(r->mmu, e->a, e->b);

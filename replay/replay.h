@@ -27,7 +27,7 @@ enum replay_status {
 struct replay_options {
 	struct umbra_config config;
 	uint64_t audit; /* events between audits; 0: none */
-	bool tlb;       /* processors with TLBs that forget nothing watch */
+	bool tlb;       /* processors with TLBs that forget nothing watch, and the oracle */
 	bool lenient;   /* @config is not the recorded one: answers differ, and are counted */
 	bool loose;     /* the trace was cut: loose.c */
 };
@@ -58,6 +58,8 @@ enum replay_status replay_audit(struct replay *replay);
 enum replay_wrong {
 	REPLAY_WRONG_TLB = 7,
 	REPLAY_WRONG_UNMAPPED = 64, /* what was to be mapped, is not */
+	REPLAY_WRONG_FRAME,         /* an access leads elsewhere than the oracle says */
+	REPLAY_WRONG_RIGHTS,        /* one passes that the oracle forbids */
 };
 
 unsigned replay_wrong(const struct replay *replay);

@@ -55,11 +55,14 @@ void watch_retry(struct replay *r, const struct umbra_record *e, const struct um
 {
 	const struct umbra_record *fault = &r->pending;
 	struct tlb *tlb = &r->tlb[e->vcpu];
+	struct tlb_hit hit;
 
 	tlb_load(tlb, root);
 	if (fault->kind && fault->vcpu == e->vcpu) {
 		r->counts.accesses++;
-		if (!tlb_access(tlb, fault->a, (uint32_t)fault->c, table_at, r)) {
+		if (tlb_access(tlb, fault->a, (uint32_t)fault->c, table_at, r, &hit)) {
+			oracle_check(r, fault, &hit);
+		} else {
 			r->subject = fault->a >> UMBRA_PAGE_SHIFT;
 			replay_violation(r, REPLAY_WRONG_UNMAPPED,
 					 "gva %llx was to be mapped, and is not", LL(fault->a));

@@ -53,6 +53,15 @@ for name in remove-dropped flush-missed key-wrong; do
 	check "$name: so is the one that is kept" is_violation "$work/$name" "$name.utr"
 done
 
+# A fault of rights: no invariant is broken, but the oracle beside the TLB sees where it leads.
+oracle() {
+	./broken-umbra "$build" walk-smep-forgotten "$work/smep" &&
+		"$work/smep" replay --quiet --audit 1 smep-forgotten.utr &&
+		fails 18 'by the guest.s tables it is not' "$work/smep" replay --quiet --tlb \
+			smep-forgotten.utr
+}
+check 'what only the oracle sees' oracle
+
 # ---- other properties
 
 # Of 30 events; a recorder that was stopped is as good.
