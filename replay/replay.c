@@ -82,14 +82,25 @@ static const struct umbra_record *take(struct replay *r, unsigned kind, uint64_t
 	return front;
 }
 
+/* What host.frame_get may answer. */
+static bool is_answer(const struct umbra_record *input)
+{
+	int error = (int)(int32_t)(input->c >> 32);
+	unsigned level = input->c >> 16 & 3;
+
+	if (error)
+		return error == UMBRA_ENOENT || error == UMBRA_ENOMEM || error == UMBRA_EAGAIN;
+	return level < 2 || (input->a ^ input->b) % (1ull << 9 * (level - 1)) == 0;
+}
+
 static int apply_frame(struct replay *r, const struct umbra_record *input)
 {
 	int error = (int)(int32_t)(input->c >> 32);
 	struct guest_page *page;
 
-	if (error)
+	if (error && is_answer(input))
 		return error;
-	if (!guest_back(&r->guest, input->a, input->b)) {
+	if (!is_answer(input) || !guest_back(&r->guest, input->a, input->b)) {
 		replay_trouble(r, REPLAY_DAMAGED, "gfn %llx cannot have the frame %llx",
 			       LL(input->a), LL(input->b));
 		return UMBRA_ENOMEM;
@@ -288,7 +299,8 @@ static void forget_slot(struct replay *r, uint32_t id)
 			r->slots[i] = r->slots[--r->slot_count];
 }
 
-static void on_mmu(struct replay *r, const struct umbra_record *e)
+/* False: the library refused it. */
+static bool on_mmu(struct replay *r, const struct umbra_record *e)
 {
 	struct umbra_slot slot = {(uint32_t)e->c, (uint32_t)(e->c >> 32), {e->a}, e->b};
 	struct umbra_dropped dropped = {0};
@@ -349,6 +361,7 @@ static void on_mmu(struct replay *r, const struct umbra_record *e)
 		r->counts.skipped++;
 	else if (error)
 		replay_trouble(r, REPLAY_DIVERGED, "the library refuses it with error %d", error);
+	return !error;
 }
 
 static bool is_of_vcpu(unsigned kind)
@@ -398,6 +411,7 @@ static bool can_be(const struct replay *r, const struct umbra_record *e)
 
 static enum replay_status event(struct replay *r, const struct umbra_record *e)
 {
+	bool done = true;
 	char text[160];
 
 	r->history[r->counts.events++ % HISTORY] = *e;
@@ -422,7 +436,7 @@ static enum replay_status event(struct replay *r, const struct umbra_record *e)
 	if (is_of_vcpu(e->kind))
 		on_vcpu(r, e, r->vcpu[e->vcpu]);
 	else
-		on_mmu(r, e);
+		done = on_mmu(r, e);
 	if (!r->trouble && r->next < r->count) {
 		replay_describe(&r->inputs[r->next], r->counts.records - 1, text, sizeof(text));
 		r->subject = r->inputs[r->next].a >> UMBRA_PAGE_SHIFT;
@@ -430,7 +444,7 @@ static enum replay_status event(struct replay *r, const struct umbra_record *e)
 			       "the recorder was asked for what nobody asks for now: %s", text);
 	}
 	r->count = r->next = 0;
-	if (!r->trouble && r->options.tlb)
+	if (done && !r->trouble && r->options.tlb)
 		watch_behind(r, e);
 	if (!r->trouble && r->options.audit && r->counts.events % r->options.audit == 0)
 		replay_audit(r);
