@@ -189,9 +189,19 @@ static void progress(struct command *c)
 	if (c->quiet || !isatty(STDERR_FILENO) || now - c->shown < 0.1)
 		return;
 	c->shown = now;
-	fprintf(stderr, "\rumbra: %zu of %zu events left, %zu tries, %.0f s ",
+	fprintf(stderr, "\r\033[Kumbra: %zu of %zu events left, %zu tries, %.0f s ",
 		shrink_events(c->shrink.records, c->shrink.count), c->events, c->shrink.tries,
 		now - c->began);
+}
+
+static void looking(void *ctx, size_t audits)
+{
+	struct command *c = ctx;
+
+	if (c->quiet || !isatty(STDERR_FILENO))
+		return;
+	c->shown = clock_now();
+	fprintf(stderr, "\rumbra: looking through %zu events, with %zu audits ", c->events, audits);
 }
 
 static enum shrink_answer test(void *ctx, const struct umbra_record *records, size_t count)
@@ -329,7 +339,8 @@ int shrink_command(int argc, char **argv)
 
 	if (status != STATUS_OK || done)
 		return (int)status;
-	c.shrink.ctx = &c;
+	c.shrink.ctx = c.judge.ctx = &c;
+	c.judge.looking = looking;
 	for (unsigned i = 0; i < sizeof(signals) / sizeof(signals[0]); i++)
 		sigaction(signals[i], &action, NULL);
 	status = check_output(&c);

@@ -22,6 +22,10 @@ struct judge {
 	struct umbra_config config;
 	const volatile sig_atomic_t *stop; /* not 0: give up */
 
+	/* May be NULL. The whole trace is replayed, with so many audits. */
+	void (*looking)(void *ctx, size_t audits);
+	void *ctx;
+
 	/* What judge_locate() found; 0: nothing. replay_wrong()'s, or JUDGE_SIGNAL and up. */
 	unsigned wrong;
 	char why[256];
