@@ -9,5 +9,6 @@ int export_command(int argc, char **argv);
 int rmap_command(int argc, char **argv);
 int walk_command(int argc, char **argv);
 int ctl_command(int argc, char **argv);
+int shrink_command(int argc, char **argv);
 
 #endif

@@ -22,6 +22,7 @@ static const struct {
     {"export", export_command, "a trace as an SQLite database, or for Perfetto"},
     {"rmap", rmap_command, "who maps a guest page: of a trace, or of a running machine"},
     {"walk", walk_command, "what the tables say of an address, the same"},
+    {"shrink", shrink_command, "cut a recording to what shows a fault"},
 };
 
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))

@@ -29,6 +29,7 @@ enum status playback_begin(struct playback *p, const struct replay_options *opti
 
 	if (!used.lenient)
 		used.config = p->header.config;
+	used.loose |= p->header.source == TRACE_SHRUNK;
 	p->replay = replay_new(&used, &error);
 	if (p->replay)
 		return STATUS_OK;

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Records in words. */
+/* Records in words; and what happened before. */
 #include <inttypes.h>
 #include <stdio.h>
 
-#include "replay.h"
+#include "inside.h"
+
+#define SHOWN 12u /* events about a page, and of the last ones */
 
 static const char *const names[UMBRA_TRACE_KINDS] = {
     [UMBRA_TRACE_WORD4] = "word",        [UMBRA_TRACE_WORD8] = "word",
@@ -55,4 +57,44 @@ void replay_describe(const struct umbra_record *e, uint64_t number, char *text, 
 			 e->a & UINT32_MAX, e->b, e->a >> 32, (uint32_t)e->c);
 	else
 		snprintf(text, size, "%" PRIx64 " %" PRIx64 " %" PRIx64, e->a, e->b, e->c);
+}
+
+/* ------------------------------------------------------------------ what happened before */
+
+static bool is_about(const struct umbra_record *e, uint64_t page)
+{
+	switch (e->kind) {
+	case UMBRA_TRACE_UNPROTECT:
+	case UMBRA_TRACE_REMAP:
+		return e->a == page;
+	case UMBRA_TRACE_DROP:
+	case UMBRA_TRACE_PROTECT:
+		return page - e->a < e->b;
+	case UMBRA_TRACE_FAULT:
+	case UMBRA_TRACE_TRANSLATE:
+	case UMBRA_TRACE_WRITE:
+	case UMBRA_TRACE_INVLPG:
+		return e->a >> UMBRA_PAGE_SHIFT == page;
+	default:
+		return false;
+	}
+}
+
+void replay_history(const struct replay *r, void (*line)(void *ctx, const char *text), void *ctx)
+{
+	uint64_t end = r->counts.events, first = end > HISTORY ? end - HISTORY : 0;
+	unsigned about = 0, skip;
+	char text[200];
+
+	for (uint64_t i = first; i < end; i++)
+		about += is_about(&r->history[i % HISTORY], r->subject);
+	skip = about > SHOWN ? about - SHOWN : 0;
+	for (uint64_t i = first; i < end; i++) {
+		const struct umbra_record *e = &r->history[i % HISTORY];
+
+		if (is_about(e, r->subject) ? skip && skip-- : i + SHOWN < end)
+			continue;
+		replay_describe(e, i, text, sizeof(text));
+		line(ctx, text);
+	}
 }

@@ -7,9 +7,12 @@
 
 #include <stdlib.h>
 
+#define GFN_BITS 32           /* of those that can have a frame */
+#define KEPT_MAX (4ull << 30) /* bytes: no trace makes us take more */
+
 bool guest_init(struct guest *guest, unsigned maxphyaddr)
 {
-	uint64_t gfns = 1ull << (maxphyaddr - 12);
+	uint64_t gfns = 1ull << (maxphyaddr - 12 < GFN_BITS ? maxphyaddr - 12 : GFN_BITS);
 
 	*guest = (struct guest){.blocks = (gfns + GUEST_BLOCK - 1) >> GUEST_BLOCK_SHIFT};
 	guest->frames = calloc(guest->blocks, sizeof(*guest->frames));
@@ -18,37 +21,54 @@ bool guest_init(struct guest *guest, unsigned maxphyaddr)
 	return guest->frames && guest->tables && guest->owners;
 }
 
-static void tables_free(struct guest_table **block)
+static void tables_free(struct guest *guest, struct guest_table **block)
 {
-	for (unsigned i = 0; block && i < GUEST_BLOCK; i++)
+	for (unsigned i = 0; block && guest->kept && i < GUEST_BLOCK; i++) {
+		guest->kept -= block[i] != NULL;
 		free(block[i]);
+	}
 	free(block);
 }
 
 void guest_free(struct guest *guest)
 {
-	for (uint64_t i = 0; i < guest->blocks; i++) {
-		if (guest->tables)
-			tables_free(guest->tables[i]);
-		if (guest->frames)
-			free(guest->frames[i]);
+	for (uint64_t i = 0; i < guest->used; i++) {
+		tables_free(guest, guest->tables[i]);
+		free(guest->frames[i]);
 	}
 	for (uint64_t i = 0; guest->owners && i < GUEST_PFNS >> GUEST_BLOCK_SHIFT; i++)
-		free(guest->owners[i]);
+		if (guest->owners[i])
+			free(guest->owners[i]);
 	free(guest->frames);
 	free(guest->tables);
 	free(guest->owners);
 }
 
+/* @bytes more, zeroed, for block number @block of gfns. NULL: no memory, or too much of it. */
+static void *more(struct guest *guest, uint64_t block, uint64_t bytes)
+{
+	void *memory;
+
+	if (guest->bytes + bytes > KEPT_MAX)
+		return NULL;
+	memory = calloc(1, bytes);
+	if (memory)
+		guest->bytes += bytes;
+	if (memory && block >= guest->used)
+		guest->used = block + 1;
+	return memory;
+}
+
 struct guest_frame *guest_frame_make(struct guest *guest, uint64_t gfn)
 {
+	uint64_t number = gfn >> GUEST_BLOCK_SHIFT;
 	struct guest_frame **block;
 
-	if (gfn >> GUEST_BLOCK_SHIFT >= guest->blocks)
+	if (number >= guest->blocks)
 		return NULL;
-	block = &guest->frames[gfn >> GUEST_BLOCK_SHIFT];
+	block = &guest->frames[number];
 	if (!*block)
-		*block = calloc(GUEST_BLOCK, sizeof(**block));
+		*block = more(guest, number, GUEST_BLOCK * sizeof(**block));
 	return *block ? &(*block)[gfn % GUEST_BLOCK] : NULL;
 }
 
@@ -61,7 +81,7 @@ bool guest_back(struct guest *guest, uint64_t gfn, uint64_t pfn)
 		return false;
 	block = &guest->owners[pfn >> GUEST_BLOCK_SHIFT];
 	if (!*block)
-		*block = calloc(GUEST_BLOCK, sizeof(**block));
+		*block = more(guest, 0, GUEST_BLOCK * sizeof(**block));
 	if (!*block)
 		return false;
 	(*block)[pfn % GUEST_BLOCK] = (uint32_t)gfn + 1;
@@ -72,22 +92,25 @@ bool guest_back(struct guest *guest, uint64_t gfn, uint64_t pfn)
 
 struct guest_table *guest_table_find(struct guest *guest, uint64_t gfn)
 {
+	uint64_t number = gfn >> GUEST_BLOCK_SHIFT;
 	struct guest_table ***block, **table;
 
-	if (gfn >> GUEST_BLOCK_SHIFT >= guest->blocks)
+	if (number >= guest->blocks)
 		return NULL;
-	block = &guest->tables[gfn >> GUEST_BLOCK_SHIFT];
+	block = &guest->tables[number];
 	if (!*block)
-		*block = calloc(GUEST_BLOCK, sizeof(**block));
+		*block = more(guest, number, GUEST_BLOCK * sizeof(**block));
 	if (!*block)
 		return NULL;
 	table = &(*block)[gfn % GUEST_BLOCK];
 	if (!*table) {
-		*table = calloc(1, sizeof(**table));
+		*table = more(guest, number, sizeof(**table));
 		guest->kept += *table != NULL;
 	}
-	guest->last = *table;
-	guest->last_gfn = gfn;
+	if (*table) {
+		guest->last = *table;
+		guest->last_gfn = gfn;
+	}
 	return *table;
 }
 

@@ -29,13 +29,15 @@ struct guest {
 	struct guest_frame **frames;  /* by gfn, in blocks */
 	struct guest_table ***tables; /* by gfn, in blocks */
 	uint32_t **owners;            /* gfn + 1 by pfn, in blocks */
-	uint64_t blocks;              /* of gfns */
+	uint64_t blocks;              /* of gfns, */
+	uint64_t used;                /*   and of these that may be there */
+	uint64_t bytes;               /* in all */
 	uint64_t kept;                /* tables */
 	uint64_t last_gfn;            /* the table that was asked for last */
 	struct guest_table *last;
 };
 
-/* For gfns below 2^(@maxphyaddr - 12). False: out of memory. */
+/* For gfns below 2^(@maxphyaddr - 12), and 2^32. False: out of memory. */
 bool guest_init(struct guest *guest, unsigned maxphyaddr);
 void guest_free(struct guest *guest);
 

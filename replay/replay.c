@@ -7,57 +7,16 @@
  *
  * Host addresses are numbers that count up, so that the state's hash is the same everywhere.
  */
-#include "replay.h"
+#include "inside.h"
 
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "guest.h"
-#include "tlb.h"
-
-#define HISTORY    4096u /* events that are remembered */
-#define SHOWN      12u
 #define INPUTS_MAX (1u << 24)
-#define FIRST_HPA  (1ull << 44) /* above all frames */
-#define LOW_PAGES  1024u
-#define LOW_END    ((LOW_PAGES + 1ull) << UMBRA_PAGE_SHIFT)
 
-struct replay {
-	struct replay_options options;
-	struct umbra_mmu *mmu;
-	struct umbra_vcpu *vcpu[UMBRA_VCPUS_MAX];
-	struct guest guest;
-
-	const struct umbra_record *input, *inputs_end; /* the queue: of the event at hand */
-	struct umbra_record *kept; /* inputs whose event comes with the next records */
-	size_t count, room;
-	bool quiet; /* the audit reads */
-
-	uint64_t hpa, low; /* the next ones */
-
-	/* With options.tlb. */
-	struct tlb tlb[UMBRA_VCPUS_MAX];
-	void **tables; /* where the hardware finds what was allocated at FIRST_HPA + 4096 i */
-	size_t tables_room;
-	void *low_tables[LOW_PAGES];
-	struct umbra_record pending; /* a fault that the guest is about to retry; kind 0: none */
-	const struct umbra_record *taken; /* the event that took frames away */
-	uint64_t taken_pfn;
-
-	struct umbra_record *history;
-	uint64_t subject; /* the page that went wrong */
-	struct replay_counts counts;
-	char why[256];
-	enum replay_status trouble;
-};
-
-static enum replay_status trouble(struct replay *r, enum replay_status status, const char *format,
-				  ...) __attribute__((format(printf, 3, 4)));
-
-/* The first one counts. */
-static enum replay_status trouble(struct replay *r, enum replay_status status, const char *format,
+enum replay_status replay_trouble(struct replay *r, enum replay_status status, const char *format,
 				  ...)
 {
 	va_list list;
@@ -71,41 +30,20 @@ static enum replay_status trouble(struct replay *r, enum replay_status status, c
 	return status;
 }
 
-#define LL(n) ((unsigned long long)(n))
+void replay_violation(struct replay *r, unsigned wrong, const char *format, ...)
+{
+	va_list list;
+
+	if (r->trouble)
+		return;
+	r->trouble = REPLAY_VIOLATION;
+	r->wrong = wrong;
+	va_start(list, format);
+	vsnprintf(r->why, sizeof(r->why), format, list);
+	va_end(list);
+}
 
 /* ------------------------------------------------------------------ the host */
-
-/* Remember where the hardware finds @va. False: out of memory. */
-static bool table_note(struct replay *r, bool low, uint64_t hpa, char *va, uint64_t room)
-{
-	size_t first = (size_t)((hpa - (low ? UMBRA_PAGE_SIZE : FIRST_HPA)) >> UMBRA_PAGE_SHIFT);
-	size_t end = first + (size_t)(room >> UMBRA_PAGE_SHIFT);
-	void **tables = low ? r->low_tables : r->tables;
-
-	if (!low && end > r->tables_room) {
-		size_t more = 2 * end;
-
-		tables = realloc(r->tables, more * sizeof(*tables));
-		if (!tables)
-			return false;
-		r->tables = tables;
-		r->tables_room = more;
-	}
-	for (size_t i = first; i < end; i++, va += UMBRA_PAGE_SIZE)
-		tables[i] = va;
-	return true;
-}
-
-static const uint64_t *table_at(void *ctx, uint64_t hpa)
-{
-	const struct replay *r = ctx;
-
-	if (hpa >= FIRST_HPA && hpa < r->hpa)
-		return r->tables[(hpa - FIRST_HPA) >> UMBRA_PAGE_SHIFT];
-	if (hpa >= UMBRA_PAGE_SIZE && hpa < r->low)
-		return r->low_tables[(hpa >> UMBRA_PAGE_SHIFT) - 1];
-	return NULL;
-}
 
 static int host_alloc(void *ctx, size_t size, bool low, struct umbra_memory *memory)
 {
@@ -119,7 +57,7 @@ static int host_alloc(void *ctx, size_t size, bool low, struct umbra_memory *mem
 	}
 	memset(memory->va, 0, room);
 	memory->hpa = *hpa;
-	if (r->options.tlb && !table_note(r, low, *hpa, memory->va, room)) {
+	if (r->options.tlb && !watch_note(r, low, *hpa, memory->va, room)) {
 		free(memory->va);
 		return UMBRA_ENOMEM;
 	}
@@ -144,16 +82,27 @@ static const struct umbra_record *take(struct replay *r, unsigned kind, uint64_t
 	return front;
 }
 
+/* What host.frame_get may answer. */
+static bool is_answer(const struct umbra_record *input)
+{
+	int error = (int)(int32_t)(input->c >> 32);
+	unsigned level = input->c >> 16 & 3;
+
+	if (error)
+		return error == UMBRA_ENOENT || error == UMBRA_ENOMEM || error == UMBRA_EAGAIN;
+	return level < 2 || (input->a ^ input->b) % (1ull << 9 * (level - 1)) == 0;
+}
+
 static int apply_frame(struct replay *r, const struct umbra_record *input)
 {
 	int error = (int)(int32_t)(input->c >> 32);
 	struct guest_frame *frame;
 
-	if (error)
+	if (error && is_answer(input))
 		return error;
-	if (!guest_back(&r->guest, input->a, input->b)) {
-		trouble(r, REPLAY_DAMAGED, "gfn %llx cannot have the frame %llx", LL(input->a),
-			LL(input->b));
+	if (!is_answer(input) || !guest_back(&r->guest, input->a, input->b)) {
+		replay_trouble(r, REPLAY_DAMAGED, "gfn %llx cannot have the frame %llx",
+			       LL(input->a), LL(input->b));
 		return UMBRA_ENOMEM;
 	}
 	frame = guest_frame(&r->guest, input->a);
@@ -169,6 +118,8 @@ static int host_frame_get(void *ctx, umbra_gfn gfn, enum umbra_want want, struct
 	const struct guest_frame *known;
 	int error = 0;
 
+	if (r->options.loose)
+		return loose_frame(r, gfn.n, want, frame);
 	if (!r->options.lenient && r->input != r->inputs_end &&
 	    (r->input->c & 0xff) == (uint64_t)want)
 		input = take(r, UMBRA_TRACE_FRAME, gfn.n);
@@ -181,10 +132,10 @@ static int host_frame_get(void *ctx, umbra_gfn gfn, enum umbra_want want, struct
 		if (want == UMBRA_WANT_PEEK)
 			return UMBRA_ENOENT;
 		r->subject = gfn.n;
-		trouble(r, REPLAY_DIVERGED,
-			"the frame of gfn %llx was wanted, which the recording "
-			"does not have",
-			LL(gfn.n));
+		replay_trouble(r, REPLAY_DIVERGED,
+			       "the frame of gfn %llx was wanted, which the recording "
+			       "does not have",
+			       LL(gfn.n));
 		return UMBRA_ENOMEM;
 	}
 	*frame = (struct umbra_frame){{known->pfn}, known->writable, known->level};
@@ -200,7 +151,7 @@ static void *host_frame_va(void *ctx, umbra_pfn pfn)
 	    guest_gfn(&r->guest, pfn.n, &gfn) ? guest_table(&r->guest, gfn) : NULL;
 
 	if (!table) {
-		trouble(r, REPLAY_NOMEM, "no memory for a page of the guest's");
+		replay_trouble(r, REPLAY_NOMEM, "no memory for a page of the guest's");
 		table = &nothing;
 	}
 	return table->words;
@@ -213,9 +164,11 @@ static void host_frame_move(void *ctx, umbra_gfn gfn, umbra_pfn pfn)
 
 	if (frame && !frame->there)
 		frame->writable = true;
+	if (r->options.loose)
+		loose_moved(r, gfn.n);
 	if (!guest_back(&r->guest, gfn.n, pfn.n))
-		trouble(r, REPLAY_DAMAGED, "gfn %llx cannot move to the frame %llx", LL(gfn.n),
-			LL(pfn.n));
+		replay_trouble(r, REPLAY_DAMAGED, "gfn %llx cannot move to the frame %llx",
+			       LL(gfn.n), LL(pfn.n));
 }
 
 static void host_flush(void *ctx, const struct umbra_flush *flush)
@@ -233,8 +186,8 @@ static uint64_t apply_word(struct replay *r, const struct umbra_record *input)
 	struct guest_table *table = guest_table(&r->guest, input->a >> UMBRA_PAGE_SHIFT);
 
 	if (!table || input->a % size)
-		trouble(r, REPLAY_DAMAGED, "a table's word at %llx, where none can be",
-			LL(input->a));
+		replay_trouble(r, REPLAY_DAMAGED, "a table's word at %llx, where none can be",
+			       LL(input->a));
 	else
 		guest_tell(table, input->a, input->b, size);
 	return input->b;
@@ -270,11 +223,11 @@ static void compare(struct replay *r, const char *what, uint64_t recorded, uint6
 {
 	if (recorded == got)
 		return;
-	if (r->options.lenient)
+	if (r->options.lenient || r->options.loose)
 		r->counts.differences++;
 	else
-		trouble(r, REPLAY_DIVERGED, "%s is %llx, recorded was %llx", what, LL(got),
-			LL(recorded));
+		replay_trouble(r, REPLAY_DIVERGED, "%s is %llx, recorded was %llx", what, LL(got),
+			       LL(recorded));
 }
 
 static uint64_t packed(uint32_t error_code, const struct umbra_answer *answer)
@@ -284,42 +237,29 @@ static uint64_t packed(uint32_t error_code, const struct umbra_answer *answer)
 	return error_code | (uint64_t)answer->verdict << 32 | injected << 40;
 }
 
-/* The guest tries again what faulted; with nothing in between, it must get through. */
-static void retry(struct replay *r, const struct umbra_record *e, const struct umbra_root *root)
-{
-	const struct umbra_record *fault = &r->pending;
-	struct tlb *tlb = &r->tlb[e->vcpu];
-
-	tlb_load(tlb, root);
-	if (fault->kind && fault->vcpu == e->vcpu) {
-		r->counts.accesses++;
-		if (!tlb_access(tlb, fault->a, (uint32_t)fault->c, table_at, r)) {
-			r->subject = fault->a >> UMBRA_PAGE_SHIFT;
-			trouble(r, REPLAY_VIOLATION, "gva %llx was to be mapped, and is not",
-				LL(fault->a));
-		}
-	}
-	r->pending.kind = 0;
-}
-
 static void on_vcpu(struct replay *r, const struct umbra_record *e, struct umbra_vcpu *vcpu)
 {
 	struct umbra_paging paging = {(uint32_t)e->a, e->b, e->a >> 32, (uint32_t)e->c};
 	struct umbra_answer answer;
-	struct umbra_root root;
+	struct umbra_root root = {0};
+	int error;
 
 	switch (e->kind) {
 	case UMBRA_TRACE_PAGING:
-		compare(r, "the answer", e->c >> 32,
-			(uint32_t)umbra_vcpu_set_paging(vcpu, &paging));
+		error = umbra_vcpu_set_paging(vcpu, &paging);
+		compare(r, "the answer", e->c >> 32, (uint32_t)error);
+		if (!error && r->options.tlb)
+			oracle_paging(r, e->vcpu, &paging);
 		break;
 	case UMBRA_TRACE_KEYS:
+		r->cpu[e->vcpu].pkru = (uint32_t)e->a;
+		r->cpu[e->vcpu].pkrs = (uint32_t)(e->a >> 32);
 		umbra_vcpu_set_keys(vcpu, (uint32_t)e->a, (uint32_t)(e->a >> 32));
 		break;
 	case UMBRA_TRACE_ROOT:
 		compare(r, "the root", 0, (uint32_t)umbra_vcpu_root(vcpu, &root));
-		if (r->options.tlb && !r->trouble)
-			retry(r, e, &root);
+		if (r->options.tlb && root.levels && !r->trouble)
+			watch_retry(r, e, &root);
 		break;
 	case UMBRA_TRACE_FAULT:
 		answer = umbra_fault(vcpu, e->a, (uint32_t)e->c);
@@ -342,23 +282,46 @@ static void on_vcpu(struct replay *r, const struct umbra_record *e, struct umbra
 	}
 }
 
-static void on_mmu(struct replay *r, const struct umbra_record *e)
+const struct umbra_slot *replay_slot(const struct replay *r, uint64_t gfn)
+{
+	for (unsigned i = 0; i < r->slot_count; i++)
+		if (gfn - r->slots[i].first.n < r->slots[i].pages)
+			return &r->slots[i];
+	return NULL;
+}
+
+static void forget_slot(struct replay *r, uint32_t id)
+{
+	for (unsigned i = 0; i < r->slot_count; i++)
+		if (r->slots[i].id == id)
+			r->slots[i] = r->slots[--r->slot_count];
+}
+
+/* False: the library refused it. */
+static bool on_mmu(struct replay *r, const struct umbra_record *e)
 {
 	struct umbra_slot slot = {(uint32_t)e->c, (uint32_t)(e->c >> 32), {e->a}, e->b};
 	struct umbra_dropped dropped = {0};
 	struct umbra_stats stats;
 	uint64_t sptes = 0;
+	umbra_pfn to;
 	int error = 0;
 
 	switch (e->kind) {
 	case UMBRA_TRACE_SLOT_ADD:
 		error = umbra_slot_add(r->mmu, &slot);
+		if (!error)
+			r->slots[r->slot_count++] = slot;
 		break;
 	case UMBRA_TRACE_SLOT_DELETE:
 		error = umbra_slot_delete(r->mmu, (uint32_t)e->a);
+		if (!error)
+			forget_slot(r, (uint32_t)e->a);
 		break;
 	case UMBRA_TRACE_VCPU:
 		error = umbra_vcpu_create(r->mmu, e->vcpu, &r->vcpu[e->vcpu]);
+		if (!error)
+			oracle_vcpu(r, e->vcpu);
 		break;
 	case UMBRA_TRACE_WRITE:
 		umbra_guest_write(r->mmu, e->a, e->b);
@@ -375,7 +338,8 @@ static void on_mmu(struct replay *r, const struct umbra_record *e)
 		compare(r, "the count of sptes", e->c, sptes);
 		break;
 	case UMBRA_TRACE_REMAP:
-		error = umbra_remap(r->mmu, (umbra_gfn){e->a}, (umbra_pfn){e->b}, &dropped);
+		to.n = r->options.loose ? loose_target(r, e->b) : e->b;
+		error = umbra_remap(r->mmu, (umbra_gfn){e->a}, to, &dropped);
 		compare(r, "the count of sptes", e->c, dropped.sptes);
 		break;
 	case UMBRA_TRACE_ZAP_ALL:
@@ -391,8 +355,11 @@ static void on_mmu(struct replay *r, const struct umbra_record *e)
 		compare(r, "the count of shadow pages", e->c, stats.shadow_pages);
 		break;
 	}
-	if (error)
-		trouble(r, REPLAY_DIVERGED, "the library refuses it with error %d", error);
+	if (error && r->options.loose)
+		r->counts.skipped++;
+	else if (error)
+		replay_trouble(r, REPLAY_DIVERGED, "the library refuses it with error %d", error);
+	return !error;
 }
 
 static bool is_of_vcpu(unsigned kind)
@@ -412,7 +379,7 @@ static void apply_all(struct replay *r)
 	}
 }
 
-static void audit(struct replay *r)
+enum replay_status replay_audit(struct replay *r)
 {
 	struct umbra_audit report = {0};
 
@@ -420,61 +387,27 @@ static void audit(struct replay *r)
 	r->counts.audits++;
 	if (umbra_audit(r->mmu, &report)) {
 		r->subject = report.gfn;
-		trouble(r, REPLAY_VIOLATION, "invariant %u violated at gfn %llx, spte %llx: %s",
-			report.invariant, LL(report.gfn), LL(report.spte),
-			report.what ? report.what : "");
+		replay_violation(r, report.invariant,
+				 "invariant %u violated at gfn %llx, spte %llx: %s",
+				 report.invariant, LL(report.gfn), LL(report.spte),
+				 report.what ? report.what : "");
 	}
 	r->quiet = false;
+	return r->trouble;
 }
 
-/* ------------------------------------------------------------------ the TLBs watch */
-
-static bool is_taken(void *ctx, uint64_t pfn)
+/* What the library's contract, and the replayer's tables, have room for. */
+static bool can_be(const struct replay *r, const struct umbra_record *e)
 {
-	struct replay *r = ctx;
-	const struct umbra_record *e = r->taken;
-	uint64_t gfn;
-
-	if (e->kind == UMBRA_TRACE_REMAP)
-		return pfn == r->taken_pfn;
-	return guest_gfn(&r->guest, pfn, &gfn) && gfn - e->a < e->b;
-}
-
-/* Behind an event: does a TLB hold what must be forgotten by now? */
-static void watch(struct replay *r, const struct umbra_record *e)
-{
-	uint64_t gva;
-
-	r->taken = e;
-	switch (e->kind) {
-	case UMBRA_TRACE_INVLPG:
-		if (tlb_holds(&r->tlb[e->vcpu], e->a))
-			trouble(r, REPLAY_VIOLATION, "gva %llx is in the TLB behind INVLPG",
-				LL(e->a));
-		return;
-	case UMBRA_TRACE_ZAP_ALL:
-	case UMBRA_TRACE_REMAP:
-	case UMBRA_TRACE_DROP:
-	case UMBRA_TRACE_PROTECT:
-		break;
-	default:
-		return;
-	}
-	for (unsigned i = 0; i < UMBRA_VCPUS_MAX; i++) {
-		if (e->kind == UMBRA_TRACE_ZAP_ALL
-			? r->tlb[i].count != 0
-			: tlb_find(&r->tlb[i], e->kind == UMBRA_TRACE_PROTECT, is_taken, r, &gva)) {
-			if (e->kind == UMBRA_TRACE_ZAP_ALL)
-				gva = 0;
-			trouble(r, REPLAY_VIOLATION,
-				"vcpu %u's TLB leads from gva %llx to what was taken away", i,
-				LL(gva));
-		}
-	}
+	if (e->vcpu >= UMBRA_VCPUS_MAX || (is_of_vcpu(e->kind) && !r->vcpu[e->vcpu]))
+		return false;
+	return e->kind != UMBRA_TRACE_WRITE ||
+	       (e->b <= UMBRA_PAGE_SIZE && e->a % UMBRA_PAGE_SIZE + e->b <= UMBRA_PAGE_SIZE);
 }
 
 static enum replay_status event(struct replay *r, const struct umbra_record *e)
 {
+	bool done = true;
 	char text[160];
 
 	r->history[r->counts.events++ % HISTORY] = *e;
@@ -482,35 +415,35 @@ static enum replay_status event(struct replay *r, const struct umbra_record *e)
 	if (e->kind == UMBRA_TRACE_REMAP || e->kind == UMBRA_TRACE_DROP ||
 	    e->kind == UMBRA_TRACE_PROTECT || e->kind == UMBRA_TRACE_UNPROTECT)
 		r->subject = e->a;
-	if (e->vcpu >= UMBRA_VCPUS_MAX || (is_of_vcpu(e->kind) && !r->vcpu[e->vcpu]) ||
-	    (e->kind == UMBRA_TRACE_WRITE && e->a % UMBRA_PAGE_SIZE + e->b > UMBRA_PAGE_SIZE)) {
+	if (r->options.loose)
+		loose_apply(r);
+	if (!can_be(r, e) && r->options.loose) {
+		r->counts.skipped++;
+		return REPLAY_OK;
+	}
+	if (!can_be(r, e)) {
 		replay_describe(e, r->counts.events - 1, text, sizeof(text));
-		return trouble(r, REPLAY_DAMAGED, "an event that cannot be: %s", text);
+		return replay_trouble(r, REPLAY_DAMAGED, "an event that cannot be: %s", text);
 	}
 	if (r->options.lenient)
 		apply_all(r);
-	if (r->options.tlb && e->kind == UMBRA_TRACE_REMAP) {
-		const struct guest_frame *frame = guest_frame(&r->guest, e->a);
-
-		r->taken_pfn = frame && frame->there ? frame->pfn : UINT64_MAX;
-	}
-	if (e->kind != UMBRA_TRACE_ROOT)
-		r->pending.kind = 0;
+	if (r->options.tlb)
+		watch_before(r, e);
 	if (is_of_vcpu(e->kind))
 		on_vcpu(r, e, r->vcpu[e->vcpu]);
 	else
-		on_mmu(r, e);
+		done = on_mmu(r, e);
 	if (!r->trouble && r->input != r->inputs_end) {
 		replay_describe(r->input, r->counts.records - 1, text, sizeof(text));
 		r->subject = r->input->a >> UMBRA_PAGE_SHIFT;
-		trouble(r, REPLAY_DIVERGED,
-			"the recorder was asked for what nobody asks for now: %s", text);
+		replay_trouble(r, REPLAY_DIVERGED,
+			       "the recorder was asked for what nobody asks for now: %s", text);
 	}
 	r->input = r->inputs_end = NULL;
-	if (!r->trouble && r->options.tlb)
-		watch(r, e);
+	if (done && !r->trouble && r->options.tlb)
+		watch_behind(r, e);
 	if (!r->trouble && r->options.audit && r->counts.events % r->options.audit == 0)
-		audit(r);
+		replay_audit(r);
 	if (r->trouble)
 		return r->trouble;
 	return e->kind == UMBRA_TRACE_END ? REPLAY_ENDED : REPLAY_OK;
@@ -525,7 +458,8 @@ static enum replay_status keep(struct replay *r, const struct umbra_record *inpu
 		    room <= INPUTS_MAX ? realloc(r->kept, room * sizeof(*more)) : NULL;
 
 		if (!more)
-			return trouble(r, REPLAY_NOMEM, "no memory for the inputs of one event");
+			return replay_trouble(r, REPLAY_NOMEM,
+					      "no memory for the inputs of one event");
 		r->kept = more;
 		r->room = room;
 	}
@@ -546,7 +480,8 @@ static enum replay_status group(struct replay *r, const struct umbra_record *fir
 	enum replay_status status;
 
 	if (e->kind < UMBRA_TRACE_EVENTS || e->kind >= UMBRA_TRACE_KINDS)
-		return trouble(r, REPLAY_DAMAGED, "a record of the unknown kind %u", e->kind);
+		return replay_trouble(r, REPLAY_DAMAGED, "a record of the unknown kind %u",
+				      e->kind);
 	if (r->count) {
 		status = keep(r, first, (size_t)(e - first));
 		if (status)
@@ -590,46 +525,6 @@ enum replay_status replay_records(struct replay *r, const struct umbra_record *r
 enum replay_status replay_record(struct replay *r, const struct umbra_record *record)
 {
 	return replay_records(r, record, 1, UINT64_MAX);
-}
-
-/* ------------------------------------------------------------------ what happened before */
-
-static bool is_about(const struct umbra_record *e, uint64_t page)
-{
-	switch (e->kind) {
-	case UMBRA_TRACE_UNPROTECT:
-	case UMBRA_TRACE_REMAP:
-		return e->a == page;
-	case UMBRA_TRACE_DROP:
-	case UMBRA_TRACE_PROTECT:
-		return page - e->a < e->b;
-	case UMBRA_TRACE_FAULT:
-	case UMBRA_TRACE_TRANSLATE:
-	case UMBRA_TRACE_WRITE:
-	case UMBRA_TRACE_INVLPG:
-		return e->a >> UMBRA_PAGE_SHIFT == page;
-	default:
-		return false;
-	}
-}
-
-void replay_history(const struct replay *r, void (*line)(void *ctx, const char *text), void *ctx)
-{
-	uint64_t end = r->counts.events, first = end > HISTORY ? end - HISTORY : 0;
-	unsigned about = 0, skip;
-	char text[200];
-
-	for (uint64_t i = first; i < end; i++)
-		about += is_about(&r->history[i % HISTORY], r->subject);
-	skip = about > SHOWN ? about - SHOWN : 0;
-	for (uint64_t i = first; i < end; i++) {
-		const struct umbra_record *e = &r->history[i % HISTORY];
-
-		if (is_about(e, r->subject) ? skip && skip-- : i + SHOWN < end)
-			continue;
-		replay_describe(e, i, text, sizeof(text));
-		line(ctx, text);
-	}
 }
 
 /* ------------------------------------------------------------------ the rest */
@@ -688,6 +583,11 @@ const struct replay_counts *replay_counts(const struct replay *r)
 struct umbra_mmu *replay_mmu(struct replay *r)
 {
 	return r->mmu;
+}
+
+unsigned replay_wrong(const struct replay *r)
+{
+	return r->wrong;
 }
 
 int replay_view(struct replay *r, struct umbra_vcpu *vcpu, uint64_t gva, struct umbra_view *view)

@@ -28,14 +28,16 @@ enum replay_status {
 struct replay_options {
 	struct umbra_config config;
 	uint64_t audit; /* events between audits; 0: none */
-	bool tlb;       /* processors with TLBs that forget nothing watch */
+	bool tlb;       /* processors with TLBs that forget nothing watch, and the oracle */
 	bool lenient;   /* @config is not the recorded one: answers differ, and are counted */
+	bool loose;     /* the trace was cut: loose.c */
 };
 
 struct replay_counts {
 	uint64_t records, events;
 	uint64_t by_kind[UMBRA_TRACE_KINDS];
-	uint64_t differences; /* answers that were not the recorded ones (lenient) */
+	uint64_t differences; /* answers that were not the recorded ones (lenient, loose) */
+	uint64_t skipped;     /* events that could not be carried out (loose) */
 	uint64_t audits;
 	uint64_t accesses; /* by the tables, for TLBs */
 	uint64_t pages;    /* of guest tables that are kept */
@@ -57,6 +59,22 @@ enum replay_status replay_record(struct replay *replay, const struct umbra_recor
 
 /* Did the trace tell what the @size (4, 8) bytes of guest memory at @gpa are? */
 bool replay_knows(struct replay *replay, uint64_t gpa, unsigned size);
+
+/* An audit now. REPLAY_OK, or REPLAY_VIOLATION, with which the replay has ended. */
+enum replay_status replay_audit(struct replay *replay);
+
+/*
+ * Of REPLAY_VIOLATION: what was violated. An invariant's number (docs/architecture.md), of which
+ * TLBs see number 7; or one of these.
+ */
+enum replay_wrong {
+	REPLAY_WRONG_TLB = 7,
+	REPLAY_WRONG_UNMAPPED = 64, /* what was to be mapped, is not */
+	REPLAY_WRONG_FRAME,         /* an access leads elsewhere than the oracle says */
+	REPLAY_WRONG_RIGHTS,        /* one passes that the oracle forbids */
+};
+
+unsigned replay_wrong(const struct replay *replay);
 
 /* A sentence about what went wrong. */
 const char *replay_why(const struct replay *replay);

@@ -65,7 +65,8 @@ void tlb_load(struct tlb *tlb, const struct umbra_root *root)
 	tlb->root = *root;
 }
 
-bool tlb_access(struct tlb *tlb, uint64_t gva, uint32_t error_code, tlb_read *read, void *ctx)
+bool tlb_access(struct tlb *tlb, uint64_t gva, uint32_t error_code, tlb_read *read, void *ctx,
+		struct tlb_hit *hit)
 {
 	uint64_t table = tlb->root.hpa, rights = ENTRY_W | ENTRY_U, offset, entry = 0;
 	unsigned level = tlb->root.levels;
@@ -92,7 +93,12 @@ bool tlb_access(struct tlb *tlb, uint64_t gva, uint32_t error_code, tlb_read *re
 	    (error_code & UMBRA_PF_U && !(rights & ENTRY_U)) || (error_code & UMBRA_PF_I && nx))
 		return false;
 	offset = (1ull << (3 + 9 * level)) - 1;
-	insert(tlb, gva, ((entry & ADDRESS & ~offset) | (gva & offset)) >> 12, rights & ENTRY_W);
+	*hit = (struct tlb_hit){.pfn = ((entry & ADDRESS & ~offset) | (gva & offset)) >> 12,
+				.writable = rights & ENTRY_W,
+				.user = rights & ENTRY_U,
+				.no_execute = nx,
+				.key = entry >> 59 & 15};
+	insert(tlb, gva, hit->pfn, hit->writable);
 	return true;
 }
 

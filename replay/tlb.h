@@ -31,8 +31,16 @@ typedef const uint64_t *tlb_read(void *ctx, uint64_t hpa);
 /* The hardware's CR3 is loaded. */
 void tlb_load(struct tlb *tlb, const struct umbra_root *root);
 
+/* What an access found. */
+struct tlb_hit {
+	uint64_t pfn;
+	bool writable, user, no_execute;
+	unsigned key;
+};
+
 /* An access of the kind @error_code (W, U, I). False: it faults. */
-bool tlb_access(struct tlb *tlb, uint64_t gva, uint32_t error_code, tlb_read *read, void *ctx);
+bool tlb_access(struct tlb *tlb, uint64_t gva, uint32_t error_code, tlb_read *read, void *ctx,
+		struct tlb_hit *hit);
 
 /* @pages 0: all. */
 void tlb_flush(struct tlb *tlb, uint64_t gva, uint64_t pages);

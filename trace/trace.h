@@ -14,6 +14,12 @@
 #define TRACE_VERSION 1u
 #define TRACE_CHUNK   65536u /* records in a chunk, at most */
 
+/* Where a trace comes from. (1 is taken.) */
+enum trace_source {
+	TRACE_RECORDED = 0,
+	TRACE_SHRUNK = 2, /* cut: it can be replayed loosely only */
+};
+
 /* The beginning of a file. Little-endian. */
 struct trace_header {
 	uint64_t magic;
@@ -22,9 +28,9 @@ struct trace_header {
 	uint64_t memory; /* bytes of the guest's memory */
 	uint64_t tsc_hz;
 	struct umbra_config config;
-	char guest[64]; /* its kernel's name, NUL-terminated */
-	uint32_t reserved;
-	uint32_t check; /* CRC-32 of everything before */
+	char guest[64];  /* its kernel's name, NUL-terminated */
+	uint32_t source; /* enum trace_source */
+	uint32_t check;  /* CRC-32 of everything before */
 };
 
 /* What went wrong, in one sentence that names file and offset. */

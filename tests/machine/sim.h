@@ -7,7 +7,7 @@
  *                                          |           shadow tables in the arena
  *                                          v
  *                                     sim_check.c: was that access allowed to pass?
- *                                          |       asks tests/ref about the *mirror*
+ *                                          |       asks ref/ about the *mirror*
  *                                          v
  *                                     sim.c: umbra_fault() and what its verdict asks for;
  *                                            slots, devices, host operations

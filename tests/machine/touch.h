@@ -2,7 +2,7 @@
 /*
  * A machine for enumerating: one vcpu, no TLB, guest memory that exists where it is touched, and
  * processors' walks over the shadow tables done in place. Each touch is judged by the reference
- * walker (tests/ref): verdict, error code, gpa, each word of the guest's tables, and what the
+ * walker (ref/): verdict, error code, gpa, each word of the guest's tables, and what the
  * hardware would then let pass.
  *
  *     gpa  0          tables (the first 2 MiB of a slot)

@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The replayer from inside, for its own files:
+ *
+ *     replay.c   the host that the library sees, and the events
+ *     loose.c    the host of a trace that was cut
+ *     watch.c    --tlb: processors that make the guest's accesses, and what they must not find
+ *     oracle.c   where each of these accesses leads, by the reference walker
+ *     guest.c    the guest's frames and pages of tables
+ *     tlb.c      one such processor's TLB
+ */
+#ifndef REPLAY_INSIDE_H
+#define REPLAY_INSIDE_H
+
+#include "guest.h"
+#include "ref.h"
+#include "replay.h"
+#include "tlb.h"
+
+#define HISTORY   4096u        /* events that are remembered */
+#define FIRST_HPA (1ull << 44) /* above all frames */
+#define LOW_PAGES 1024u
+#define LOW_END   ((LOW_PAGES + 1ull) << UMBRA_PAGE_SHIFT)
+
+#define LL(n) ((unsigned long long)(n))
+
+struct replay {
+	struct replay_options options;
+	struct umbra_mmu *mmu;
+	struct umbra_vcpu *vcpu[UMBRA_VCPUS_MAX];
+	struct guest guest;
+
+	struct umbra_slot slots[UMBRA_SLOTS_MAX];
+	unsigned slot_count;
+	uint64_t made_up; /* frames that loose replay invented */
+
+	const struct umbra_record *input, *inputs_end; /* the queue: of the event at hand */
+	struct umbra_record *kept; /* inputs whose event comes with the next records */
+	size_t count, room;
+	bool quiet; /* the audit reads */
+
+	uint64_t hpa, low; /* the next ones */
+
+	/* With options.tlb. */
+	struct tlb tlb[UMBRA_VCPUS_MAX];
+	struct ref_cpu cpu[UMBRA_VCPUS_MAX];
+	void **tables; /* where the hardware finds what was allocated at FIRST_HPA + 4096 i */
+	size_t tables_room;
+	void *low_tables[LOW_PAGES];
+	struct umbra_record pending; /* a fault that the guest is about to retry; kind 0: none */
+	const struct umbra_record *taken; /* the event that took frames away */
+	uint64_t taken_pfn;
+
+	struct umbra_record *history;
+	uint64_t subject; /* the page that went wrong */
+	struct replay_counts counts;
+	char why[256];
+	enum replay_status trouble;
+	unsigned wrong; /* REPLAY_VIOLATION: replay_wrong() */
+};
+
+/* Something went wrong; the first time counts. Returns the status that stands. */
+enum replay_status replay_trouble(struct replay *r, enum replay_status status, const char *format,
+				  ...) __attribute__((format(printf, 3, 4)));
+
+/* REPLAY_VIOLATION, of the kind @wrong: an invariant's number, or enum replay_wrong. */
+void replay_violation(struct replay *r, unsigned wrong, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* The slot that @gfn lies in; NULL: none. */
+const struct umbra_slot *replay_slot(const struct replay *r, uint64_t gfn);
+
+/* All inputs of the event that comes, at once. */
+void loose_apply(struct replay *r);
+
+/* host.frame_get. */
+int loose_frame(struct replay *r, uint64_t gfn, enum umbra_want want, struct umbra_frame *frame);
+
+/* The frame that a page is moved to which was moved to @pfn. */
+uint64_t loose_target(struct replay *r, uint64_t pfn);
+
+/* @gfn was moved: it is no part of a large page any more. */
+void loose_moved(struct replay *r, uint64_t gfn);
+
+/* Remember that the hardware finds @va at @hpa, @room bytes. False: out of memory. */
+bool watch_note(struct replay *r, bool low, uint64_t hpa, char *va, uint64_t room);
+
+/* Before an event: what will the frame be that it takes away? */
+void watch_before(struct replay *r, const struct umbra_record *e);
+
+/* The event was a root: the guest tries again what faulted. */
+void watch_retry(struct replay *r, const struct umbra_record *e, const struct umbra_root *root);
+
+/* Behind an event: does a TLB hold what must be forgotten by now? */
+void watch_behind(struct replay *r, const struct umbra_record *e);
+
+/* A vcpu was made; its registers were loaded. */
+void oracle_vcpu(struct replay *r, unsigned vcpu);
+void oracle_paging(struct replay *r, unsigned vcpu, const struct umbra_paging *paging);
+
+/* The access that faulted got through, and found @hit: is that right? */
+void oracle_check(struct replay *r, const struct umbra_record *fault, const struct tlb_hit *hit);
+
+#endif
