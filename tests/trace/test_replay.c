@@ -8,7 +8,7 @@
 
 #include <cmocka.h>
 
-#include "replay.h"
+#include "inside.h"
 
 #define ALL  UINT64_MAX
 #define READ (UMBRA_WANT_READ | 1u << 8)
@@ -116,22 +116,28 @@ static void test_made_up(void **state)
 {
 	const uint64_t top = (1ull << 28) - 1;
 	const struct umbra_record records[] = {
-	    {.kind = UMBRA_TRACE_FAULT, .a = 0x5000, .c = UMBRA_PF_W}, /* gets the topmost */
-	    {.kind = UMBRA_TRACE_ROOT},
-	    {.kind = UMBRA_TRACE_FRAME, .a = 6, .b = top, .c = READ}, /* which is another's now */
+	    {.kind = UMBRA_TRACE_FAULT, .a = 0x5000, .c = UMBRA_PF_W},
+	    {.kind = UMBRA_TRACE_FRAME, .a = 6, .b = top, .c = READ}, /* gfn 5 has it by now */
 	    {.kind = UMBRA_TRACE_FAULT, .a = 0x6000, .c = UMBRA_PF_W},
-	    {.kind = UMBRA_TRACE_ROOT},
 	    {.kind = UMBRA_TRACE_REMAP, .a = 7, .b = top},
-	    {.kind = UMBRA_TRACE_FAULT, .a = 0x7000, .c = UMBRA_PF_W},
-	    {.kind = UMBRA_TRACE_ROOT},
+	    {.kind = UMBRA_TRACE_REMAP, .a = 8, .b = 0x123},
+	    {.kind = UMBRA_TRACE_FRAME, .a = 9, .b = 0x123, .c = READ},
+	    {.kind = UMBRA_TRACE_FAULT, .a = 0x9000, .c = UMBRA_PF_W},
 	    {.kind = UMBRA_TRACE_REMAP, .a = 5, .b = top}, /* its own */
 	};
-	uint64_t skipped;
+	struct replay *replay = begin(true);
 
 	(void)state;
-	assert_int_equal(play(true, records, sizeof(records) / sizeof(records[0]), &skipped),
-			 REPLAY_OK);
-	assert_int_equal(skipped, 0);
+	for (unsigned i = 0; i < sizeof(records) / sizeof(records[0]); i++)
+		assert_int_equal(replay_record(replay, &records[i]), REPLAY_OK);
+	assert_int_equal(guest_page(&replay->guest, 8)->pfn, 0x123);
+	for (uint64_t i = 5; i < 10; i++) {
+		assert_true(guest_page(&replay->guest, i)->there);
+		for (uint64_t j = 5; j < i; j++)
+			assert_int_not_equal(guest_page(&replay->guest, i)->pfn,
+					     guest_page(&replay->guest, j)->pfn);
+	}
+	replay_free(replay);
 }
 
 int main(void)
