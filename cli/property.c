@@ -79,7 +79,7 @@ static bool command_run(struct property *p, bool aloud, int *status)
 			    complain(STATUS_ERROR, "cannot start /bin/sh: %s", strerror(errno));
 		return false;
 	}
-	while (waitpid(pid, status, 0) < 0)
+	while (waitpid(pid, status, 0) < 0 && errno == EINTR)
 		if (*p->stop && kill(-pid, SIGKILL))
 			kill(pid, SIGKILL); /* it has no group yet */
 	return !*p->stop;

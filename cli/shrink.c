@@ -343,6 +343,7 @@ int shrink_command(int argc, char **argv)
 	c.judge.looking = looking;
 	for (unsigned i = 0; i < sizeof(signals) / sizeof(signals[0]); i++)
 		sigaction(signals[i], &action, NULL);
+	signal(SIGCHLD, SIG_DFL); /* or there is nobody to wait for */
 	status = check_output(&c);
 	if (status == STATUS_OK)
 		status = read_trace(&c);

@@ -66,7 +66,7 @@ static void play(const struct judge *judge, const struct umbra_record *records, 
 static _Noreturn void child(const struct judge *judge, const struct umbra_record *records,
 			    size_t count, struct plan plan, struct report *report)
 {
-	static const int signals[] = {SIGHUP, SIGINT, SIGTERM};
+	static const int signals[] = {SIGHUP, SIGINT, SIGTERM, SIGALRM};
 	const struct rlimit none = {0, 0};
 	int nowhere = open("/dev/null", O_WRONLY | O_CLOEXEC);
 
