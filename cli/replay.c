@@ -23,8 +23,8 @@ static const char help[] =
     "                  second walker of the guest's tables says where these must lead\n"
     "  --until EVENT   stop before event number EVENT\n"
     "  --speed         no checks at the end either: events a second\n"
-    "  --config LIST   other settings than the recorded ones: quota=N, prefetch=N. Answers that\n"
-    "                  differ are counted, not complained about\n"
+    "  --config LIST   other settings than the recorded ones: quota=N, prefetch=N, unsync=on|off.\n"
+    "                  Answers that differ are counted, not complained about\n"
     "  --loose         as a trace is replayed that umbra shrink has cut: what is missing is made\n"
     "                  up, what cannot be carried out is passed over, answers are not compared\n"
     "  --json FILE     the counts as JSON\n"
@@ -112,27 +112,67 @@ static enum status parse(int argc, char **argv, struct command *c, bool *done)
 	return STATUS_OK;
 }
 
-/* "quota=N,prefetch=N" */
+/* One setting of --config. False: no such value. */
+static bool set_quota(struct umbra_config *config, const char *value)
+{
+	uint64_t number;
+
+	if (!number_parse(value, &number) || number > UINT32_MAX)
+		return false;
+	config->shadow_quota = (uint32_t)number;
+	return true;
+}
+
+static bool set_prefetch(struct umbra_config *config, const char *value)
+{
+	uint64_t number;
+
+	if (!number_parse(value, &number) || number > UINT32_MAX)
+		return false;
+	config->prefetch = (uint32_t)number;
+	return true;
+}
+
+static bool set_unsync(struct umbra_config *config, const char *value)
+{
+	bool on = strcmp(value, "on") == 0;
+
+	config->without &= (uint16_t)~UMBRA_WITHOUT_UNSYNC;
+	config->without |= on ? 0 : UMBRA_WITHOUT_UNSYNC;
+	return on || strcmp(value, "off") == 0;
+}
+
+static const struct {
+	const char *name, *values;
+	bool (*set)(struct umbra_config *config, const char *value);
+} settings[] = {
+    {"quota", "a number", set_quota},
+    {"prefetch", "a number", set_prefetch},
+    {"unsync", "on or off", set_unsync},
+};
+#define SETTINGS (sizeof(settings) / sizeof(settings[0]))
+
+/* "quota=N,prefetch=N,unsync=on" */
 static enum status configure(char *text, struct umbra_config *config)
 {
 	char *rest = text;
 
 	for (char *word; (word = strsep(&rest, ","));) {
 		char *value = strchr(word, '=');
-		uint64_t number;
+		size_t i = 0;
 
 		if (value)
 			*value++ = 0;
-		if (!value || !number_parse(value, &number) || number > UINT32_MAX)
-			return complain(STATUS_USAGE, "--config: \"%s\": give NAME=NUMBER", word);
-		if (!strcmp(word, "quota"))
-			config->shadow_quota = (uint32_t)number;
-		else if (!strcmp(word, "prefetch"))
-			config->prefetch = (uint32_t)number;
-		else
-			return complain(STATUS_USAGE,
-					"--config: no setting \"%s\"; there are quota and prefetch",
-					word);
+		while (i < SETTINGS && strcmp(settings[i].name, word) != 0)
+			i++;
+		if (i == SETTINGS)
+			return complain(
+			    STATUS_USAGE,
+			    "--config: no setting \"%s\"; there are quota, prefetch and unsync",
+			    word);
+		if (!value || !settings[i].set(config, value))
+			return complain(STATUS_USAGE, "--config: %s=%s: give %s", word,
+					value ? value : "", settings[i].values);
 	}
 	return STATUS_OK;
 }
@@ -144,6 +184,20 @@ static void check_end(struct command *c)
 	c->hash = umbra_state_hash(replay_mmu(c->play.replay));
 	if (c->audit)
 		c->violations = umbra_audit(replay_mmu(c->play.replay), &report);
+}
+
+/* What settings change. */
+static void print_policy(const struct umbra_stats *s)
+{
+	printf("  faults                %" PRIu64 " mapped, %" PRIu64 " emulated, %" PRIu64
+	       " prefetched\n",
+	       s->verdicts[UMBRA_RESUME], s->verdicts[UMBRA_EMULATE], s->prefetched);
+	printf("  tables gone unsync    %" PRIu64 ", synchronised %" PRIu64 "; writes told %" PRIu64
+	       "\n",
+	       s->unsyncs, s->syncs, s->guest_writes);
+	printf("  shadow pages made     %" PRIu64 "; reclaimed %" PRIu64 ", flooded %" PRIu64 "\n",
+	       s->shadow_created, s->shadow_reclaimed, s->shadow_flooded);
+	printf("  flushes               %" PRIu64 "\n", s->flushes);
 }
 
 static void print_table(const struct command *c)
@@ -167,6 +221,8 @@ static void print_table(const struct command *c)
 		printf("  answers that differ   %" PRIu64 "\n", n->differences);
 	if (c->loose)
 		printf("  events passed over    %" PRIu64 "\n", n->skipped);
+	if (c->config)
+		print_policy(&stats);
 	if (c->audit)
 		printf("  audits                %" PRIu64 ", %" PRIu64 " violations\n",
 		       n->audits + 1, c->violations);

@@ -107,10 +107,12 @@ void track_forget_unsync(struct umbra_mmu *mmu, struct shadow *shadow)
 /*
  * The guest wants to write table @gfn: let all its shadow pages go unsync.
  *
- * => false: one of them is of an upper level, so the write must be emulated
+ * => false: one of them is of an upper level, or none may; so the write must be emulated
  */
 bool track_unsync(struct umbra_mmu *mmu, umbra_gfn gfn)
 {
+	if (mmu->config.without & UMBRA_WITHOUT_UNSYNC)
+		return false;
 	for_each_shadow_of (mmu, gfn, shadow)
 		if (shadow->role.level > 1)
 			return false;

@@ -3,30 +3,16 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "fields.h"
 #include "inside.h"
 
 #define SHOWN 12u /* events about a page, and of the last ones */
 
-static const char *const names[UMBRA_TRACE_KINDS] = {
-    [UMBRA_TRACE_WORD4] = "word",        [UMBRA_TRACE_WORD8] = "word",
-    [UMBRA_TRACE_AGE] = "age",           [UMBRA_TRACE_FRAME] = "frame",
-    [UMBRA_TRACE_SLOT_ADD] = "slot add", [UMBRA_TRACE_SLOT_DELETE] = "slot delete",
-    [UMBRA_TRACE_VCPU] = "vcpu",         [UMBRA_TRACE_PAGING] = "paging",
-    [UMBRA_TRACE_KEYS] = "keys",         [UMBRA_TRACE_ROOT] = "root",
-    [UMBRA_TRACE_FAULT] = "fault",       [UMBRA_TRACE_TRANSLATE] = "translate",
-    [UMBRA_TRACE_WRITE] = "write",       [UMBRA_TRACE_UNPROTECT] = "unprotect",
-    [UMBRA_TRACE_INVLPG] = "invlpg",     [UMBRA_TRACE_INVPCID] = "invpcid",
-    [UMBRA_TRACE_DROP] = "drop",         [UMBRA_TRACE_PROTECT] = "write-protect",
-    [UMBRA_TRACE_REMAP] = "remap",       [UMBRA_TRACE_ZAP_ALL] = "zap all",
-    [UMBRA_TRACE_QUOTA] = "quota",       [UMBRA_TRACE_MARK] = "mark",
-    [UMBRA_TRACE_END] = "end",
-};
-
-static const char *const verdicts[] = {"resume", "inject", "mmio", "emulate", "retry", "nomem"};
-
 const char *replay_kind(unsigned kind)
 {
-	return kind < UMBRA_TRACE_KINDS && names[kind] ? names[kind] : "unknown";
+	const char *name = trace_kind_name(kind);
+
+	return name ? name : "unknown";
 }
 
 static void describe_access(const struct umbra_record *e, char *text, size_t size)
@@ -39,7 +25,7 @@ static void describe_access(const struct umbra_record *e, char *text, size_t siz
 		 : e->c & UMBRA_PF_W ? "write"
 				     : "read",
 		 e->c & UMBRA_PF_AC ? " (AC)" : "", e->b,
-		 verdict < sizeof(verdicts) / sizeof(*verdicts) ? verdicts[verdict] : "?");
+		 trace_verdict_name(verdict) ? trace_verdict_name(verdict) : "?");
 }
 
 void replay_describe(const struct umbra_record *e, uint64_t number, char *text, size_t size)

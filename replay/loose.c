@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Loose replay, of a trace that was cut. Inputs and events are missing, so what is left is taken
- * for a guest and a host of their own, who do nothing that the library's contract forbids:
+ * Loose replay, of a trace that was cut, or with another configuration than the recorded one.
+ * Inputs and events are missing, or come too late, so what there is is taken for a guest and a host
+ * of their own, who do nothing that the library's contract forbids:
  *
- *   - all inputs of an event come before it. A word that changes is a store of the guest's if a TLB
- *     would let it pass, else a device's, of which the library is told. One that only got accessed
- *     or dirty bits is left alone: the library sets them when they are due.
+ *   - all inputs of an event come before it. A word that changes is a store of the guest's if an
+ *     spte, or a TLB, would let it pass, else a device's, of which the library is told. One that
+ * only got accessed or dirty bits is left alone: the library sets them when they are due.
  *   - a gfn keeps its frame until it is moved, and no frame is two gfns'. Whoever has none, or one
  *     that is another's by now, gets one from the top of memory downwards; if the trace names that
  *     frame later on, it finds it taken, and gets another in its turn. So frames are distinct
@@ -118,16 +119,24 @@ static bool is_frame(void *ctx, uint64_t pfn)
 	return pfn == *(uint64_t *)ctx;
 }
 
+static bool is_writable(void *ctx, const struct umbra_mapping *mapping)
+{
+	*(bool *)ctx = mapping->spte & 2;
+	return !*(bool *)ctx;
+}
+
 /* Can the guest store there, and nobody hears of it? */
 static bool is_guests_store(struct replay *r, uint64_t gfn)
 {
 	const struct guest_frame *page = guest_frame(&r->guest, gfn);
 	uint64_t gva, pfn = page ? page->pfn : 0;
 
+	bool writable = false;
+
+	umbra_rmap_visit(r->mmu, (umbra_gfn){gfn}, is_writable, &writable);
 	for (unsigned i = 0; r->options.tlb && page && page->there && i < UMBRA_VCPUS_MAX; i++)
-		if (tlb_find(&r->tlb[i], true, is_frame, &pfn, &gva))
-			return true;
-	return false;
+		writable |= tlb_find(&r->tlb[i], true, is_frame, &pfn, &gva);
+	return writable;
 }
 
 static void apply_word(struct replay *r, const struct umbra_record *input)

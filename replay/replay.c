@@ -120,8 +120,7 @@ static int host_frame_get(void *ctx, umbra_gfn gfn, enum umbra_want want, struct
 
 	if (r->options.loose)
 		return loose_frame(r, gfn.n, want, frame);
-	if (!r->options.lenient && r->input != r->inputs_end &&
-	    (r->input->c & 0xff) == (uint64_t)want)
+	if (r->input != r->inputs_end && (r->input->c & 0xff) == (uint64_t)want)
 		input = take(r, UMBRA_TRACE_FRAME, gfn.n);
 	if (input)
 		error = apply_frame(r, input);
@@ -223,7 +222,7 @@ static void compare(struct replay *r, const char *what, uint64_t recorded, uint6
 {
 	if (recorded == got)
 		return;
-	if (r->options.lenient || r->options.loose)
+	if (r->options.loose)
 		r->counts.differences++;
 	else
 		replay_trouble(r, REPLAY_DIVERGED, "%s is %llx, recorded was %llx", what, LL(got),
@@ -368,17 +367,6 @@ static bool is_of_vcpu(unsigned kind)
 	       kind == UMBRA_TRACE_INVLPG || kind == UMBRA_TRACE_INVPCID;
 }
 
-/* Another configuration asks in another order: everything that was seen is known at once. */
-static void apply_all(struct replay *r)
-{
-	for (; r->input != r->inputs_end; r->input++) {
-		if (r->input->kind == UMBRA_TRACE_FRAME)
-			apply_frame(r, r->input);
-		else if (r->input->kind != UMBRA_TRACE_AGE)
-			apply_word(r, r->input);
-	}
-}
-
 enum replay_status replay_audit(struct replay *r)
 {
 	struct umbra_audit report = {0};
@@ -425,8 +413,6 @@ static enum replay_status event(struct replay *r, const struct umbra_record *e)
 		replay_describe(e, r->counts.events - 1, text, sizeof(text));
 		return replay_trouble(r, REPLAY_DAMAGED, "an event that cannot be: %s", text);
 	}
-	if (r->options.lenient)
-		apply_all(r);
 	if (r->options.tlb)
 		watch_before(r, e);
 	if (is_of_vcpu(e->kind))
@@ -538,6 +524,7 @@ struct replay *replay_new(const struct replay_options *options, int *error)
 	if (!r)
 		return NULL;
 	r->options = *options;
+	r->options.loose |= options->lenient; /* another configuration asks in another order */
 	r->hpa = FIRST_HPA;
 	r->low = UMBRA_PAGE_SIZE;
 	r->room = 1024;

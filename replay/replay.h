@@ -29,7 +29,7 @@ struct replay_options {
 	struct umbra_config config;
 	uint64_t audit; /* events between audits; 0: none */
 	bool tlb;       /* processors with TLBs that forget nothing watch, and the oracle */
-	bool lenient;   /* @config is not the recorded one: answers differ, and are counted */
+	bool lenient;   /* @config is not the recorded one: as .loose, and its quota stays */
 	bool loose;     /* the trace was cut: loose.c */
 };
 

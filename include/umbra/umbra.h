@@ -208,7 +208,13 @@ struct umbra_config {
 	uint8_t maxphyaddr;    /* guest-physical address bits: 32..52 */
 	uint8_t nested; /* 0: shadow paging. 4 or 5: nested paging (AMD64 APM vol. 2 §15.25), with
 			   tables of so many levels; 4: maxphyaddr is 48 at most */
-	uint32_t cpu;   /* enum umbra_cpu, or-ed: what the guest's processor is like */
+	uint16_t without; /* enum umbra_without, or-ed: to compare; 0 in use */
+	uint32_t cpu;     /* enum umbra_cpu, or-ed: what the guest's processor is like */
+};
+
+/* What an MMU can do without. */
+enum umbra_without {
+	UMBRA_WITHOUT_UNSYNC = 1, /* every write to a guest's table is UMBRA_EMULATE */
 };
 
 /* Where processors differ. */

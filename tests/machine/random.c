@@ -507,6 +507,7 @@ static struct sim *make_guest(const struct arguments *arguments)
 		    .shadow_quota = arguments->seed % 3 ? 512 : UMBRA_QUOTA_MIN,
 		    .prefetch = arguments->seed % 5 == 0 ? 0 : 8,
 		    .maxphyaddr = maxphyaddr[arguments->seed % 3],
+		    .without = arguments->seed % 13 == 6 ? UMBRA_WITHOUT_UNSYNC : 0,
 		},
 	};
 	struct sim *sim;
@@ -580,6 +581,9 @@ static void report(struct sim *sim)
 	struct umbra_stats stats;
 
 	umbra_stats_get(sim->mmu, &stats);
+	if (sim->options.config.without & UMBRA_WITHOUT_UNSYNC && stats.unsyncs)
+		sim_fail(sim, "%llu tables went unsync against the setting",
+			 (unsigned long long)stats.unsyncs);
 	printf(
 	    "random: %llu steps; accesses: %llu TLB hits, %llu walks, %llu faults "
 	    "(%llu injected, %llu MMIO, %llu emulated), %llu stores, %llu stale but legal, "

@@ -28,6 +28,8 @@ static void test_config(void **state)
 	    {{.shadow_quota = 1024, .maxphyaddr = 31}, UMBRA_EINVAL},
 	    {{.shadow_quota = 1024, .maxphyaddr = 53}, UMBRA_EINVAL},
 	    {{.shadow_quota = 1024, .maxphyaddr = 40, .prefetch = 65}, UMBRA_EINVAL},
+	    {{.shadow_quota = 1024, .maxphyaddr = 40, .without = UMBRA_WITHOUT_UNSYNC}, 0},
+	    {{.shadow_quota = 1024, .maxphyaddr = 40, .without = 2}, UMBRA_EINVAL},
 	};
 
 	(void)state;
