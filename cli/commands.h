@@ -5,6 +5,10 @@
 
 int run_command(int argc, char **argv);
 int replay_command(int argc, char **argv);
+int export_command(int argc, char **argv);
+int rmap_command(int argc, char **argv);
+int walk_command(int argc, char **argv);
+int ctl_command(int argc, char **argv);
 int shrink_command(int argc, char **argv);
 
 #endif

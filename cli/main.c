@@ -17,7 +17,11 @@ static const struct {
 	const char *what;
 } commands[] = {
     {"run", run_command, "boot a guest on shadow page tables"},
+    {"ctl", ctl_command, "ask or tell a running machine something"},
     {"replay", replay_command, "replay a recorded guest, without the guest"},
+    {"export", export_command, "a trace as an SQLite database, or for Perfetto"},
+    {"rmap", rmap_command, "who maps a guest page: of a trace, or of a running machine"},
+    {"walk", walk_command, "what the tables say of an address, the same"},
     {"shrink", shrink_command, "cut a recording to what shows a fault"},
 };
 

@@ -40,6 +40,7 @@ static const char help[] =
     "  --memory SIZE   guest memory, with suffix K, M or G (default 1G, at least 64M)\n"
     "  --quota PAGES   shadow pages at most (default: the hypervisor's choice)\n"
     "  --storm N       migrate N random guest pages a second (default 100)\n"
+    "  --control PATH  listen at that socket for umbra ctl, umbra rmap and umbra walk\n"
     "  --record FILE   record everything that the MMU is asked, for umbra replay\n"
     "  --seal          see at the end that nothing but the guest's memory was written\n"
     "  --batch         the workload and then power-off, on a terminal too\n"
@@ -138,6 +139,7 @@ enum {
 	OPTION_CONSOLE,
 	OPTION_SEAL,
 	OPTION_RECORD,
+	OPTION_CONTROL,
 	OPTION_BATCH,
 	OPTION_COMPARE,
 	OPTION_TIMEOUT,
@@ -165,6 +167,7 @@ static const struct option table[] = {
     {"console", required_argument, NULL, OPTION_CONSOLE},
     {"seal", no_argument, NULL, OPTION_SEAL},
     {"record", required_argument, NULL, OPTION_RECORD},
+    {"control", required_argument, NULL, OPTION_CONTROL},
     {"batch", no_argument, NULL, OPTION_BATCH},
     {"compare", no_argument, NULL, OPTION_COMPARE},
     {"until", required_argument, NULL, OPTION_UNTIL},
@@ -254,6 +257,9 @@ static enum status parse_one(int option, struct options *options, bool *done)
 		break;
 	case OPTION_RECORD:
 		options->record = optarg;
+		break;
+	case OPTION_CONTROL:
+		options->control = optarg;
 		break;
 	case OPTION_BATCH:
 		options->batch = true;

@@ -36,7 +36,8 @@ struct options {
 	bool disk_ro;
 	bool virtio_console;
 	bool seal;
-	const char *record; /* a trace file to make; NULL: none */
+	const char *record;
+	const char *control; /* a socket's path */ /* a trace file to make; NULL: none */
 	bool batch;
 	bool compare;
 	const char *until; /* end when the guest says this; NULL: when it ends */

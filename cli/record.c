@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -39,22 +40,23 @@ struct recorder {
 	int stop; /* no more will come */
 };
 
-enum status record_open(struct recorder **out, const char *path, const char *guest,
-			unsigned long long memory)
+enum status record_open(struct recording *recording, const char *path, char *why, size_t size)
 {
 	struct recorder *r = calloc(1, sizeof(*r));
 
-	if (!r)
-		return complain(STATUS_ERROR, "--record: %s", strerror(errno));
-	r->header.memory = memory;
-	strncpy(r->header.guest, guest, sizeof(r->header.guest) - 1);
+	if (!r) {
+		snprintf(why, size, "%s", strerror(errno));
+		return STATUS_ERROR;
+	}
+	r->header.memory = recording->memory;
+	strncpy(r->header.guest, recording->guest, sizeof(r->header.guest) - 1);
 	r->writer = trace_create(path, &r->header, &r->error);
 	if (!r->writer) {
-		complain(STATUS_TRACE, "--record: %s", r->error.text);
+		snprintf(why, size, "%s", r->error.text);
 		free(r);
 		return STATUS_TRACE;
 	}
-	*out = r;
+	recording->recorder = r;
 	return STATUS_OK;
 }
 
@@ -132,8 +134,9 @@ static void *work(void *arg)
 	return NULL;
 }
 
-enum status record_start(struct recorder *r, const struct ram *ram)
+enum status record_start(struct recording *recording, const struct ram *ram)
 {
+	struct recorder *r = recording->recorder;
 	sigset_t all, before;
 	int error;
 
@@ -149,17 +152,27 @@ enum status record_start(struct recorder *r, const struct ram *ram)
 	return STATUS_OK;
 }
 
-enum status record_close(struct recorder *r)
+/* Let the thread take what is there, and end. */
+static void finish(struct recorder *r)
 {
-	enum status status = STATUS_OK;
-	struct trace_error error;
-
-	if (!r)
-		return STATUS_OK;
 	if (r->running) {
 		__atomic_store_n(&r->stop, 1, __ATOMIC_RELEASE);
 		pthread_join(r->thread, NULL);
 	}
+	if (r->records)
+		munmap((void *)r->records, r->bytes);
+}
+
+enum status record_close(struct recording *recording)
+{
+	struct recorder *r = recording->recorder;
+	enum status status = STATUS_OK;
+	struct trace_error error;
+
+	recording->recorder = NULL;
+	if (!r)
+		return STATUS_OK;
+	finish(r);
 	if (r->failed)
 		trace_abandon(r->writer);
 	else if (!trace_close(r->writer, &error))
@@ -167,8 +180,18 @@ enum status record_close(struct recorder *r)
 	if (r->failed)
 		status = complain(STATUS_TRACE, "%s; what was recorded before can be replayed",
 				  r->error.text);
-	if (r->records)
-		munmap((void *)r->records, r->bytes);
 	free(r);
 	return status;
+}
+
+void record_discard(struct recording *recording)
+{
+	struct recorder *r = recording->recorder;
+
+	recording->recorder = NULL;
+	if (!r)
+		return;
+	finish(r);
+	trace_discard(r->writer);
+	free(r);
 }

@@ -3,19 +3,30 @@
 #ifndef CLI_RECORD_H
 #define CLI_RECORD_H
 
+#include <stddef.h>
+
 #include "status.h"
 
 struct ram;
 struct recorder;
 
-/* Make the trace @path; of a guest called @guest with @memory bytes. */
-enum status record_open(struct recorder **recorder, const char *path, const char *guest,
-			unsigned long long memory);
+/* What recording needs to know of the machine; one recorder at a time. */
+struct recording {
+	struct recorder *recorder; /* NULL: nothing is recorded */
+	const char *guest;         /* its kernel's name */
+	unsigned long long memory; /* bytes of the guest's */
+};
+
+/* Make the trace @path. What stands against it is in @why. */
+enum status record_open(struct recording *recording, const char *path, char *why, size_t size);
 
 /* Drain the ring of the machine in @ram from now on, in a thread. */
-enum status record_start(struct recorder *recorder, const struct ram *ram);
+enum status record_start(struct recording *recording, const struct ram *ram);
 
-/* The machine has ended, or is to be left: take what is there, close the trace. NULL is fine. */
-enum status record_close(struct recorder *recorder);
+/* The machine has ended, or is to be left, or told to stop: take what is there, close the trace. */
+enum status record_close(struct recording *recording);
+
+/* It did not begin after all: no trace is left. */
+void record_discard(struct recording *recording);
 
 #endif

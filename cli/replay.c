@@ -5,15 +5,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include <jansson.h>
 
-#include "clock.h"
 #include "commands.h"
-#include "replay.h"
+#include "number.h"
+#include "playback.h"
 #include "status.h"
-#include "trace.h"
 
 static const char help[] =
     "usage: umbra replay [OPTION...] FILE\n"
@@ -57,21 +55,10 @@ struct command {
 	char *config;
 	uint64_t audit, until;
 	bool tlb, speed, loose, quiet;
-	struct trace_header header;
-	struct trace_reader *reader;
-	struct replay *replay;
-	double seconds;
+	struct playback play;
 	uint64_t hash;
 	uint64_t violations;
 };
-
-static bool parse_number(const char *text, uint64_t *number)
-{
-	char *end;
-
-	*number = strtoull(text, &end, 0);
-	return *text >= '0' && *text <= '9' && !*end;
-}
 
 static enum status parse(int argc, char **argv, struct command *c, bool *done)
 {
@@ -82,7 +69,7 @@ static enum status parse(int argc, char **argv, struct command *c, bool *done)
 	while ((option = getopt_long(argc, argv, "", table, NULL)) != -1) {
 		switch (option) {
 		case OPTION_AUDIT:
-			if (!parse_number(optarg, &c->audit) || !c->audit)
+			if (!number_parse(optarg, &c->audit) || !c->audit)
 				return complain(STATUS_USAGE, "--audit %s: give a number of events",
 						optarg);
 			break;
@@ -90,7 +77,7 @@ static enum status parse(int argc, char **argv, struct command *c, bool *done)
 			c->tlb = true;
 			break;
 		case OPTION_UNTIL:
-			if (!parse_number(optarg, &c->until))
+			if (!number_parse(optarg, &c->until))
 				return complain(STATUS_USAGE, "--until %s: give an event's number",
 						optarg);
 			break;
@@ -136,7 +123,7 @@ static enum status configure(char *text, struct umbra_config *config)
 
 		if (value)
 			*value++ = 0;
-		if (!value || !parse_number(value, &number) || number > UINT32_MAX)
+		if (!value || !number_parse(value, &number) || number > UINT32_MAX)
 			return complain(STATUS_USAGE, "--config: \"%s\": give NAME=NUMBER", word);
 		if (!strcmp(word, "quota"))
 			config->shadow_quota = (uint32_t)number;
@@ -150,98 +137,25 @@ static enum status configure(char *text, struct umbra_config *config)
 	return STATUS_OK;
 }
 
-static void print_line(void *ctx, const char *text)
-{
-	(void)ctx;
-	fprintf(stderr, "  event %s\n", text);
-}
-
-static void progress(const struct command *c, double started, double *shown)
-{
-	double now = clock_now(), rate;
-	uint64_t at, size;
-
-	if (c->quiet || !isatty(STDERR_FILENO) || now - *shown < 0.25)
-		return;
-	*shown = now;
-	trace_position(c->reader, &at, &size);
-	rate = (double)at / (now - started);
-	fprintf(stderr, "\rumbra: %3.0f %%, %.0f events a second, %.0f s left  ",
-		100.0 * (double)at / (double)size,
-		(double)replay_counts(c->replay)->events / (now - started),
-		(double)(size - at) / rate);
-}
-
-static enum status judge_replay(const struct command *c, enum replay_status status)
-{
-	uint64_t event = replay_counts(c->replay)->events - 1;
-
-	switch (status) {
-	case REPLAY_VIOLATION:
-		complain(STATUS_AUDIT, "%s: after event %" PRIu64 ": %s", c->path, event,
-			 replay_why(c->replay));
-		break;
-	case REPLAY_NOMEM:
-		return complain(STATUS_NOMEM, "%s: %s", c->path, replay_why(c->replay));
-	case REPLAY_DAMAGED:
-		return complain(STATUS_TRACE, "%s: %s", c->path, replay_why(c->replay));
-	default:
-		complain(STATUS_DIVERGED, "%s: event %" PRIu64 ": %s", c->path, event,
-			 replay_why(c->replay));
-	}
-	fputs("umbra: the last events there, and the last of all:\n", stderr);
-	replay_history(c->replay, print_line, NULL);
-	return status == REPLAY_VIOLATION ? STATUS_AUDIT : STATUS_DIVERGED;
-}
-
-/* All records, or those before c->until. */
-static enum status play(struct command *c)
-{
-	double started = clock_now(), shown = started;
-	enum replay_status status = REPLAY_OK;
-	enum trace_status read = TRACE_OK;
-	struct umbra_record record;
-	struct trace_error error;
-
-	while (status == REPLAY_OK) {
-		read = trace_next(c->reader, &record, &error);
-		if (read)
-			break;
-		if (record.kind >= UMBRA_TRACE_EVENTS &&
-		    replay_counts(c->replay)->events == c->until)
-			break;
-		status = replay_record(c->replay, &record);
-		if (replay_counts(c->replay)->records % 65536 == 0)
-			progress(c, started, &shown);
-	}
-	c->seconds = clock_now() - started;
-	if (shown != started)
-		fputs("\r\033[K", stderr);
-	if (status != REPLAY_OK && status != REPLAY_ENDED)
-		return judge_replay(c, status);
-	if (read != TRACE_OK && read != TRACE_END)
-		return complain(STATUS_TRACE, "%s", error.text);
-	return STATUS_OK;
-}
-
 static void check_end(struct command *c)
 {
 	struct umbra_audit report = {0};
 
-	c->hash = umbra_state_hash(replay_mmu(c->replay));
+	c->hash = umbra_state_hash(replay_mmu(c->play.replay));
 	if (c->audit)
-		c->violations = umbra_audit(replay_mmu(c->replay), &report);
+		c->violations = umbra_audit(replay_mmu(c->play.replay), &report);
 }
 
 static void print_table(const struct command *c)
 {
-	const struct replay_counts *n = replay_counts(c->replay);
+	const struct replay_counts *n = replay_counts(c->play.replay);
 	struct umbra_stats stats;
 
-	umbra_stats_get(replay_mmu(c->replay), &stats);
-	printf("umbra replay: %s, %" PRIu64 " MiB\n", c->header.guest, c->header.memory >> 20);
+	umbra_stats_get(replay_mmu(c->play.replay), &stats);
+	printf("umbra replay: %s, %" PRIu64 " MiB\n", c->play.header.guest,
+	       c->play.header.memory >> 20);
 	printf("  events                %" PRIu64 " in %.2f s: %.0f a second\n", n->events,
-	       c->seconds, (double)n->events / c->seconds);
+	       c->play.seconds, (double)n->events / c->play.seconds);
 	printf("  inputs                %" PRIu64 "\n", n->records - n->events);
 	for (unsigned kind = UMBRA_TRACE_EVENTS; kind < UMBRA_TRACE_KINDS; kind++)
 		if (n->by_kind[kind])
@@ -264,13 +178,13 @@ static void print_table(const struct command *c)
 
 static enum status write_json(const struct command *c)
 {
-	const struct replay_counts *n = replay_counts(c->replay);
+	const struct replay_counts *n = replay_counts(c->play.replay);
 	struct umbra_stats stats;
 	char hash[20];
 	json_t *kinds = json_object(), *all;
 	int failed;
 
-	umbra_stats_get(replay_mmu(c->replay), &stats);
+	umbra_stats_get(replay_mmu(c->play.replay), &stats);
 	for (unsigned kind = 1; kind < UMBRA_TRACE_KINDS; kind++)
 		if (n->by_kind[kind])
 			json_object_set_new(kinds,
@@ -280,13 +194,13 @@ static enum status write_json(const struct command *c)
 					    json_integer((json_int_t)n->by_kind[kind]));
 	snprintf(hash, sizeof(hash), "%016" PRIx64, c->hash);
 	all = json_pack("{s:s, s:s, s:I, s:I, s:f, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s}",
-			"trace", c->path, "guest", c->header.guest, "events", (json_int_t)n->events,
-			"records", (json_int_t)n->records, "seconds", c->seconds, "kinds", kinds,
-			"sptes", (json_int_t)stats.sptes, "shadow_pages",
-			(json_int_t)stats.shadow_pages, "faults", (json_int_t)stats.faults,
-			"differences", (json_int_t)n->differences, "skipped",
-			(json_int_t)n->skipped, "audits", (json_int_t)n->audits, "violations",
-			(json_int_t)c->violations, "state", c->speed ? "" : hash);
+			"trace", c->path, "guest", c->play.header.guest, "events",
+			(json_int_t)n->events, "records", (json_int_t)n->records, "seconds",
+			c->play.seconds, "kinds", kinds, "sptes", (json_int_t)stats.sptes,
+			"shadow_pages", (json_int_t)stats.shadow_pages, "faults",
+			(json_int_t)stats.faults, "differences", (json_int_t)n->differences,
+			"skipped", (json_int_t)n->skipped, "audits", (json_int_t)n->audits,
+			"violations", (json_int_t)c->violations, "state", c->speed ? "" : hash);
 	failed = !all || json_dump_file(all, c->json, JSON_INDENT(2));
 	json_decref(all);
 	if (failed)
@@ -294,20 +208,9 @@ static enum status write_json(const struct command *c)
 	return STATUS_OK;
 }
 
-static enum status open_trace(struct command *c)
-{
-	enum trace_status status;
-	struct trace_error error;
-
-	c->reader = trace_open(c->path, &c->header, &status, &error);
-	if (c->reader && c->header.source == TRACE_SHRUNK)
-		c->loose = true;
-	return c->reader ? STATUS_OK : complain(STATUS_TRACE, "%s", error.text);
-}
-
 static enum status begin(struct command *c)
 {
-	struct replay_options options = {.config = c->header.config,
+	struct replay_options options = {.config = c->play.header.config,
 					 .audit = c->audit,
 					 .tlb = c->tlb,
 					 .lenient = c->config != NULL,
@@ -319,14 +222,7 @@ static enum status begin(struct command *c)
 		if (status != STATUS_OK)
 			return status;
 	}
-	c->replay = replay_new(&options);
-	if (!c->replay)
-		return complain(
-		    STATUS_TRACE,
-		    "%s: no MMU can be made as it says (quota %u, prefetch %u, %u bits)", c->path,
-		    options.config.shadow_quota, options.config.prefetch,
-		    options.config.maxphyaddr);
-	return STATUS_OK;
+	return playback_begin(&c->play, &options);
 }
 
 int replay_command(int argc, char **argv)
@@ -337,11 +233,12 @@ int replay_command(int argc, char **argv)
 
 	if (status != STATUS_OK || done)
 		return (int)status;
-	status = open_trace(&c);
+	status = playback_open(&c.play, c.path, c.quiet);
+	c.loose |= c.play.header.source == TRACE_SHRUNK;
 	if (status == STATUS_OK)
 		status = begin(&c);
 	if (status == STATUS_OK) {
-		status = play(&c);
+		status = playback_run(&c.play, c.until);
 		if (!c.speed && status == STATUS_OK)
 			check_end(&c);
 		if (c.violations)
@@ -352,9 +249,6 @@ int replay_command(int argc, char **argv)
 		if (c.json && write_json(&c) != STATUS_OK && status == STATUS_OK)
 			status = STATUS_ERROR;
 	}
-	if (c.replay)
-		replay_free(c.replay);
-	if (c.reader)
-		trace_reader_close(c.reader);
+	playback_close(&c.play);
 	return (int)status;
 }

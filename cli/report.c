@@ -8,7 +8,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <jansson.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -44,18 +43,19 @@ static const char *workload_name(const struct umbra_machine *page)
 	return page->workload == 1 ? "ok" : page->workload == 2 ? "failed" : "none";
 }
 
-__attribute__((format(printf, 2, 3))) static void row(const char *name, const char *format, ...)
+__attribute__((format(printf, 3, 4))) static void row(FILE *out, const char *name,
+						      const char *format, ...)
 {
 	va_list args;
 
-	printf("  %-22s", name);
+	fprintf(out, "  %-22s", name);
 	va_start(args, format);
-	vprintf(format, args);
+	vfprintf(out, format, args);
 	va_end(args);
-	putchar('\n');
+	fputc('\n', out);
 }
 
-static void histogram_rows(const struct umbra_machine *page)
+static void histogram_rows(FILE *out, const struct umbra_machine *page)
 {
 	const uint64_t *bucket = page->peak_histogram;
 	unsigned length = histogram_length(page);
@@ -70,54 +70,56 @@ static void histogram_rows(const struct umbra_machine *page)
 			snprintf(range, sizeof(range), "1");
 		else
 			snprintf(range, sizeof(range), "%u-%u", 1u << i, (2u << i) - 1);
-		printf("  %-14s%8s%10" PRIu64 " %.*s\n", i ? "" : "chains at peak", range,
-		       bucket[i], bar, "########################################");
+		fprintf(out, "  %-14s%8s%10" PRIu64 " %.*s\n", i ? "" : "chains at peak", range,
+			bucket[i], bar, "########################################");
 	}
 }
 
-void report_stats(const struct umbra_machine *page)
+void report_stats(FILE *out, const struct umbra_machine *page)
 {
 	const struct umbra_stats *mmu = &page->mmu;
 
-	row("exits",
+	row(out, "exits",
 	    "%" PRIu64 " (#PF %" PRIu64 ", CR %" PRIu64 ", I/O %" PRIu64 ", MSR %" PRIu64
 	    ", interrupts %" PRIu64 ", INVLPG %" PRIu64 ", other %" PRIu64 ")",
 	    page->exits, page->exits_pf, page->exits_cr, page->exits_io, page->exits_msr,
 	    page->exits_intr, page->exits_invlpg, page->exits_other);
-	row("faults", "%" PRIu64 ", %" PRIu64 " for the guest itself", mmu->faults,
+	row(out, "faults", "%" PRIu64 ", %" PRIu64 " for the guest itself", mmu->faults,
 	    mmu->verdicts[UMBRA_INJECT]);
-	row("shadow pages", "%" PRIu64 " now, %" PRIu64 " at the peak, %" PRIu64 " recycled",
+	row(out, "shadow pages", "%" PRIu64 " now, %" PRIu64 " at the peak, %" PRIu64 " recycled",
 	    mmu->shadow_pages, mmu->shadow_pages_peak, mmu->shadow_reclaimed);
-	row("sptes",
+	row(out, "sptes",
 	    "%" PRIu64 " now; %" PRIu64 " added, %" PRIu64 " removed singly, %" PRIu64
 	    " dropped by chains",
 	    mmu->sptes, mmu->sptes_added, mmu->sptes_removed, mmu->sptes_dropped);
-	row("longest chain", "%" PRIu64, mmu->longest_chain);
-	histogram_rows(page);
-	row("migrations", "%" PRIu64 ", %" PRIu64 " of them of the shared region", page->migrations,
-	    page->migrations_region);
+	row(out, "longest chain", "%" PRIu64, mmu->longest_chain);
+	histogram_rows(out, page);
+	row(out, "migrations", "%" PRIu64 ", %" PRIu64 " of them of the shared region",
+	    page->migrations, page->migrations_region);
 	if (page->drop_gfns)
-		row("region drops",
+		row(out, "region drops",
 		    "%" PRIu64 " pages, %" PRIu64 " sptes, %.1f ns each; longest %.1f us",
 		    page->drop_gfns, page->drop_sptes, ns_per_spte(page),
 		    seconds(page, page->drop_longest_tsc) * 1e6);
-	row("zaps of everything", "%" PRIu64, page->zaps);
-	row("audits", "%" PRIu64 ", %" PRIu64 " violations", page->audits, page->audit_violations);
+	row(out, "zaps of everything", "%" PRIu64, page->zaps);
+	row(out, "audits", "%" PRIu64 ", %" PRIu64 " violations", page->audits,
+	    page->audit_violations);
 }
 
 void report_table(const struct report *report)
 {
 	printf("\numbra run: %s, %" PRIu64 " MiB\n", report->kernel, report->memory >> 20);
-	row("exit", "%s; workload: %s", report->exit, workload_name(&report->page));
+	row(stdout, "exit", "%s; workload: %s", report->exit, workload_name(&report->page));
 	if (report->boot_seconds > 0 && report->plain_seconds > 0)
-		row("boot to init", "%.2f s; plain QEMU %.2f s; ratio %.2f", report->boot_seconds,
-		    report->plain_seconds, report->boot_seconds / report->plain_seconds);
+		row(stdout, "boot to init", "%.2f s; plain QEMU %.2f s; ratio %.2f",
+		    report->boot_seconds, report->plain_seconds,
+		    report->boot_seconds / report->plain_seconds);
 	else if (report->boot_seconds > 0)
-		row("boot to init", "%.2f s", report->boot_seconds);
+		row(stdout, "boot to init", "%.2f s", report->boot_seconds);
 	else
-		row("boot to init", "not reached");
-	row("whole run", "%.1f s", report->total_seconds);
-	report_stats(&report->page);
+		row(stdout, "boot to init", "not reached");
+	row(stdout, "whole run", "%.1f s", report->total_seconds);
+	report_stats(stdout, &report->page);
 	fflush(stdout);
 }
 
@@ -193,6 +195,12 @@ static json_t *drop_json(const struct umbra_machine *page)
 	return json_pack("{s:o, s:o, s:f, s:f}", "gfns", number(page->drop_gfns), "sptes",
 			 number(page->drop_sptes), "ns_per_spte", ns_per_spte(page), "longest_us",
 			 seconds(page, page->drop_longest_tsc) * 1e6);
+}
+
+json_t *report_stats_json(const struct umbra_machine *page)
+{
+	return json_pack("{s:o, s:o, s:o}", "mmu", mmu_json(page), "drop", drop_json(page), "exits",
+			 exits_json(page));
 }
 
 bool report_write(const struct report *report, const char *path)

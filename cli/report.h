@@ -3,8 +3,10 @@
 #ifndef CLI_REPORT_H
 #define CLI_REPORT_H
 
+#include <jansson.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include <umbra/machine.h>
 
@@ -18,8 +20,9 @@ struct report {
 	struct umbra_machine page; /* a copy, taken at the end */
 };
 
-/* The running machine's figures, short: Ctrl-A s. */
-void report_stats(const struct umbra_machine *page);
+/* The running machine's figures, short: Ctrl-A s, umbra ctl stats. */
+void report_stats(FILE *out, const struct umbra_machine *page);
+json_t *report_stats_json(const struct umbra_machine *page);
 
 /* The table at the end. */
 void report_table(const struct report *report);

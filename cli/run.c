@@ -18,6 +18,7 @@
 #include "clock.h"
 #include "commands.h"
 #include "console.h"
+#include "control.h"
 #include "disk.h"
 #include "files.h"
 #include "guest.h"
@@ -35,7 +36,8 @@ struct run {
 	struct guest guest;
 	struct ram ram;
 	struct disk disk;
-	struct recorder *recorder; /* NULL: nothing is recorded */
+	struct recording recording;
+	struct control control;
 	struct qemu qemu;
 	struct console console;
 	int vmm_fd;
@@ -243,16 +245,24 @@ static enum status boot(struct run *run)
 	    .console = &run->console,
 	    .page = run->ram.page,
 	    .disk = run->disk.fd >= 0 ? &run->disk : NULL,
+	    .control = run->control.listener >= 0 ? &run->control : NULL,
 	    .ram = &run->ram,
 	};
 
+	run->control.ram = &run->ram;
+	run->control.recording = &run->recording;
 	fflush(stdout);
 	enum status status = qemu_start_umbra(&run->qemu, &run->options, &run->guest, &run->ram,
 					      &run->disk, run->vmm_fd);
 	if (status != STATUS_OK)
 		return status;
-	if (run->recorder)
-		status = record_start(run->recorder, &run->ram);
+	if (run->recording.recorder)
+		status = record_start(&run->recording, &run->ram);
+	if (status != STATUS_OK) {
+		qemu_stop(&run->qemu);
+		record_discard(&run->recording);
+		return status;
+	}
 	double started = run->qemu.started;
 	if (run->options.timeout > 0)
 		session.deadline = started + run->options.timeout;
@@ -261,8 +271,7 @@ static enum status boot(struct run *run)
 	enum session_end end = session_run(&session);
 	console_close(&run->console);
 
-	enum status recorded = record_close(run->recorder);
-	run->recorder = NULL;
+	enum status recorded = record_close(&run->recording);
 	report.page = *run->ram.page;
 	report.total_seconds = clock_now() - started;
 	report.plain_seconds = run->plain_seconds;
@@ -287,9 +296,17 @@ static enum status prepare(struct run *run)
 		status = open_vmm(run);
 	if (status == STATUS_OK && run->options.disk)
 		status = disk_open(&run->disk, run->options.disk, run->options.disk_ro);
-	if (status == STATUS_OK && run->options.record)
-		status = record_open(&run->recorder, run->options.record, run->guest.name,
-				     run->options.memory);
+	run->recording.guest = run->guest.name;
+	run->recording.memory = run->options.memory;
+	if (status == STATUS_OK && run->options.control)
+		status = control_open(&run->control, run->options.control);
+	if (status == STATUS_OK && run->options.record) {
+		char why[512];
+
+		status = record_open(&run->recording, run->options.record, why, sizeof(why));
+		if (status != STATUS_OK)
+			complain(status, "--record: %s", why);
+	}
 	return status;
 }
 
@@ -298,6 +315,7 @@ int run_command(int argc, char **argv)
 	struct run run = {.guest = {.kernel_fd = -1, .initrd_fd = -1},
 			  .ram = {.fd = -1},
 			  .disk = DISK_NONE,
+			  .control = CONTROL_NONE,
 			  .vmm_fd = -1};
 	bool done;
 	enum status status = options_parse(argc, argv, &run.options, &done);
@@ -314,7 +332,8 @@ int run_command(int argc, char **argv)
 		if (status == STATUS_OK)
 			status = boot(&run);
 	}
-	record_close(run.recorder);
+	record_discard(&run.recording);
+	control_close(&run.control);
 	disk_close(&run.disk);
 	ram_close(&run.ram);
 	guest_close(&run.guest);

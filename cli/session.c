@@ -17,11 +17,13 @@
 #include <umbra/machine.h>
 
 #include "clock.h"
+#include "control.h"
 #include "disk.h"
 #include "report.h"
 
-#define TICK_MS 250
-#define GRACE   1.0 /* seconds that the hypervisor has to stop itself */
+#define TICK_MS   250
+#define ANSWER_MS 5   /* between looks at whether the hypervisor has answered */
+#define GRACE     1.0 /* seconds that the hypervisor has to stop itself */
 
 enum {
 	AT_OUTPUT,
@@ -29,7 +31,8 @@ enum {
 	AT_SIGNAL,
 	AT_INPUT,
 	AT_BELL,
-	POLLS
+	AT_CONTROL,
+	POLLS = AT_CONTROL + CONTROL_POLLS
 };
 
 static void make_set(sigset_t *set)
@@ -97,7 +100,7 @@ static void send_input(struct session *session, const char *bytes, size_t size)
 }
 
 /* Returns true when the session shall end. */
-static bool read_keys(struct session *session, bool *open)
+static bool read_keys(struct session *session, bool *open, bool *asked)
 {
 	char bytes[256];
 	ssize_t got = read(STDIN_FILENO, bytes, sizeof(bytes));
@@ -107,8 +110,11 @@ static bool read_keys(struct session *session, bool *open)
 		*open = false;
 	enum console_key key = console_input(session->console, bytes, &size);
 	send_input(session, bytes, size);
-	if (key == CONSOLE_KEY_STATS && hypervisor_runs(session))
+	if (key == CONSOLE_KEY_STATS && hypervisor_runs(session) &&
+	    __atomic_load_n(&session->page->command, __ATOMIC_ACQUIRE) == UMBRA_COMMAND_NONE) {
 		__atomic_store_n(&session->page->command, UMBRA_COMMAND_STATS, __ATOMIC_RELEASE);
+		*asked = true;
+	}
 	return key == CONSOLE_KEY_END;
 }
 
@@ -122,21 +128,16 @@ static int read_signal(int fd)
 	return (int)info.ssi_signo;
 }
 
-/* The hypervisor has answered Ctrl-A s. */
+/* Has the hypervisor answered Ctrl-A s? */
 static void show_stats(struct session *session, bool *asked)
 {
-	uint32_t command = session->page
-			       ? __atomic_load_n(&session->page->command, __ATOMIC_ACQUIRE)
-			       : UMBRA_COMMAND_NONE;
-
-	if (command == UMBRA_COMMAND_STATS) {
-		*asked = true;
-	} else if (*asked) {
-		*asked = false;
-		putchar('\n');
-		report_stats(session->page);
-		fflush(stdout);
-	}
+	if (!*asked ||
+	    __atomic_load_n(&session->page->command, __ATOMIC_ACQUIRE) == UMBRA_COMMAND_STATS)
+		return;
+	*asked = false;
+	putchar('\n');
+	report_stats(stdout, session->page);
+	fflush(stdout);
 }
 
 /* Read what is left in QEMU's pipes; its exit closed the other ends. */
@@ -159,10 +160,21 @@ static enum session_end loop(struct session *session, int signals)
 	    [AT_BELL] = {.fd = session->disk ? session->disk->bell[0] : -1, .events = POLLIN},
 	};
 
+	for (unsigned i = 0; i < CONTROL_POLLS; i++)
+		polls[AT_CONTROL + i].fd = -1;
+
 	for (;;) {
-		int ready = poll(polls, POLLS, TICK_MS);
+		int ready, tick = TICK_MS;
+
+		if (session->control) {
+			control_polls(session->control, &polls[AT_CONTROL]);
+			tick = control_waits(session->control) ? ANSWER_MS : TICK_MS;
+		}
+		ready = poll(polls, POLLS, tick);
 		if (ready < 0 && errno != EINTR)
 			return SESSION_EXITED;
+		if (session->control && ready >= 0)
+			control_serve(session->control, &polls[AT_CONTROL]);
 		if (polls[AT_BELL].revents & POLLIN)
 			disk_serve(session->disk, session->ram);
 		if (polls[AT_OUTPUT].revents && !read_output(session))
@@ -171,7 +183,7 @@ static enum session_end loop(struct session *session, int signals)
 			polls[AT_ERRORS].fd = -1;
 		if (polls[AT_SIGNAL].revents && (session->signal = read_signal(signals)) != 0)
 			return SESSION_SIGNAL;
-		if (polls[AT_INPUT].revents && read_keys(session, &keys))
+		if (polls[AT_INPUT].revents && read_keys(session, &keys, &asked))
 			return SESSION_USER;
 		if (!keys)
 			polls[AT_INPUT].fd = -1;

@@ -19,11 +19,14 @@ enum session_end {
 	SESSION_NO_READER, /* standard output was closed */
 };
 
+struct control;
+
 struct session {
 	struct qemu *qemu;
 	struct console *console;
 	struct umbra_machine *page; /* NULL: plain QEMU */
 	struct disk *disk;          /* NULL: none */
+	struct control *control;    /* NULL: nobody may ask */
 	const struct ram *ram;
 	double deadline; /* clock_now() time; 0: none */
 	bool until_marker;

@@ -36,7 +36,9 @@ enum status {
 	STATUS_BREACH = 26,
 	STATUS_TRACE = 27, /* cannot be written, or read to its end */
 	STATUS_DIVERGED = 28,
-	STATUS_ABSENT = 29,  /* a trace does not have the property that shrink was given */
+	STATUS_CONTROL = 29, /* no machine answers at a socket, or it is taken */
+	STATUS_NO_SUCH = 30, /* no such gfn, gva, vcpu, event */
+	STATUS_ABSENT = 31,  /* a trace does not have the property that shrink was given */
 	STATUS_SIGNAL = 128, /* + number of SIGHUP, SIGINT or SIGTERM */
 };
 

@@ -12,6 +12,8 @@
 #ifndef UMBRA_MODE_H
 #define UMBRA_MODE_H
 
+#include <umbra/umbra.h>
+
 #include "spte.h"
 
 #define CR0_WP    (1ull << 16)
@@ -34,12 +36,12 @@
 #define LEVELS_MAX 5u /* of tables */
 
 enum paging_mode {
-	MODE_OFF,
-	MODE_32,  /* CR4.PSE = 0 */
-	MODE_PSE, /* the same with 4 MiB pages */
-	MODE_PAE,
-	MODE_4, /* long mode */
-	MODE_5,
+	MODE_OFF = UMBRA_MODE_OFF,
+	MODE_32 = UMBRA_MODE_32,
+	MODE_PSE = UMBRA_MODE_PSE,
+	MODE_PAE = UMBRA_MODE_PAE,
+	MODE_4 = UMBRA_MODE_4, /* long mode */
+	MODE_5 = UMBRA_MODE_5,
 	MODES
 };
 

@@ -1,102 +1,127 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Both tables are arrays of blocks that come when they are first written to. Contents belong to
+ * All three are arrays of blocks that come when they are first written to. Contents belong to
  * gfns, not to frames: a page that moves takes them along.
  */
 #include "guest.h"
 
 #include <stdlib.h>
 
-#define BLOCK_SHIFT 12
-#define BLOCK       (1u << BLOCK_SHIFT)
-#define GFN_BITS    32           /* of those that can have a frame */
-#define KEPT_MAX    (4ull << 30) /* bytes: no trace makes us take more */
+#define GFN_BITS 32           /* of those that can have a frame */
+#define KEPT_MAX (4ull << 30) /* bytes: no trace makes us take more */
 
 bool guest_init(struct guest *guest, unsigned maxphyaddr)
 {
 	uint64_t gfns = 1ull << (maxphyaddr - 12 < GFN_BITS ? maxphyaddr - 12 : GFN_BITS);
 
-	*guest = (struct guest){.blocks = (gfns + BLOCK - 1) >> BLOCK_SHIFT};
-	guest->pages = calloc(guest->blocks, sizeof(*guest->pages));
-	guest->owners = calloc(GUEST_PFNS >> BLOCK_SHIFT, sizeof(*guest->owners));
-	return guest->pages && guest->owners;
+	*guest = (struct guest){.blocks = (gfns + GUEST_BLOCK - 1) >> GUEST_BLOCK_SHIFT};
+	guest->frames = calloc(guest->blocks, sizeof(*guest->frames));
+	guest->tables = calloc(guest->blocks, sizeof(*guest->tables));
+	guest->owners = calloc(GUEST_PFNS >> GUEST_BLOCK_SHIFT, sizeof(*guest->owners));
+	return guest->frames && guest->tables && guest->owners;
+}
+
+static void tables_free(struct guest *guest, struct guest_table **block)
+{
+	for (unsigned i = 0; block && guest->kept && i < GUEST_BLOCK; i++) {
+		guest->kept -= block[i] != NULL;
+		free(block[i]);
+	}
+	free(block);
 }
 
 void guest_free(struct guest *guest)
 {
 	for (uint64_t i = 0; i < guest->used; i++) {
-		for (unsigned j = 0; guest->pages[i] && guest->kept && j < BLOCK; j++) {
-			guest->kept -= guest->pages[i][j].words != NULL;
-			free(guest->pages[i][j].words);
-		}
-		free(guest->pages[i]);
+		tables_free(guest, guest->tables[i]);
+		free(guest->frames[i]);
 	}
-	for (uint64_t i = 0; guest->owners && i < GUEST_PFNS >> BLOCK_SHIFT; i++)
+	for (uint64_t i = 0; guest->owners && i < GUEST_PFNS >> GUEST_BLOCK_SHIFT; i++)
 		if (guest->owners[i])
 			free(guest->owners[i]);
-	free(guest->pages);
+	free(guest->frames);
+	free(guest->tables);
 	free(guest->owners);
 }
 
-/* Room for @bytes more. */
-static bool grow(struct guest *guest, uint64_t bytes)
+/* @bytes more, zeroed, for block number @block of gfns. NULL: no memory, or too much of it. */
+static void *more(struct guest *guest, uint64_t block, uint64_t bytes)
 {
-	guest->bytes += bytes;
-	return guest->bytes <= KEPT_MAX;
+	void *memory;
+
+	if (guest->bytes + bytes > KEPT_MAX)
+		return NULL;
+	memory = calloc(1, bytes);
+	if (memory)
+		guest->bytes += bytes;
+	if (memory && block >= guest->used)
+		guest->used = block + 1;
+	return memory;
 }
 
-struct guest_page *guest_page(struct guest *guest, uint64_t gfn)
+struct guest_frame *guest_frame_make(struct guest *guest, uint64_t gfn)
 {
-	struct guest_page **block;
+	uint64_t number = gfn >> GUEST_BLOCK_SHIFT;
+	struct guest_frame **block;
 
-	if (gfn >> BLOCK_SHIFT >= guest->blocks)
+	if (number >= guest->blocks)
 		return NULL;
-	block = &guest->pages[gfn >> BLOCK_SHIFT];
-	if (!*block && grow(guest, BLOCK * sizeof(**block)))
-		*block = calloc(BLOCK, sizeof(**block));
-	if (*block && gfn >> BLOCK_SHIFT >= guest->used)
-		guest->used = (gfn >> BLOCK_SHIFT) + 1;
-	return *block ? &(*block)[gfn % BLOCK] : NULL;
+	block = &guest->frames[number];
+	if (!*block)
+		*block = more(guest, number, GUEST_BLOCK * sizeof(**block));
+	return *block ? &(*block)[gfn % GUEST_BLOCK] : NULL;
 }
 
 bool guest_back(struct guest *guest, uint64_t gfn, uint64_t pfn)
 {
-	struct guest_page *page = guest_page(guest, gfn);
+	struct guest_frame *frame = guest_frame(guest, gfn);
 	uint32_t **block;
 
-	if (!page || pfn >= GUEST_PFNS || gfn >= UINT32_MAX)
+	if (!frame || pfn >= GUEST_PFNS || gfn >= UINT32_MAX)
 		return false;
-	block = &guest->owners[pfn >> BLOCK_SHIFT];
-	if (!*block && grow(guest, BLOCK * sizeof(**block)))
-		*block = calloc(BLOCK, sizeof(**block));
+	block = &guest->owners[pfn >> GUEST_BLOCK_SHIFT];
+	if (!*block)
+		*block = more(guest, 0, GUEST_BLOCK * sizeof(**block));
 	if (!*block)
 		return false;
-	(*block)[pfn % BLOCK] = (uint32_t)gfn + 1;
-	page->pfn = pfn;
-	page->there = true;
+	(*block)[pfn % GUEST_BLOCK] = (uint32_t)gfn + 1;
+	frame->pfn = (uint32_t)pfn;
+	frame->there = true;
 	return true;
 }
 
-bool guest_gfn(const struct guest *guest, uint64_t pfn, uint64_t *gfn)
+struct guest_table *guest_table_find(struct guest *guest, uint64_t gfn)
 {
-	const uint32_t *block;
+	uint64_t number = gfn >> GUEST_BLOCK_SHIFT;
+	struct guest_table ***block, **table;
 
-	if (pfn >= GUEST_PFNS)
-		return false;
-	block = guest->owners[pfn >> BLOCK_SHIFT];
-	if (!block || !block[pfn % BLOCK])
-		return false;
-	*gfn = block[pfn % BLOCK] - 1;
-	return true;
-}
-
-void *guest_words(struct guest *guest, struct guest_page *page)
-{
-	if (!page->words && grow(guest, 4096)) {
-		page->words = aligned_alloc(4096, 4096);
-		if (page->words)
-			__builtin_memset(page->words, 0, 4096);
-		guest->kept += page->words != NULL;
+	if (number >= guest->blocks)
+		return NULL;
+	block = &guest->tables[number];
+	if (!*block)
+		*block = more(guest, number, GUEST_BLOCK * sizeof(**block));
+	if (!*block)
+		return NULL;
+	table = &(*block)[gfn % GUEST_BLOCK];
+	if (!*table) {
+		*table = more(guest, number, sizeof(**table));
+		guest->kept += *table != NULL;
 	}
-	return page->words;
+	if (*table) {
+		guest->last = *table;
+		guest->last_gfn = gfn;
+	}
+	return *table;
+}
+
+bool guest_knows(struct guest *guest, uint64_t gpa, unsigned size)
+{
+	uint64_t gfn = gpa >> 12, bits = (size == 8 ? 3ull : 1ull) << gpa % 4096 / 4 % 64;
+	struct guest_table **block, *table;
+
+	if (gfn >> GUEST_BLOCK_SHIFT >= guest->blocks)
+		return false;
+	block = guest->tables[gfn >> GUEST_BLOCK_SHIFT];
+	table = block ? block[gfn % GUEST_BLOCK] : NULL;
+	return table && (table->known[gpa % 4096 / 256] & bits) == bits;
 }

@@ -34,8 +34,9 @@ struct replay {
 	unsigned slot_count;
 	uint64_t made_up; /* frames that loose replay invented */
 
-	struct umbra_record *inputs;
-	size_t count, room, next;
+	const struct umbra_record *input, *inputs_end; /* the queue: of the event at hand */
+	struct umbra_record *kept; /* inputs whose event comes with the next records */
+	size_t count, room;
 	bool quiet; /* the audit reads */
 
 	uint64_t hpa, low; /* the next ones */

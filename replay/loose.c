@@ -21,12 +21,12 @@
 #define ACCESSED_DIRTY 0x60ull
 #define LARGE_PAGES    512u
 
-static struct guest_page *owner_of(struct replay *r, uint64_t pfn, uint64_t *gfn)
+static struct guest_frame *owner_of(struct replay *r, uint64_t pfn, uint64_t *gfn)
 {
-	struct guest_page *page = NULL;
+	struct guest_frame *page = NULL;
 
 	if (guest_gfn(&r->guest, pfn, gfn))
-		page = guest_page(&r->guest, *gfn);
+		page = guest_frame(&r->guest, *gfn);
 	return page && page->there && page->pfn == pfn ? page : NULL;
 }
 
@@ -51,7 +51,7 @@ static uint64_t make_up(struct replay *r)
 
 int loose_frame(struct replay *r, uint64_t gfn, enum umbra_want want, struct umbra_frame *frame)
 {
-	struct guest_page *page = guest_page(&r->guest, gfn);
+	struct guest_frame *page = guest_frame(&r->guest, gfn);
 
 	if (page && !page->there && want != UMBRA_WANT_PEEK &&
 	    guest_back(&r->guest, gfn, make_up(r))) {
@@ -72,7 +72,7 @@ static bool is_large(struct replay *r, uint64_t gfn, uint64_t pfn, bool writable
 	gfn -= gfn % LARGE_PAGES;
 	pfn -= pfn % LARGE_PAGES;
 	for (unsigned i = 0; i < LARGE_PAGES; i++) {
-		const struct guest_page *page = guest_page(&r->guest, gfn + i);
+		const struct guest_frame *page = guest_frame(&r->guest, gfn + i);
 
 		if (!page || (page->there ? page->pfn != pfn + i || page->writable != writable
 					  : !is_free(r, pfn + i)))
@@ -87,7 +87,7 @@ static void back_large(struct replay *r, uint64_t gfn, uint64_t pfn, bool writab
 	gfn -= gfn % LARGE_PAGES;
 	pfn -= pfn % LARGE_PAGES;
 	for (unsigned i = 0; i < LARGE_PAGES; i++) {
-		struct guest_page *page = guest_page(&r->guest, gfn + i);
+		struct guest_frame *page = guest_frame(&r->guest, gfn + i);
 
 		if (!guest_back(&r->guest, gfn + i, pfn + i))
 			return;
@@ -95,12 +95,12 @@ static void back_large(struct replay *r, uint64_t gfn, uint64_t pfn, bool writab
 		page->level = 1;
 	}
 	for (unsigned i = 0; i < LARGE_PAGES; i++)
-		guest_page(&r->guest, gfn + i)->level = 2;
+		guest_frame(&r->guest, gfn + i)->level = 2;
 }
 
 static void apply_frame(struct replay *r, const struct umbra_record *input)
 {
-	struct guest_page *page = guest_page(&r->guest, input->a);
+	struct guest_frame *page = guest_frame(&r->guest, input->a);
 	bool writable = input->c >> 8 & 1;
 
 	if (!page || input->c >> 32 || page->there || !is_free(r, input->b))
@@ -119,12 +119,13 @@ static bool is_frame(void *ctx, uint64_t pfn)
 }
 
 /* Can the guest store there, and nobody hears of it? */
-static bool is_guests_store(const struct replay *r, struct guest_page *page)
+static bool is_guests_store(struct replay *r, uint64_t gfn)
 {
-	uint64_t gva;
+	const struct guest_frame *page = guest_frame(&r->guest, gfn);
+	uint64_t gva, pfn = page ? page->pfn : 0;
 
-	for (unsigned i = 0; r->options.tlb && page->there && i < UMBRA_VCPUS_MAX; i++)
-		if (tlb_find(&r->tlb[i], true, is_frame, &page->pfn, &gva))
+	for (unsigned i = 0; r->options.tlb && page && page->there && i < UMBRA_VCPUS_MAX; i++)
+		if (tlb_find(&r->tlb[i], true, is_frame, &pfn, &gva))
 			return true;
 	return false;
 }
@@ -133,36 +134,32 @@ static void apply_word(struct replay *r, const struct umbra_record *input)
 {
 	unsigned size = input->kind == UMBRA_TRACE_WORD8 ? 8 : 4;
 	uint64_t old = 0, new = size == 8 ? input->b : (uint32_t)input->b;
-	struct guest_page *page = NULL;
-	char *words;
+	uint64_t gfn = input->a >> UMBRA_PAGE_SHIFT;
+	struct guest_table *table = NULL;
 
-	if (replay_slot(r, input->a >> UMBRA_PAGE_SHIFT) && input->a % size == 0)
-		page = guest_page(&r->guest, input->a >> UMBRA_PAGE_SHIFT);
-	words = page ? guest_words(&r->guest, page) : NULL;
-	if (!words)
+	if (replay_slot(r, gfn) && input->a % size == 0)
+		table = guest_table(&r->guest, gfn);
+	if (!table)
 		return;
-	words += input->a % UMBRA_PAGE_SIZE;
-	memcpy(&old, words, size);
+	memcpy(&old, (char *)table->words + input->a % UMBRA_PAGE_SIZE, size);
 	if ((old ^ new) == (new & ~old &ACCESSED_DIRTY))
 		return;
-	memcpy(words, &new, size);
+	guest_tell(table, input->a, new, size);
 	r->pending.kind = 0; /* what the fault mapped may not be so any more */
-	if (!is_guests_store(r, page))
+	if (!is_guests_store(r, gfn))
 		umbra_guest_write(r->mmu, input->a, size);
 }
 
 void loose_apply(struct replay *r)
 {
-	size_t count = r->count;
+	const struct umbra_record *at = r->input, *end = r->inputs_end;
 
-	r->next = r->count = 0; /* the library reads meanwhile, and shall not find them */
-	for (size_t i = 0; i < count; i++) {
-		const struct umbra_record *input = &r->inputs[i];
-
-		if (input->kind == UMBRA_TRACE_FRAME)
-			apply_frame(r, input);
-		else if (input->kind != UMBRA_TRACE_AGE)
-			apply_word(r, input);
+	r->input = r->inputs_end = NULL; /* the library reads meanwhile, and shall not find them */
+	for (; at != end; at++) {
+		if (at->kind == UMBRA_TRACE_FRAME)
+			apply_frame(r, at);
+		else if (at->kind != UMBRA_TRACE_AGE)
+			apply_word(r, at);
 	}
 }
 
@@ -173,10 +170,10 @@ uint64_t loose_target(struct replay *r, uint64_t pfn)
 
 void loose_moved(struct replay *r, uint64_t gfn)
 {
-	const struct guest_page *page = guest_page(&r->guest, gfn);
+	const struct guest_frame *page = guest_frame(&r->guest, gfn);
 
 	gfn -= gfn % LARGE_PAGES;
 	if (page && page->level > 1)
 		for (unsigned i = 0; i < LARGE_PAGES; i++)
-			guest_page(&r->guest, gfn + i)->level = 1;
+			guest_frame(&r->guest, gfn + i)->level = 1;
 }

@@ -13,11 +13,12 @@
 static bool read_word(void *ctx, uint64_t gpa, uint64_t *word)
 {
 	struct replay *r = ctx;
-	const struct guest_page *page = guest_page(&r->guest, gpa >> UMBRA_PAGE_SHIFT);
+	uint64_t gfn = gpa >> UMBRA_PAGE_SHIFT;
+	const struct guest_table *table = replay_slot(r, gfn) ? guest_table(&r->guest, gfn) : NULL;
 
-	if (!page || !replay_slot(r, gpa >> UMBRA_PAGE_SHIFT))
+	if (!table)
 		return false;
-	*word = page->words ? ((const uint64_t *)page->words)[gpa % UMBRA_PAGE_SIZE / 8] : 0;
+	*word = table->words[gpa % UMBRA_PAGE_SIZE / 8];
 	return true;
 }
 
@@ -64,7 +65,7 @@ static bool is_settled(struct replay *r, const struct ref_result *result)
 	for (unsigned i = 0; i < result->updates; i++) {
 		uint64_t gfn = result->update[i].gpa >> UMBRA_PAGE_SHIFT;
 		const struct umbra_slot *slot = replay_slot(r, gfn);
-		const struct guest_page *page = guest_page(&r->guest, gfn);
+		const struct guest_frame *page = guest_frame(&r->guest, gfn);
 
 		if (slot && !(slot->flags & UMBRA_SLOT_READONLY) && page && page->writable)
 			return false;
@@ -120,7 +121,7 @@ static void check_frame(struct replay *r, uint64_t gva, uint64_t gpa, const stru
 {
 	uint64_t gfn = gpa >> UMBRA_PAGE_SHIFT;
 	const struct umbra_slot *slot = replay_slot(r, gfn);
-	const struct guest_page *page = guest_page(&r->guest, gfn);
+	const struct guest_frame *page = guest_frame(&r->guest, gfn);
 
 	if (!slot || !page || !page->there || page->pfn != hit->pfn)
 		replay_violation(r, REPLAY_WRONG_FRAME,

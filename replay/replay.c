@@ -74,11 +74,11 @@ static void host_free(void *ctx, size_t size, struct umbra_memory memory)
 /* The queue's next input, if it is of @kind about @key. */
 static const struct umbra_record *take(struct replay *r, unsigned kind, uint64_t key)
 {
-	const struct umbra_record *front = &r->inputs[r->next];
+	const struct umbra_record *front = r->input;
 
-	if (r->quiet || r->next == r->count || front->kind != kind || front->a != key)
+	if (front == r->inputs_end || front->kind != kind || front->a != key || r->quiet)
 		return NULL;
-	r->next++;
+	r->input++;
 	return front;
 }
 
@@ -96,7 +96,7 @@ static bool is_answer(const struct umbra_record *input)
 static int apply_frame(struct replay *r, const struct umbra_record *input)
 {
 	int error = (int)(int32_t)(input->c >> 32);
-	struct guest_page *page;
+	struct guest_frame *frame;
 
 	if (error && is_answer(input))
 		return error;
@@ -105,9 +105,9 @@ static int apply_frame(struct replay *r, const struct umbra_record *input)
 			       LL(input->a), LL(input->b));
 		return UMBRA_ENOMEM;
 	}
-	page = guest_page(&r->guest, input->a);
-	page->writable = input->c >> 8 & 1;
-	page->level = input->c >> 16 & 3;
+	frame = guest_frame(&r->guest, input->a);
+	frame->writable = input->c >> 8 & 1;
+	frame->level = input->c >> 16 & 3;
 	return 0;
 }
 
@@ -115,20 +115,20 @@ static int host_frame_get(void *ctx, umbra_gfn gfn, enum umbra_want want, struct
 {
 	struct replay *r = ctx;
 	const struct umbra_record *input = NULL;
-	const struct guest_page *page;
+	const struct guest_frame *known;
 	int error = 0;
 
 	if (r->options.loose)
 		return loose_frame(r, gfn.n, want, frame);
-	if (!r->options.lenient && r->next < r->count &&
-	    (r->inputs[r->next].c & 0xff) == (uint64_t)want)
+	if (!r->options.lenient && r->input != r->inputs_end &&
+	    (r->input->c & 0xff) == (uint64_t)want)
 		input = take(r, UMBRA_TRACE_FRAME, gfn.n);
 	if (input)
 		error = apply_frame(r, input);
 	if (error)
 		return error;
-	page = guest_page(&r->guest, gfn.n);
-	if (!page || !page->there) {
+	known = guest_frame(&r->guest, gfn.n);
+	if (!known || !known->there) {
 		if (want == UMBRA_WANT_PEEK)
 			return UMBRA_ENOENT;
 		r->subject = gfn.n;
@@ -138,33 +138,32 @@ static int host_frame_get(void *ctx, umbra_gfn gfn, enum umbra_want want, struct
 			       LL(gfn.n));
 		return UMBRA_ENOMEM;
 	}
-	*frame = (struct umbra_frame){{page->pfn}, page->writable, page->level};
+	*frame = (struct umbra_frame){{known->pfn}, known->writable, known->level};
 	return 0;
 }
 
 static void *host_frame_va(void *ctx, umbra_pfn pfn)
 {
-	static _Alignas(4096) char nothing[4096];
+	static struct guest_table nothing;
 	struct replay *r = ctx;
 	uint64_t gfn;
-	struct guest_page *page =
-	    guest_gfn(&r->guest, pfn.n, &gfn) ? guest_page(&r->guest, gfn) : NULL;
-	void *words = page ? guest_words(&r->guest, page) : NULL;
+	struct guest_table *table =
+	    guest_gfn(&r->guest, pfn.n, &gfn) ? guest_table(&r->guest, gfn) : NULL;
 
-	if (!words) {
+	if (!table) {
 		replay_trouble(r, REPLAY_NOMEM, "no memory for a page of the guest's");
-		words = nothing;
+		table = &nothing;
 	}
-	return words;
+	return table->words;
 }
 
 static void host_frame_move(void *ctx, umbra_gfn gfn, umbra_pfn pfn)
 {
 	struct replay *r = ctx;
-	struct guest_page *page = guest_page(&r->guest, gfn.n);
+	struct guest_frame *frame = guest_frame(&r->guest, gfn.n);
 
-	if (page && !page->there)
-		page->writable = true;
+	if (frame && !frame->there)
+		frame->writable = true;
 	if (r->options.loose)
 		loose_moved(r, gfn.n);
 	if (!guest_back(&r->guest, gfn.n, pfn.n))
@@ -183,15 +182,14 @@ static void host_flush(void *ctx, const struct umbra_flush *flush)
 
 static uint64_t apply_word(struct replay *r, const struct umbra_record *input)
 {
-	bool wide = input->kind == UMBRA_TRACE_WORD8;
-	struct guest_page *page = guest_page(&r->guest, input->a >> UMBRA_PAGE_SHIFT);
-	char *words = page ? guest_words(&r->guest, page) : NULL;
+	unsigned size = input->kind == UMBRA_TRACE_WORD8 ? 8 : 4;
+	struct guest_table *table = guest_table(&r->guest, input->a >> UMBRA_PAGE_SHIFT);
 
-	if (!words || input->a % (wide ? 8 : 4))
+	if (!table || input->a % size)
 		replay_trouble(r, REPLAY_DAMAGED, "a table's word at %llx, where none can be",
 			       LL(input->a));
 	else
-		memcpy(words + input->a % UMBRA_PAGE_SIZE, &input->b, wide ? 8 : 4);
+		guest_tell(table, input->a, input->b, size);
 	return input->b;
 }
 
@@ -373,13 +371,11 @@ static bool is_of_vcpu(unsigned kind)
 /* Another configuration asks in another order: everything that was seen is known at once. */
 static void apply_all(struct replay *r)
 {
-	for (; r->next < r->count; r->next++) {
-		const struct umbra_record *input = &r->inputs[r->next];
-
-		if (input->kind == UMBRA_TRACE_FRAME)
-			apply_frame(r, input);
-		else if (input->kind != UMBRA_TRACE_AGE)
-			apply_word(r, input);
+	for (; r->input != r->inputs_end; r->input++) {
+		if (r->input->kind == UMBRA_TRACE_FRAME)
+			apply_frame(r, r->input);
+		else if (r->input->kind != UMBRA_TRACE_AGE)
+			apply_word(r, r->input);
 	}
 }
 
@@ -437,13 +433,13 @@ static enum replay_status event(struct replay *r, const struct umbra_record *e)
 		on_vcpu(r, e, r->vcpu[e->vcpu]);
 	else
 		done = on_mmu(r, e);
-	if (!r->trouble && r->next < r->count) {
-		replay_describe(&r->inputs[r->next], r->counts.records - 1, text, sizeof(text));
-		r->subject = r->inputs[r->next].a >> UMBRA_PAGE_SHIFT;
+	if (!r->trouble && r->input != r->inputs_end) {
+		replay_describe(r->input, r->counts.records - 1, text, sizeof(text));
+		r->subject = r->input->a >> UMBRA_PAGE_SHIFT;
 		replay_trouble(r, REPLAY_DIVERGED,
 			       "the recorder was asked for what nobody asks for now: %s", text);
 	}
-	r->count = r->next = 0;
+	r->input = r->inputs_end = NULL;
 	if (done && !r->trouble && r->options.tlb)
 		watch_behind(r, e);
 	if (!r->trouble && r->options.audit && r->counts.events % r->options.audit == 0)
@@ -453,59 +449,106 @@ static enum replay_status event(struct replay *r, const struct umbra_record *e)
 	return e->kind == UMBRA_TRACE_END ? REPLAY_ENDED : REPLAY_OK;
 }
 
-static enum replay_status queue(struct replay *r, const struct umbra_record *input)
+/* Keep inputs whose event is not there yet. */
+static enum replay_status keep(struct replay *r, const struct umbra_record *inputs, size_t count)
 {
-	if (r->count == r->room) {
-		size_t room = r->room ? 2 * r->room : 1024;
+	if (r->count + count > r->room) {
+		size_t room = 2 * (r->count + count);
 		struct umbra_record *more =
-		    room <= INPUTS_MAX ? realloc(r->inputs, room * sizeof(*more)) : NULL;
+		    room <= INPUTS_MAX ? realloc(r->kept, room * sizeof(*more)) : NULL;
 
 		if (!more)
 			return replay_trouble(r, REPLAY_NOMEM,
 					      "no memory for the inputs of one event");
-		r->inputs = more;
+		r->kept = more;
 		r->room = room;
 	}
-	r->inputs[r->count++] = *input;
+	memcpy(r->kept + r->count, inputs, count * sizeof(*inputs));
+	r->count += count;
 	return REPLAY_OK;
+}
+
+static bool is_input(const struct umbra_record *record)
+{
+	return record->kind >= UMBRA_TRACE_WORD4 && record->kind <= UMBRA_TRACE_FRAME;
+}
+
+/* The inputs that stand before @e, and @e. */
+static enum replay_status group(struct replay *r, const struct umbra_record *first,
+				const struct umbra_record *e)
+{
+	enum replay_status status;
+
+	if (e->kind < UMBRA_TRACE_EVENTS || e->kind >= UMBRA_TRACE_KINDS)
+		return replay_trouble(r, REPLAY_DAMAGED, "a record of the unknown kind %u",
+				      e->kind);
+	if (r->count) {
+		status = keep(r, first, (size_t)(e - first));
+		if (status)
+			return status;
+		first = r->kept;
+	}
+	r->input = first;
+	r->inputs_end = r->count ? first + r->count : e;
+	r->count = 0;
+	return event(r, e);
+}
+
+enum replay_status replay_records(struct replay *r, const struct umbra_record *records,
+				  size_t count, uint64_t until)
+{
+	const struct umbra_record *end = records + count, *first = records, *at = records;
+
+	while (!r->trouble) {
+		enum replay_status status;
+
+		for (; at != end && is_input(at); at++)
+			r->counts.by_kind[at->kind]++;
+		if (at == end)
+			break;
+		if (r->counts.events == until)
+			return REPLAY_UNTIL;
+		if (at->kind < UMBRA_TRACE_KINDS)
+			r->counts.by_kind[at->kind]++;
+		r->counts.records += (uint64_t)(at - first) + 1;
+		status = group(r, first, at++);
+		if (status)
+			return status;
+		first = at;
+	}
+	if (r->trouble)
+		return r->trouble;
+	r->counts.records += (uint64_t)(end - first);
+	return keep(r, first, (size_t)(end - first));
 }
 
 enum replay_status replay_record(struct replay *r, const struct umbra_record *record)
 {
-	if (r->trouble)
-		return r->trouble;
-	r->counts.records++;
-	if (record->kind < UMBRA_TRACE_KINDS)
-		r->counts.by_kind[record->kind]++;
-	if (record->kind >= UMBRA_TRACE_WORD4 && record->kind <= UMBRA_TRACE_FRAME)
-		return queue(r, record);
-	if (record->kind < UMBRA_TRACE_EVENTS || record->kind >= UMBRA_TRACE_KINDS)
-		return replay_trouble(r, REPLAY_DAMAGED, "a record of the unknown kind %u",
-				      record->kind);
-	return event(r, record);
+	return replay_records(r, record, 1, UINT64_MAX);
 }
 
 /* ------------------------------------------------------------------ the rest */
 
-struct replay *replay_new(const struct replay_options *options)
+struct replay *replay_new(const struct replay_options *options, int *error)
 {
 	struct replay *r = calloc(1, sizeof(*r));
+	bool valid = options->config.maxphyaddr >= 32 && options->config.maxphyaddr <= 52;
 
+	*error = valid ? UMBRA_ENOMEM : UMBRA_EINVAL;
 	if (!r)
 		return NULL;
 	r->options = *options;
 	r->hpa = FIRST_HPA;
 	r->low = UMBRA_PAGE_SIZE;
 	r->room = 1024;
-	r->inputs = malloc(r->room * sizeof(*r->inputs));
+	r->kept = malloc(r->room * sizeof(*r->kept));
 	r->history = calloc(HISTORY, sizeof(*r->history));
-	if (!r->inputs || !r->history || options->config.maxphyaddr < 32 ||
-	    options->config.maxphyaddr > 52 || !guest_init(&r->guest, options->config.maxphyaddr) ||
-	    umbra_mmu_create(&host, r, &options->config, &r->mmu)) {
-		replay_free(r);
-		return NULL;
-	}
-	return r;
+	if (valid && r->kept && r->history && guest_init(&r->guest, options->config.maxphyaddr))
+		*error = umbra_mmu_create(&host, r, &options->config, &r->mmu);
+	if (r->mmu)
+		return r;
+	replay_free(r);
+	return NULL;
 }
 
 void replay_free(struct replay *r)
@@ -516,9 +559,14 @@ void replay_free(struct replay *r)
 	for (unsigned i = 0; i < UMBRA_VCPUS_MAX; i++)
 		tlb_free(&r->tlb[i]);
 	free(r->tables);
-	free(r->inputs);
+	free(r->kept);
 	free(r->history);
 	free(r);
+}
+
+bool replay_knows(struct replay *r, uint64_t gpa, unsigned size)
+{
+	return guest_knows(&r->guest, gpa, size);
 }
 
 const char *replay_why(const struct replay *r)
@@ -540,4 +588,19 @@ struct umbra_mmu *replay_mmu(struct replay *r)
 unsigned replay_wrong(const struct replay *r)
 {
 	return r->wrong;
+}
+
+int replay_view(struct replay *r, struct umbra_vcpu *vcpu, uint64_t gva, struct umbra_view *view)
+{
+	int error;
+
+	r->quiet = true;
+	error = umbra_view(vcpu, gva, view);
+	r->quiet = false;
+	return error;
+}
+
+struct umbra_vcpu *replay_vcpu(struct replay *r, unsigned number)
+{
+	return number < UMBRA_VCPUS_MAX ? r->vcpu[number] : NULL;
 }

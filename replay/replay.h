@@ -18,6 +18,7 @@ struct replay;
 enum replay_status {
 	REPLAY_OK,
 	REPLAY_ENDED,     /* that was UMBRA_TRACE_END */
+	REPLAY_UNTIL,     /* so many events have been carried out */
 	REPLAY_DIVERGED,  /* the library did or asked something else than when it was recorded */
 	REPLAY_VIOLATION, /* an audit or a TLB found one */
 	REPLAY_DAMAGED,   /* the record makes no sense */
@@ -42,11 +43,22 @@ struct replay_counts {
 	uint64_t pages;    /* of guest tables that are kept */
 };
 
-/* NULL: out of memory, or a configuration that the library refuses. */
-struct replay *replay_new(const struct replay_options *options);
+/* NULL: *@error is UMBRA_ENOMEM, or UMBRA_EINVAL for a configuration that the library refuses. */
+struct replay *replay_new(const struct replay_options *options, int *error);
 
-/* Carry the next record of the trace out. On anything but REPLAY_OK and _ENDED: replay_why(). */
+/*
+ * Carry the next @count records of the trace out, in all no more than @until events: the one that
+ * would be the next is not, nor is anything behind it. On anything but REPLAY_OK, _ENDED and
+ * _UNTIL: replay_why().
+ */
+enum replay_status replay_records(struct replay *replay, const struct umbra_record *records,
+				  size_t count, uint64_t until);
+
+/* The next one. */
 enum replay_status replay_record(struct replay *replay, const struct umbra_record *record);
+
+/* Did the trace tell what the @size (4, 8) bytes of guest memory at @gpa are? */
+bool replay_knows(struct replay *replay, uint64_t gpa, unsigned size);
 
 /* An audit now. REPLAY_OK, or REPLAY_VIOLATION, with which the replay has ended. */
 enum replay_status replay_audit(struct replay *replay);
@@ -73,7 +85,14 @@ void replay_history(const struct replay *replay, void (*line)(void *ctx, const c
 
 const struct replay_counts *replay_counts(const struct replay *replay);
 struct umbra_mmu *replay_mmu(struct replay *replay);
+
+/* NULL: there is none of that number now. */
+struct umbra_vcpu *replay_vcpu(struct replay *replay, unsigned number);
 void replay_free(struct replay *replay);
+
+/* umbra_view() of @vcpu, which changes nothing of the replay either. */
+int replay_view(struct replay *replay, struct umbra_vcpu *vcpu, uint64_t gva,
+		struct umbra_view *view);
 
 /* "fault". */
 const char *replay_kind(unsigned kind);

@@ -40,13 +40,13 @@ static const uint64_t *table_at(void *ctx, uint64_t hpa)
 
 void watch_before(struct replay *r, const struct umbra_record *e)
 {
-	const struct guest_page *page;
+	const struct guest_frame *page;
 
 	if (e->kind != UMBRA_TRACE_ROOT)
 		r->pending.kind = 0;
 	if (e->kind != UMBRA_TRACE_REMAP)
 		return;
-	page = guest_page(&r->guest, e->a);
+	page = guest_frame(&r->guest, e->a);
 	r->taken_pfn = page && page->there ? page->pfn : UINT64_MAX;
 }
 

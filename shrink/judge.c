@@ -41,7 +41,8 @@ static void play(const struct judge *judge, const struct umbra_record *records, 
 		 struct plan plan, struct report *report)
 {
 	const struct replay_options options = {.config = judge->config, .tlb = true, .loose = true};
-	struct replay *replay = replay_new(&options);
+	int error;
+	struct replay *replay = replay_new(&options, &error);
 	enum replay_status status = REPLAY_OK;
 	size_t events = 0;
 

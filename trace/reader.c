@@ -73,7 +73,9 @@ static bool is_sound(const struct trace_reader *r, const struct chunk_header *h)
 	       h->bytes <= ZSTD_compressBound(TRACE_CHUNK * sizeof(struct umbra_record));
 }
 
-static enum trace_status chunk_read(struct trace_reader *r, struct trace_error *error)
+/* The next chunk, into @records (room for TRACE_CHUNK). */
+static enum trace_status chunk_read(struct trace_reader *r, struct umbra_record *records,
+				    size_t *count, struct trace_error *error)
 {
 	enum trace_status status;
 	struct chunk_header h;
@@ -96,15 +98,27 @@ static enum trace_status chunk_read(struct trace_reader *r, struct trace_error *
 	status = get(r, r->at + sizeof(h), r->frame, h.bytes, error);
 	if (status)
 		return status;
-	size = ZSTD_decompressDCtx(r->zstd, r->chunk, TRACE_CHUNK * sizeof(*r->chunk), r->frame,
+	size = ZSTD_decompressDCtx(r->zstd, records, TRACE_CHUNK * sizeof(*records), r->frame,
 				   h.bytes);
-	if (ZSTD_isError(size) || size != h.records * sizeof(*r->chunk))
+	if (ZSTD_isError(size) || size != h.records * sizeof(*records))
 		return fail(r, TRACE_DAMAGED, error, "damaged chunk");
-	r->first = h.first;
-	r->records = h.records;
-	r->next = 0;
+	*count = h.records;
 	r->expected = h.first + h.records;
-	r->at += sizeof(h) + h.bytes;
+	__atomic_store_n(&r->at, r->at + sizeof(h) + h.bytes, __ATOMIC_RELAXED);
+	return TRACE_OK;
+}
+
+static enum trace_status chunk_load(struct trace_reader *r, struct trace_error *error)
+{
+	uint64_t first = r->expected;
+	enum trace_status status = chunk_read(r, r->chunk, &r->records, error);
+
+	if (status) {
+		r->records = r->next;
+		return status;
+	}
+	r->first = first;
+	r->next = 0;
 	return TRACE_OK;
 }
 
@@ -112,12 +126,25 @@ enum trace_status trace_next(struct trace_reader *r, struct umbra_record *record
 			     struct trace_error *error)
 {
 	if (r->next == r->records) {
-		enum trace_status status = chunk_read(r, error);
+		enum trace_status status = chunk_load(r, error);
 
 		if (status)
 			return status;
 	}
 	*record = r->chunk[r->next++];
+	return TRACE_OK;
+}
+
+enum trace_status trace_next_chunk(struct trace_reader *r, struct umbra_record *records,
+				   size_t *count, struct trace_error *error)
+{
+	size_t left = r->records - r->next;
+
+	if (!left)
+		return chunk_read(r, records, count, error);
+	memcpy(records, r->chunk + r->next, left * sizeof(*records));
+	r->next = r->records;
+	*count = left;
 	return TRACE_OK;
 }
 
@@ -146,7 +173,7 @@ enum trace_status trace_seek(struct trace_reader *r, uint64_t record, struct tra
 			r->records = r->next = 0;
 			continue;
 		}
-		status = chunk_read(r, error);
+		status = chunk_load(r, error);
 		if (status)
 			return status;
 	}
@@ -156,7 +183,7 @@ enum trace_status trace_seek(struct trace_reader *r, uint64_t record, struct tra
 
 void trace_position(const struct trace_reader *r, uint64_t *at, uint64_t *size)
 {
-	*at = r->at;
+	*at = __atomic_load_n(&r->at, __ATOMIC_RELAXED);
 	*size = r->size;
 }
 

@@ -61,6 +61,9 @@ bool trace_close(struct trace_writer *writer, struct trace_error *error);
 /* Close it as it is, without an index. */
 void trace_abandon(struct trace_writer *writer);
 
+/* It was never begun: away with it. */
+void trace_discard(struct trace_writer *writer);
+
 struct trace_reader;
 
 enum trace_status {
@@ -81,6 +84,10 @@ struct trace_reader *trace_open(const char *path, struct trace_header *header,
 enum trace_status trace_next(struct trace_reader *reader, struct umbra_record *record,
 			     struct trace_error *error);
 
+/* The next ones: those of the rest of a chunk, into @records, which has room for TRACE_CHUNK. */
+enum trace_status trace_next_chunk(struct trace_reader *reader, struct umbra_record *records,
+				   size_t *count, struct trace_error *error);
+
 /* Go to record number @record: the next one is that. */
 enum trace_status trace_seek(struct trace_reader *reader, uint64_t record,
 			     struct trace_error *error);
@@ -89,5 +96,17 @@ enum trace_status trace_seek(struct trace_reader *reader, uint64_t record,
 void trace_position(const struct trace_reader *reader, uint64_t *at, uint64_t *size);
 
 void trace_reader_close(struct trace_reader *reader);
+
+/*
+ * A thread that reads and decompresses ahead. The reader is its own from _start() to _stop(), but
+ * for trace_position(). NULL: out of memory, or no thread.
+ */
+struct trace_ahead;
+struct trace_ahead *trace_ahead_start(struct trace_reader *reader);
+void trace_ahead_stop(struct trace_ahead *ahead);
+
+/* As trace_next_chunk(), without a copy: *@records is good until the next call. */
+enum trace_status trace_ahead_next(struct trace_ahead *ahead, const struct umbra_record **records,
+				   size_t *count, struct trace_error *error);
 
 #endif

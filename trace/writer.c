@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <zstd.h>
@@ -188,6 +189,13 @@ struct trace_writer *trace_create(const char *path, const struct trace_header *g
 		free(w);
 		return NULL;
 	}
+	if (flock(w->file, LOCK_EX | LOCK_NB)) {
+		snprintf(error->text, sizeof(error->text),
+			 "%s: another process is writing it; name another file", path);
+		close(w->file);
+		free(w);
+		return NULL;
+	}
 	if (!is_replaceable(w->file)) {
 		snprintf(error->text, sizeof(error->text),
 			 "%s is there and is not a trace; it stays as it is", path);
@@ -244,4 +252,10 @@ void trace_abandon(struct trace_writer *w)
 {
 	close(w->file);
 	writer_free(w);
+}
+
+void trace_discard(struct trace_writer *w)
+{
+	unlink(w->path);
+	trace_abandon(w);
 }

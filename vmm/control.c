@@ -11,6 +11,7 @@
 #include "memory.h"
 #include "print.h"
 #include "range.h"
+#include "renew.h"
 #include "string.h"
 #include "vcpu.h"
 #include "vm.h"
@@ -24,7 +25,10 @@ int control_init(struct vm *vm)
 	c->region = pool_alloc(vm->frames, vm->pages * sizeof(c->region[0]));
 	c->storm_rate = vm->options.storm;
 	c->storm_due = rdtsc();
-	return c->region ? 0 : UMBRA_ENOMEM;
+	c->quota = (uint32_t)vm->options.quota;
+	c->answer = pool_alloc(vm->frames, UMBRA_ANSWER_BYTES);
+	vm->machine->answer = (uintptr_t)c->answer;
+	return c->region && c->answer ? 0 : UMBRA_ENOMEM;
 }
 
 static void out_of_frames(struct vm *vm)
@@ -158,6 +162,7 @@ static uint32_t operate(struct vm *vm, uint32_t operation)
 	case UMBRA_CTL_QUOTA:
 		if (!argument || argument > vm->options.quota)
 			argument = (uint32_t)vm->options.quota;
+		c->quota = argument;
 		return (uint32_t)mmu_quota_set(vm, argument);
 	case UMBRA_CTL_STORM:
 		c->storm_rate = argument < 1000000 ? argument : 1000000;
@@ -192,6 +197,82 @@ void control_port_write(struct vm *vm, uint16_t port, uint32_t value)
 		vm->control.result = operate(vm, value);
 }
 
+/* ------------------------------------------------------------------ commands from outside */
+
+static void command_stats(struct vm *vm)
+{
+	machine_stats(vm);
+}
+
+static void command_stop(struct vm *vm)
+{
+	machine_end(vm, UMBRA_END_COMMAND, "stopped by command");
+}
+
+#define MAPPINGS (UMBRA_ANSWER_BYTES / sizeof(struct umbra_mapping))
+
+static bool answer_mapping(void *ctx, const struct umbra_mapping *mapping)
+{
+	struct vm *vm = ctx;
+	struct umbra_machine *page = vm->machine;
+	struct umbra_mapping *to = vm->control.answer;
+
+	if (vm->control.skip) {
+		vm->control.skip--;
+		return true;
+	}
+	to[page->answers++] = *mapping;
+	return page->answers < MAPPINGS;
+}
+
+static void command_rmap(struct vm *vm)
+{
+	vm->control.skip = vm->machine->argument[1];
+	vm->machine->result =
+	    umbra_rmap_visit(vm->mmu, (umbra_gfn){vm->machine->argument[0]}, answer_mapping, vm);
+}
+
+static void command_view(struct vm *vm)
+{
+	struct umbra_machine *page = vm->machine;
+
+	page->result = umbra_view(vm->vcpu->umbra, page->argument[0], vm->control.answer);
+	page->answers = page->result == 0;
+}
+
+static void command_record(struct vm *vm)
+{
+	vm->machine->result = vm->recording.on ? UMBRA_EEXIST : mmu_renew(vm);
+}
+
+static void command_record_end(struct vm *vm)
+{
+	machine_stats(vm);
+	vm->machine->result = vm->recording.on ? 0 : UMBRA_ENOENT;
+	record_end(vm, UMBRA_END_NONE);
+}
+
+static void (*const commands[UMBRA_COMMANDS])(struct vm *vm) = {
+    [UMBRA_COMMAND_STATS] = command_stats,   [UMBRA_COMMAND_STOP] = command_stop,
+    [UMBRA_COMMAND_RMAP] = command_rmap,     [UMBRA_COMMAND_VIEW] = command_view,
+    [UMBRA_COMMAND_RECORD] = command_record, [UMBRA_COMMAND_RECORD_END] = command_record_end,
+};
+
+static void obey(struct vm *vm, uint32_t command)
+{
+	struct umbra_machine *page = vm->machine;
+
+	page->result = UMBRA_EINVAL;
+	page->answers = 0;
+	if (command < UMBRA_COMMANDS && commands[command]) {
+		page->result = 0;
+		commands[command](vm);
+	}
+	/* Another one may have come on top of it: that stays. */
+	__atomic_compare_exchange_n(&page->command, &command, UMBRA_COMMAND_NONE, false,
+				    __ATOMIC_RELEASE, __ATOMIC_RELAXED);
+}
+
 void control_poll(struct vm *vm, uint64_t now)
 {
 	struct control *c = &vm->control;
@@ -205,12 +286,8 @@ void control_poll(struct vm *vm, uint64_t now)
 		c->audit_exits = 0;
 		audit(vm);
 	}
-	if (command != UMBRA_COMMAND_NONE) {
-		machine_stats(vm);
-		if (command == UMBRA_COMMAND_STOP)
-			machine_end(vm, UMBRA_END_COMMAND, "stopped by command");
-		__atomic_store_n(&vm->machine->command, UMBRA_COMMAND_NONE, __ATOMIC_RELEASE);
-	}
+	if (command != UMBRA_COMMAND_NONE)
+		obey(vm, command);
 }
 
 uint64_t control_next(const struct vm *vm, uint64_t now)

@@ -17,6 +17,9 @@ struct control {
 	uint64_t storm_rate;  /* a second; 0: off */
 	uint64_t storm_due;   /* TSC of the next one */
 	uint64_t audit_exits; /* exits since the last periodic audit */
+	uint32_t quota;       /* shadow pages, as asked for last */
+	void *answer;         /* UMBRA_ANSWER_BYTES */
+	uint64_t skip;        /* mappings that are left out of it */
 };
 
 /* 0 or UMBRA_ENOMEM. */

@@ -31,11 +31,43 @@ void machine_ready(void)
 	__atomic_store_n(&machine_page.magic, UMBRA_MACHINE_MAGIC, __ATOMIC_RELEASE);
 }
 
+static struct umbra_stats before; /* of MMUs that are gone */
+
+static uint64_t larger(uint64_t a, uint64_t b)
+{
+	return a > b ? a : b;
+}
+
+/* *@sum += *@more, but for what is not a count of what happened. */
+static void stats_add(struct umbra_stats *sum, const struct umbra_stats *more)
+{
+	struct umbra_stats now = *sum;
+	const uint64_t *from = (const uint64_t *)more;
+	uint64_t *to = (uint64_t *)sum;
+
+	for (size_t i = 0; i < sizeof(*sum) / sizeof(*to); i++)
+		to[i] += from[i];
+	sum->shadow_pages = now.shadow_pages;
+	sum->shadow_pages_peak = larger(now.shadow_pages_peak, more->shadow_pages_peak);
+	sum->shadow_pages_unsync = now.shadow_pages_unsync;
+	sum->sptes = now.sptes;
+	memcpy(sum->sptes_large, now.sptes_large, sizeof(now.sptes_large));
+	sum->longest_chain = larger(now.longest_chain, more->longest_chain);
+	sum->descs = now.descs;
+	memcpy(sum->rmap_histogram, now.rmap_histogram, sizeof(now.rmap_histogram));
+}
+
+void machine_stats_keep(const struct umbra_stats *stats)
+{
+	stats_add(&before, stats);
+}
+
 void machine_stats(struct vm *vm)
 {
 	struct umbra_machine *page = &machine_page;
 
 	umbra_stats_get(vm->mmu, &page->mmu);
+	stats_add(&page->mmu, &before);
 	if (page->mmu.sptes < page->peak_sptes)
 		return;
 	page->peak_sptes = page->mmu.sptes;

@@ -17,6 +17,9 @@ void machine_ready(void);
 /* Refresh the MMU's statistics in the page. */
 void machine_stats(struct vm *vm);
 
+/* Those of an MMU that goes: what it counted still counts. */
+void machine_stats_keep(const struct umbra_stats *stats);
+
 /*
  * Stop the machine. Fills in the page, says it on COM1 unless the end is an orderly one, writes
  * the exit port; where that does nothing, halts. @vm may be NULL (then the MMU's statistics stay

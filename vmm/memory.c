@@ -145,19 +145,29 @@ static int slot_tell(struct vm *vm, unsigned i)
 	return mmu_slot_add(vm, &s);
 }
 
+int memory_mmu_make(struct vm *vm)
+{
+	struct umbra_host with = host;
+	int error;
+
+	if (vm->recording.on)
+		with.input = record_input;
+	error = umbra_mmu_create(&with, vm, &vm->machine->config, &vm->mmu);
+	if (error)
+		return error;
+	for (unsigned i = 0; !error && i < vm->slot_count; i++)
+		error = slot_tell(vm, i);
+	if (error) {
+		umbra_mmu_destroy(vm->mmu);
+		vm->mmu = NULL;
+	}
+	return error;
+}
+
 int memory_init(struct vm *vm)
 {
 	uint64_t memory = vm->options.memory;
 	uint64_t low = memory < MEMORY_LOW_MAX ? memory : MEMORY_LOW_MAX;
-	struct umbra_config config = {
-	    .shadow_quota = (uint32_t)vm->options.quota,
-	    .prefetch = (uint32_t)vm->options.prefetch,
-	    .maxphyaddr = GUEST_PHYSICAL_BITS,
-	    .nested = vm->options.nested ? 4 : 0,
-	    .cpu = cpuid_umbra(),
-	};
-	struct umbra_host with = host;
-	int error;
 
 	slot(vm, 0x100000, low, false); /* first, since it is looked up most */
 	slot(vm, 0, 0xa0000, false);
@@ -165,15 +175,16 @@ int memory_init(struct vm *vm)
 	slot(vm, 1ull << 32, (1ull << 32) + memory - low, false);
 	slot(vm, MEMORY_SPARE, MEMORY_SPARE + vm->options.spare, true);
 	vm->pfns = pool_alloc(vm->frames, vm->pages * sizeof(vm->pfns[0]));
-	vm->machine->config = config;
-	if (!vm->pfns || record_init(vm))
+	vm->machine->config = (struct umbra_config){
+	    .shadow_quota = (uint32_t)vm->options.quota,
+	    .prefetch = (uint32_t)vm->options.prefetch,
+	    .maxphyaddr = GUEST_PHYSICAL_BITS,
+	    .nested = vm->options.nested ? 4 : 0,
+	    .cpu = cpuid_umbra(),
+	};
+	if (!vm->pfns || (vm->options.record && record_begin(vm)))
 		return UMBRA_ENOMEM;
-	if (vm->recording.on)
-		with.input = record_input;
-	error = umbra_mmu_create(&with, vm, &config, &vm->mmu);
-	for (unsigned i = 0; !error && i < vm->slot_count; i++)
-		error = slot_tell(vm, i);
-	return error;
+	return memory_mmu_make(vm);
 }
 
 int memory_slot_renew(struct vm *vm, uint64_t gfn)

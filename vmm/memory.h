@@ -20,6 +20,9 @@
  */
 int memory_init(struct vm *vm);
 
+/* vm->mmu, as vm->machine->config says, with the guest's slots. 0 or UMBRA_E*. */
+int memory_mmu_make(struct vm *vm);
+
 /* The page behind @gfn, allocated if need be. NULL: in no slot, or no frame left. */
 void *memory_page(struct vm *vm, uint64_t gfn);
 

@@ -10,6 +10,7 @@
 #include "frames.h"
 #include "machine.h"
 #include "record.h"
+#include "string.h"
 #include "vcpu.h"
 #include "vm.h"
 #include "x86.h"
@@ -23,23 +24,39 @@ struct known_word {
 	uint64_t value;
 };
 
-int record_init(struct vm *vm)
+static bool is_set_up(struct vm *vm)
+{
+	struct recording *r = &vm->recording;
+
+	if (!r->ring)
+		r->ring = pool_alloc(vm->frames, RING_RECORDS * sizeof(*r->ring));
+	if (!r->words)
+		r->words = pool_alloc(vm->frames, KNOWN_WORDS * sizeof(*r->words));
+	if (!r->told)
+		r->told = pool_alloc(vm->frames, vm->pages / 8 + 1);
+	return r->ring && r->words && r->told;
+}
+
+int record_begin(struct vm *vm)
 {
 	struct recording *r = &vm->recording;
 	struct umbra_ring *ring = &vm->machine->ring;
 
-	if (!vm->options.record)
-		return 0;
-	r->ring = pool_alloc(vm->frames, RING_RECORDS * sizeof(*r->ring));
-	r->words = pool_alloc(vm->frames, KNOWN_WORDS * sizeof(*r->words));
-	r->told = pool_alloc(vm->frames, vm->pages / 8 + 1);
-	if (!r->ring || !r->words || !r->told)
+	if (!is_set_up(vm))
 		return UMBRA_ENOMEM;
+	memset(r->words, 0, KNOWN_WORDS * sizeof(*r->words));
+	memset(r->told, 0, vm->pages / 8 + 1);
 	r->begun = rdtsc();
+	r->since_root = true;
 	r->on = true;
 	ring->capacity = RING_RECORDS;
 	__atomic_store_n(&ring->address, (uintptr_t)r->ring, __ATOMIC_RELEASE);
 	return 0;
+}
+
+void record_give_up(struct vm *vm)
+{
+	vm->recording.on = false;
 }
 
 static void put(struct vm *vm, struct umbra_record record)
@@ -119,7 +136,7 @@ uint64_t record_input(void *ctx, enum umbra_input kind, uint64_t key, uint64_t v
 	struct vm *vm = ctx;
 	struct recording *r = &vm->recording;
 
-	if (r->quiet)
+	if (r->quiet || !r->on)
 		return value;
 	if (kind == UMBRA_INPUT_AGE ? value == 0
 				    : is_known(r, key, kind == UMBRA_INPUT_WORD8, value))

@@ -26,8 +26,11 @@ struct recording {
 	uint64_t begun;           /* TSC */
 };
 
-/* Set the ring up. UMBRA_ENOMEM. Before the MMU is made. */
-int record_init(struct vm *vm);
+/* A recording begins: all that the MMU is asked from its making on. UMBRA_ENOMEM. */
+int record_begin(struct vm *vm);
+
+/* It ends where it is, as if it had not begun. */
+void record_give_up(struct vm *vm);
 
 /* host.frame_get answered, for page @index of the guest's memory. */
 void record_frame(struct vm *vm, uint64_t index, umbra_gfn gfn, enum umbra_want want, int error,

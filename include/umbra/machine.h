@@ -16,7 +16,7 @@
 
 #define UMBRA_MACHINE_ADDRESS 0x200000u
 #define UMBRA_MACHINE_MAGIC   0x3165676170786d75ull /* "umxpage1" */
-#define UMBRA_MACHINE_VERSION 4u
+#define UMBRA_MACHINE_VERSION 5u
 
 enum umbra_phase {
 	UMBRA_PHASE_OFF,   /* the image has not run yet */
@@ -48,12 +48,24 @@ enum umbra_end {
 	UMBRA_END_BREACH = 13,      /* memory that is not the guest's was written */
 };
 
-/* Requests of the command to the hypervisor (.command). */
+/*
+ * Requests of the command to the hypervisor (.command, with .argument). They are seen between two
+ * guest entries. .result is then 0 or a UMBRA_E*, and .answers things of the named type stand at
+ * .answer.
+ */
 enum umbra_command {
 	UMBRA_COMMAND_NONE,
-	UMBRA_COMMAND_STATS, /* refresh .mmu */
-	UMBRA_COMMAND_STOP,  /* end with UMBRA_END_COMMAND */
+	UMBRA_COMMAND_STATS,  /* refresh .mmu */
+	UMBRA_COMMAND_STOP,   /* end with UMBRA_END_COMMAND */
+	UMBRA_COMMAND_RMAP,   /* gfn, how many to leave out: struct umbra_mapping, as many as fit */
+	UMBRA_COMMAND_VIEW,   /* gva: one struct umbra_view */
+	UMBRA_COMMAND_RECORD, /* from now on everything goes into .ring. The MMU starts anew: all
+				 that was mapped comes back by faults */
+	UMBRA_COMMAND_RECORD_END,
+	UMBRA_COMMANDS,
 };
+
+#define UMBRA_ANSWER_BYTES (64u << 10)
 
 /*
  * The guest's disk is a file of the command's. The hypervisor fills a request in, sets .state to
@@ -97,6 +109,10 @@ struct umbra_machine {
 
 	uint32_t command; /* command: enum umbra_command; the hypervisor sets it to 0 when done */
 	uint32_t guest_status; /* hypervisor: of UMBRA_END_GUEST: (value << 1) | 1 */
+	uint64_t argument[2];  /* command: of .command, before it */
+	int32_t result;        /* hypervisor: of the last command */
+	uint32_t answers;      /* hypervisor */
+	uint64_t answer; /* hypervisor: machine-physical address of UMBRA_ANSWER_BYTES, or 0 */
 
 	uint64_t tsc_hz;    /* hypervisor: time stamp counter ticks a second */
 	uint64_t tsc_start; /* hypervisor: TSC when its image began to run */

@@ -462,6 +462,89 @@ void umbra_zap_all(struct umbra_mmu *mmu);
 /* How many sptes map @gfn, over all page sizes; O(1). UMBRA_ENOENT: in no slot. */
 int umbra_rmap_count(struct umbra_mmu *mmu, umbra_gfn gfn, uint64_t *sptes);
 
+/* One way from a root to an spte. */
+struct umbra_mapping {
+	umbra_gfn gfn;    /* the first one that the spte maps */
+	uint64_t gva;     /* of its first byte; with nested paging: the gpa */
+	uint64_t root;    /* the address space: gpa of the table that CR3 leads to; 0: paging is off
+			     or nested; UMBRA_NO_ROOT: no root leads here now */
+	uint64_t spte;    /* its value: P, W, U, NX, PS as hardware reads them */
+	uint32_t table;   /* number of the shadow page it stands in, */
+	uint16_t index;   /*   and which of its 512 */
+	uint8_t level;    /* 1: 4 KiB, 2: 2 MiB, 3: 1 GiB */
+	uint8_t gva_bits; /* so many of .gva's low bits are known: fewer than an address has only
+			     with UMBRA_NO_ROOT */
+};
+#define UMBRA_NO_ROOT UINT64_MAX
+
+/*
+ * Call @each for every spte that maps @gfn, large ones too, and each gva that it is at: more than
+ * umbra_rmap_count() says where a table is shared (and once for each vcpu, with PAE paging). @each
+ * is called with the lock held (it must not call umbra_*), and returns false when it has seen
+ * enough. UMBRA_ENOENT: @gfn is in no slot.
+ */
+int umbra_rmap_visit(struct umbra_mmu *mmu, umbra_gfn gfn,
+		     bool (*each)(void *ctx, const struct umbra_mapping *mapping), void *ctx);
+
+/* The slots there are, by their first gfn, into @slots; returns how many. */
+size_t umbra_slots_get(struct umbra_mmu *mmu, struct umbra_slot slots[UMBRA_SLOTS_MAX]);
+
+/* The guest's paging modes, as shadow pages differ by them. */
+enum umbra_mode {
+	UMBRA_MODE_OFF,
+	UMBRA_MODE_32,  /* CR4.PSE = 0 */
+	UMBRA_MODE_PSE, /* the same with 4 MiB pages */
+	UMBRA_MODE_PAE,
+	UMBRA_MODE_4,
+	UMBRA_MODE_5,
+};
+
+/* A shadow page. */
+struct umbra_table {
+	uint32_t number;
+	uint32_t role; /* all that tells it from others of its gfn; bits as in core/mmu.h */
+	umbra_gfn gfn; /* the guest's table behind it; .direct: what it maps first */
+	uint64_t hpa;
+	uint8_t level;    /* 1..5 */
+	uint8_t mode;     /* enum umbra_mode */
+	uint8_t quadrant; /* which part of a 32-bit table */
+	uint8_t access;   /* what the levels above leave: 1 write, 2 user, 4 execute */
+	bool direct;
+	bool unsync;      /* the guest may be writing its table now */
+	uint16_t roots;   /* vcpus that have it as their root */
+	uint16_t sptes;   /* present */
+	uint64_t parents; /* entries that lead to it */
+};
+
+/* Call @each for every shadow page in use, as umbra_rmap_visit() does. */
+void umbra_tables_visit(struct umbra_mmu *mmu,
+			bool (*each)(void *ctx, const struct umbra_table *table), void *ctx);
+
+/* An entry of a table, on the way to a gva. */
+struct umbra_view_entry {
+	uint64_t address; /* gpa of the guest's, hpa of ours */
+	uint64_t value;
+	uint32_t table; /* ours: number of its shadow page */
+	bool missing;   /* the guest's: not in memory that can be read now */
+	bool unsync;    /* ours */
+};
+
+/* What stands in the tables for one gva; entries by level, from .._top down to .._end. */
+struct umbra_view {
+	uint8_t mode; /* enum umbra_mode */
+	uint8_t nested;
+	uint8_t guest_top, guest_end;   /* 0: no tables (paging is off; nested paging) */
+	uint8_t shadow_top, shadow_end; /* .shadow_end 0: there is no root now */
+	uint64_t cr3;
+	struct umbra_view_entry guest[6], shadow[6];
+};
+
+/*
+ * Look at the guest's tables and ours for @gva (nested paging: ours only, for a gpa), under the
+ * vcpu's registers; changes nothing. UMBRA_EINVAL: @gva is not canonical.
+ */
+int umbra_view(struct umbra_vcpu *vcpu, uint64_t gva, struct umbra_view *view);
+
 #define UMBRA_HISTOGRAM 32u
 
 struct umbra_stats {

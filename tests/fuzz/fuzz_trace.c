@@ -163,7 +163,8 @@ static void show(void *ctx, const char *line)
 static void replay(const struct replay_options *options, const struct umbra_record *records,
 		   size_t count)
 {
-	struct replay *r = replay_new(options);
+	int error;
+	struct replay *r = replay_new(options, &error);
 	enum replay_status status = REPLAY_OK;
 
 	if (!r)
@@ -181,7 +182,7 @@ static void replay(const struct replay_options *options, const struct umbra_reco
 	replay_free(r);
 }
 
-static void replay_records(struct input *input)
+static void replay_made(struct input *input)
 {
 	static struct umbra_record records[RECORDS];
 	struct trace_header header = header_of(input);
@@ -208,6 +209,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
 	if (input_u8(&input) < 2)
 		read_file(&input);
 	else
-		replay_records(&input);
+		replay_made(&input);
 	return 0;
 }

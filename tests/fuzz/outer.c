@@ -148,9 +148,14 @@ int umbra_mmu_create(const struct umbra_host *host, void *ctx, const struct umbr
 	return 0;
 }
 
+void umbra_mmu_destroy(struct umbra_mmu *mmu)
+{
+	(void)mmu;
+}
+
 /* ------------------------------------------------------------------ what is recorded */
 
-int record_init(struct vm *vm)
+int record_begin(struct vm *vm)
 {
 	(void)vm;
 	return 0;

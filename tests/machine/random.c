@@ -461,6 +461,8 @@ static void check_deeply(struct sim *sim)
 	sim_check_mirror(sim, sim->step / 64 % 4, 4);
 	for (unsigned i = 0; i < 48; i++)
 		sim_check_gva(sim, i < RECENT ? recent[i] : random_gva(sim));
+	for (unsigned i = 0; i < 8; i++)
+		sim_check_look(sim, i < RECENT ? recent[i] : random_gva(sim));
 }
 
 /* What a seed stands for, apart from the dice. */

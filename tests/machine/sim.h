@@ -284,4 +284,9 @@ void sim_check_audit(struct sim *sim);
 /* What the shadow tables would let pass at @gva now, on every cpu, is right. */
 void sim_check_gva(struct sim *sim, uint64_t gva);
 
+/* ---- sim_look.c ---- */
+
+/* What umbra shows of @gva, and of the gfn there, is what is there. */
+void sim_check_look(struct sim *sim, uint64_t gva);
+
 #endif

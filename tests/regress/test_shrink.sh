@@ -77,8 +77,8 @@ nothing_left() {
 }
 
 absent() {
-	fails 29 'finds nothing wrong' "$umbra" shrink --output "$work/absent.utr" "$fixture" &&
-		fails 29 'does not have the property' "$umbra" shrink --property 'exit 3' \
+	fails 31 'finds nothing wrong' "$umbra" shrink --output "$work/absent.utr" "$fixture" &&
+		fails 31 'does not have the property' "$umbra" shrink --property 'exit 3' \
 			--output "$work/absent.utr" "$fixture" &&
 		nothing_left absent
 }

@@ -56,7 +56,8 @@ static bool replay_cut(struct taste taste, uint64_t *accesses)
 {
 	const struct replay_options options = {
 	    .config = header.config, .tlb = true, .loose = true, .audit = taste.audit};
-	struct replay *replay = replay_new(&options);
+	int error;
+	struct replay *replay = replay_new(&options, &error);
 	size_t length = 20 + random_below((uint32_t)count), gone = 0;
 	enum replay_status status = REPLAY_OK;
 	bool all = false;

@@ -75,6 +75,13 @@ check 'and replayed' replay tables 1000
 check 'other settings' "$umbra" replay --config prefetch=0,quota=64 "$work/tables.utr"
 check 'up to an event' "$umbra" replay --until 500 --audit 100 "$work/tables.utr"
 check 'no such setting' fails 2 'no setting' "$umbra" replay --config speed=9 "$work/tables.utr"
+# Less memory than it takes; a sanitizer takes more before it begins.
+bounded() {
+	(ulimit -v 12000 && "$umbra" --version) || return 0
+	(ulimit -v 12000 && fails 16 'no memory' "$umbra" replay "$work/tables.utr")
+}
+
+check 'little memory' bounded
 check 'half a trace' cut_replay
 check 'no trace' fails 27 'not a trace' "$umbra" replay "$umbra"
 check 'no file' fails 27 'No such file' "$umbra" replay "$work/nobody"

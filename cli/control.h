@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* `umbra run --control PATH`: a socket through which others ask the running machine. See control.c.
+ */
+#ifndef CLI_CONTROL_H
+#define CLI_CONTROL_H
+
+#include <poll.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "status.h"
+
+struct ram;
+struct recording;
+struct umbra_mapping;
+struct verb;
+
+#define CONTROL_POLLS   2
+#define CONTROL_REQUEST 8192u
+#define CONTROL_WORDS   8u
+
+struct control {
+	int listener, client; /* -1: none */
+	const char *path;     /* NULL: there is no socket */
+	const struct ram *ram;
+	struct recording *recording;
+	const void *answer; /* the machine's, mapped; NULL: not yet */
+
+	char request[CONTROL_REQUEST];
+	size_t got;
+	const char *words[CONTROL_WORDS];
+	unsigned count;
+	const struct verb *verb; /* NULL: none is under way */
+	bool json;
+	bool asked; /* .page->command is ours */
+	uint64_t skip;
+	struct umbra_mapping *mappings;
+	size_t mapping_count;
+
+	char *reply; /* NULL: nothing to send */
+	size_t reply_size, sent;
+};
+
+#define CONTROL_NONE ((struct control){.listener = -1, .client = -1})
+
+/* Listen at @path, which nobody else may be using. */
+enum status control_open(struct control *control, const char *path);
+
+/* What to wait for. */
+void control_polls(const struct control *control, struct pollfd polls[CONTROL_POLLS]);
+
+/* Something of that came, or time has passed. */
+void control_serve(struct control *control, const struct pollfd polls[CONTROL_POLLS]);
+
+/* Is the machine about to answer? */
+static inline bool control_waits(const struct control *control)
+{
+	return control->verb != NULL;
+}
+
+/* Whoever still waits is told that the machine ended. Safe where there is no socket. */
+void control_close(struct control *control);
+
+/* For `umbra ctl help`. */
+void control_help(void);
+
+#endif
