@@ -25,7 +25,8 @@ static struct replay *begin(bool loose)
 					       .audit = 1,
 					       .tlb = true,
 					       .loose = loose};
-	struct replay *replay = replay_new(&options);
+	int error;
+	struct replay *replay = replay_new(&options, &error);
 
 	assert_non_null(replay);
 	for (unsigned i = 0; i < 2; i++)
@@ -130,12 +131,12 @@ static void test_made_up(void **state)
 	(void)state;
 	for (unsigned i = 0; i < sizeof(records) / sizeof(records[0]); i++)
 		assert_int_equal(replay_record(replay, &records[i]), REPLAY_OK);
-	assert_int_equal(guest_page(&replay->guest, 8)->pfn, 0x123);
+	assert_int_equal(guest_frame(&replay->guest, 8)->pfn, 0x123);
 	for (uint64_t i = 5; i < 10; i++) {
-		assert_true(guest_page(&replay->guest, i)->there);
+		assert_true(guest_frame(&replay->guest, i)->there);
 		for (uint64_t j = 5; j < i; j++)
-			assert_int_not_equal(guest_page(&replay->guest, i)->pfn,
-					     guest_page(&replay->guest, j)->pfn);
+			assert_int_not_equal(guest_frame(&replay->guest, i)->pfn,
+					     guest_frame(&replay->guest, j)->pfn);
 	}
 	replay_free(replay);
 }
