@@ -11,15 +11,15 @@
 #include <unistd.h>
 
 #include "clock.h"
+#include "tracefile.h"
 
 enum status playback_open(struct playback *p, const char *path, bool quiet)
 {
-	enum trace_status status;
 	struct trace_error error;
 
 	*p = (struct playback){.path = path, .quiet = quiet};
-	p->reader = trace_open(path, &p->header, &status, &error);
-	return p->reader ? STATUS_OK : complain(STATUS_TRACE, "%s", error.text);
+	p->reader = trace_open(path, &p->header, &error);
+	return p->reader ? STATUS_OK : complain(trace_exit(&error), "%s", error.text);
 }
 
 enum status playback_begin(struct playback *p, const struct replay_options *options)
@@ -36,9 +36,10 @@ enum status playback_begin(struct playback *p, const struct replay_options *opti
 	if (error == UMBRA_ENOMEM)
 		return complain(STATUS_NOMEM, "%s: no memory for a guest of so many pages",
 				p->path);
-	return complain(
-	    STATUS_TRACE, "%s: no MMU can be made as it says (quota %u, prefetch %u, %u bits)",
-	    p->path, used.config.shadow_quota, used.config.prefetch, used.config.maxphyaddr);
+	return complain(STATUS_TRACE_DAMAGED,
+			"%s: no MMU can be made as it says (quota %u, prefetch %u, %u bits)",
+			p->path, used.config.shadow_quota, used.config.prefetch,
+			used.config.maxphyaddr);
 }
 
 static void print_line(void *ctx, const char *text)
@@ -59,7 +60,7 @@ static enum status judge(const struct playback *p, enum replay_status status)
 	case REPLAY_NOMEM:
 		return complain(STATUS_NOMEM, "%s: %s", p->path, replay_why(p->replay));
 	case REPLAY_DAMAGED:
-		return complain(STATUS_TRACE, "%s: %s", p->path, replay_why(p->replay));
+		return complain(STATUS_TRACE_DAMAGED, "%s: %s", p->path, replay_why(p->replay));
 	default:
 		complain(STATUS_DIVERGED, "%s: event %" PRIu64 ": %s", p->path, event,
 			 replay_why(p->replay));
@@ -140,7 +141,7 @@ enum status playback_run(struct playback *p, uint64_t until)
 	if (status != REPLAY_OK && status != REPLAY_ENDED && status != REPLAY_UNTIL)
 		return judge(p, status);
 	if (read != TRACE_OK && read != TRACE_END)
-		return complain(STATUS_TRACE, "%s", error.text);
+		return complain(trace_exit(&error), "%s", error.text);
 	return STATUS_OK;
 }
 
@@ -158,7 +159,7 @@ enum status playback_at(struct playback *p, const char *path, uint64_t at, bool 
 		return status;
 	events = replay_counts(p->replay)->events;
 	if (at != UINT64_MAX && events < at)
-		return complain(STATUS_TRACE, "%s: it has %" PRIu64 " events, no event %" PRIu64,
+		return complain(STATUS_NO_SUCH, "%s: it has %" PRIu64 " events, no event %" PRIu64,
 				path, events, at);
 	return STATUS_OK;
 }

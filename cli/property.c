@@ -38,7 +38,7 @@ static bool candidate_write(struct property *p, const struct umbra_record *recor
 	if (writer) {
 		bool wrote = trace_write(writer, records, count, &error);
 
-		if (trace_close(writer, wrote ? &error : &(struct trace_error){{0}}) && wrote)
+		if (trace_close(writer, wrote ? &error : &(struct trace_error){0}) && wrote)
 			return true;
 	}
 	p->trouble = complain(STATUS_ERROR, "%s", error.text);

@@ -22,6 +22,7 @@
 #include "clock.h"
 #include "qemu.h"
 #include "trace.h"
+#include "tracefile.h"
 
 #define PAUSE_NS 500000
 #define FLUSH_S  1.0 /* a killed recorder loses that much at most */
@@ -52,9 +53,11 @@ enum status record_open(struct recording *recording, const char *path, char *why
 	strncpy(r->header.guest, recording->guest, sizeof(r->header.guest) - 1);
 	r->writer = trace_create(path, &r->header, &r->error);
 	if (!r->writer) {
+		enum status status = trace_exit(&r->error);
+
 		snprintf(why, size, "%s", r->error.text);
 		free(r);
-		return STATUS_TRACE;
+		return status;
 	}
 	recording->recorder = r;
 	return STATUS_OK;
@@ -178,8 +181,8 @@ enum status record_close(struct recording *recording)
 	else if (!trace_close(r->writer, &error))
 		r->failed = true, r->error = error;
 	if (r->failed)
-		status = complain(STATUS_TRACE, "%s; what was recorded before can be replayed",
-				  r->error.text);
+		status = complain(trace_exit(&r->error),
+				  "%s; what was recorded before can be replayed", r->error.text);
 	free(r);
 	return status;
 }

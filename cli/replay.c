@@ -177,13 +177,13 @@ static enum status configure(char *text, struct umbra_config *config)
 	return STATUS_OK;
 }
 
-static void check_end(struct command *c)
+static enum status check_end(struct command *c)
 {
-	struct umbra_audit report = {0};
-
+	if (c->audit && replay_audit(c->play.replay) != REPLAY_OK)
+		return complain(STATUS_AUDIT, "%s: at the end: %s", c->path,
+				replay_why(c->play.replay));
 	c->hash = umbra_state_hash(replay_mmu(c->play.replay));
-	if (c->audit)
-		c->violations = umbra_audit(replay_mmu(c->play.replay), &report);
+	return STATUS_OK;
 }
 
 /* What settings change. */
@@ -224,11 +224,11 @@ static void print_table(const struct command *c)
 	if (c->config)
 		print_policy(&stats);
 	if (c->audit)
-		printf("  audits                %" PRIu64 ", %" PRIu64 " violations\n",
-		       n->audits + 1, c->violations);
+		printf("  audits                %" PRIu64 ", %" PRIu64 " violations\n", n->audits,
+		       c->violations);
 	if (c->tlb)
 		printf("  accesses by TLBs      %" PRIu64 "\n", n->accesses);
-	if (!c->speed)
+	if (c->hash)
 		printf("  state                 %016" PRIx64 "\n", c->hash);
 }
 
@@ -256,7 +256,7 @@ static enum status write_json(const struct command *c)
 			"shadow_pages", (json_int_t)stats.shadow_pages, "faults",
 			(json_int_t)stats.faults, "differences", (json_int_t)n->differences,
 			"skipped", (json_int_t)n->skipped, "audits", (json_int_t)n->audits,
-			"violations", (json_int_t)c->violations, "state", c->speed ? "" : hash);
+			"violations", (json_int_t)c->violations, "state", c->hash ? hash : "");
 	failed = !all || json_dump_file(all, c->json, JSON_INDENT(2));
 	json_decref(all);
 	if (failed)
@@ -270,6 +270,7 @@ static enum status begin(struct command *c)
 					 .audit = c->audit,
 					 .tlb = c->tlb,
 					 .lenient = c->config != NULL,
+					 .brief = c->speed,
 					 .loose = c->loose};
 
 	if (c->config) {
@@ -296,10 +297,8 @@ int replay_command(int argc, char **argv)
 	if (status == STATUS_OK) {
 		status = playback_run(&c.play, c.until);
 		if (!c.speed && status == STATUS_OK)
-			check_end(&c);
-		if (c.violations)
-			status = complain(STATUS_AUDIT, "%s: %" PRIu64 " violations at the end",
-					  c.path, c.violations);
+			status = check_end(&c);
+		c.violations = status == STATUS_AUDIT;
 		if (!c.quiet)
 			print_table(&c);
 		if (c.json && write_json(&c) != STATUS_OK && status == STATUS_OK)

@@ -20,6 +20,7 @@
 #include "property.h"
 #include "status.h"
 #include "trace.h"
+#include "tracefile.h"
 
 static const char help[] =
     "usage: umbra shrink [OPTION...] FILE.utr\n"
@@ -162,18 +163,17 @@ static enum status read_all(struct command *c, struct trace_reader *reader)
 	/* What a recorder that was stopped wrote is a trace, too. */
 	if (status == TRACE_END || (status == TRACE_TRUNCATED && s->count))
 		return STATUS_OK;
-	return complain(STATUS_TRACE, "%s", error.text);
+	return complain(trace_exit(&error), "%s", error.text);
 }
 
 static enum status read_trace(struct command *c)
 {
-	enum trace_status status;
 	struct trace_error error;
-	struct trace_reader *reader = trace_open(c->path, &c->header, &status, &error);
+	struct trace_reader *reader = trace_open(c->path, &c->header, &error);
 	enum status result;
 
 	if (!reader)
-		return complain(STATUS_TRACE, "%s", error.text);
+		return complain(trace_exit(&error), "%s", error.text);
 	result = read_all(c, reader);
 	trace_reader_close(reader);
 	c->header.source = TRACE_SHRUNK;
@@ -255,7 +255,7 @@ static enum status write_output(const struct command *c)
 	snprintf(beside, sizeof(beside), "%s.%d.new", c->output, (int)getpid());
 	writer = trace_create(beside, &c->header, &error);
 	if (!writer)
-		return complain(STATUS_TRACE, "%s", error.text);
+		return complain(trace_exit(&error), "%s", error.text);
 	good = trace_write(writer, c->shrink.records, c->shrink.count, &error);
 	if (good)
 		good = trace_close(writer, &error);
@@ -268,7 +268,7 @@ static enum status write_output(const struct command *c)
 	if (good)
 		return STATUS_OK;
 	unlink(beside);
-	return complain(STATUS_TRACE, "%s", error.text);
+	return complain(trace_exit(&error), "%s", error.text);
 }
 
 static void print_table(const struct command *c)

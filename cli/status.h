@@ -34,11 +34,18 @@ enum status {
 	STATUS_FETCH = 24,
 	STATUS_DISK = 25,
 	STATUS_BREACH = 26,
-	STATUS_TRACE = 27, /* cannot be written, or read to its end */
+	STATUS_TRACE = 27, /* the host does not let us read or write it */
 	STATUS_DIVERGED = 28,
-	STATUS_CONTROL = 29, /* no machine answers at a socket, or it is taken */
-	STATUS_NO_SUCH = 30, /* no such gfn, gva, vcpu, event */
-	STATUS_ABSENT = 31,  /* a trace does not have the property that shrink was given */
+	STATUS_CONTROL = 29,         /* no machine answers at a socket, or it is taken */
+	STATUS_NO_SUCH = 30,         /* no such gfn, gva, vcpu, event */
+	STATUS_ABSENT = 31,          /* a trace does not have the property that shrink was given */
+	STATUS_TRACE_FULL = 32,      /* the disk is full */
+	STATUS_TRACE_EMPTY = 33,     /* no byte in it */
+	STATUS_TRACE_NOT = 34,       /* not a trace */
+	STATUS_TRACE_ENDIAN = 35,    /* of a machine of the other endianness */
+	STATUS_TRACE_VERSION = 36,   /* of another version */
+	STATUS_TRACE_TRUNCATED = 37, /* it ends in the middle */
+	STATUS_TRACE_DAMAGED = 38,
 	STATUS_SIGNAL = 128, /* + number of SIGHUP, SIGINT or SIGTERM */
 };
 

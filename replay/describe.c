@@ -2,6 +2,7 @@
 /* Records in words; and what happened before. */
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "fields.h"
 #include "inside.h"
@@ -47,40 +48,58 @@ void replay_describe(const struct umbra_record *e, uint64_t number, char *text, 
 
 /* ------------------------------------------------------------------ what happened before */
 
-static bool is_about(const struct umbra_record *e, uint64_t page)
+static bool is_about(const struct past *past, const struct subject *subject)
 {
+	const struct umbra_record *e = &past->record;
+
+	if ((past->gfn != NOWHERE && past->gfn == subject->gfn) ||
+	    (past->table && past->table == subject->table))
+		return true;
 	switch (e->kind) {
 	case UMBRA_TRACE_UNPROTECT:
 	case UMBRA_TRACE_REMAP:
-		return e->a == page;
+		return e->a == subject->gfn;
 	case UMBRA_TRACE_DROP:
 	case UMBRA_TRACE_PROTECT:
-		return page - e->a < e->b;
+		return subject->gfn - e->a < e->b;
+	case UMBRA_TRACE_WRITE:
+		return e->a >> UMBRA_PAGE_SHIFT == subject->gfn;
 	case UMBRA_TRACE_FAULT:
 	case UMBRA_TRACE_TRANSLATE:
-	case UMBRA_TRACE_WRITE:
 	case UMBRA_TRACE_INVLPG:
-		return e->a >> UMBRA_PAGE_SHIFT == page;
+		return e->a >> UMBRA_PAGE_SHIFT == subject->gva;
 	default:
 		return false;
 	}
+}
+
+static void describe_past(const struct past *past, uint64_t number, char *text, size_t size)
+{
+	size_t used;
+
+	replay_describe(&past->record, number, text, size);
+	used = strlen(text);
+	if (past->gfn != NOWHERE)
+		used += (size_t)snprintf(text + used, size - used, ", gfn %" PRIx64, past->gfn);
+	if (past->table && used < size)
+		snprintf(text + used, size - used, ", shadow page %u", past->table);
 }
 
 void replay_history(const struct replay *r, void (*line)(void *ctx, const char *text), void *ctx)
 {
 	uint64_t end = r->counts.events, first = end > HISTORY ? end - HISTORY : 0;
 	unsigned about = 0, skip;
-	char text[200];
+	char text[256];
 
 	for (uint64_t i = first; i < end; i++)
-		about += is_about(&r->history[i % HISTORY], r->subject);
+		about += is_about(&r->history[i % HISTORY], &r->subject);
 	skip = about > SHOWN ? about - SHOWN : 0;
 	for (uint64_t i = first; i < end; i++) {
-		const struct umbra_record *e = &r->history[i % HISTORY];
+		const struct past *past = &r->history[i % HISTORY];
 
-		if (is_about(e, r->subject) ? skip && skip-- : i + SHOWN < end)
+		if (is_about(past, &r->subject) ? skip && skip-- : i + SHOWN < end)
 			continue;
-		replay_describe(e, i, text, sizeof(text));
+		describe_past(past, i, text, sizeof(text));
 		line(ctx, text);
 	}
 }

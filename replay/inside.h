@@ -24,6 +24,23 @@
 
 #define LL(n) ((unsigned long long)(n))
 
+/* An event that is remembered; of a fault, also what it mapped. */
+struct past {
+	struct umbra_record record;
+	uint64_t gfn;   /* NOWHERE: not known */
+	uint32_t table; /* number of the shadow page; 0: none */
+};
+
+#define NOWHERE UINT64_MAX
+
+/* What went wrong: a guest's address, or a guest's page, and the shadow page. NOWHERE, 0: not that.
+ */
+struct subject {
+	uint64_t gva; /* >> 12 */
+	uint64_t gfn;
+	uint32_t table;
+};
+
 struct replay {
 	struct replay_options options;
 	struct umbra_mmu *mmu;
@@ -51,8 +68,8 @@ struct replay {
 	const struct umbra_record *taken; /* the event that took frames away */
 	uint64_t taken_pfn;
 
-	struct umbra_record *history;
-	uint64_t subject; /* the page that went wrong */
+	struct past *history;
+	struct subject subject;
 	struct replay_counts counts;
 	char why[256];
 	enum replay_status trouble;

@@ -130,7 +130,7 @@ static int host_frame_get(void *ctx, umbra_gfn gfn, enum umbra_want want, struct
 	if (!known || !known->there) {
 		if (want == UMBRA_WANT_PEEK)
 			return UMBRA_ENOENT;
-		r->subject = gfn.n;
+		r->subject.gfn = gfn.n;
 		replay_trouble(r, REPLAY_DIVERGED,
 			       "the frame of gfn %llx was wanted, which the recording "
 			       "does not have",
@@ -374,7 +374,7 @@ enum replay_status replay_audit(struct replay *r)
 	r->quiet = true;
 	r->counts.audits++;
 	if (umbra_audit(r->mmu, &report)) {
-		r->subject = report.gfn;
+		r->subject.gfn = report.gfn;
 		replay_violation(r, report.invariant,
 				 "invariant %u violated at gfn %llx, spte %llx: %s",
 				 report.invariant, LL(report.gfn), LL(report.spte),
@@ -393,16 +393,56 @@ static bool can_be(const struct replay *r, const struct umbra_record *e)
 	       (e->b <= UMBRA_PAGE_SIZE && e->a % UMBRA_PAGE_SIZE + e->b <= UMBRA_PAGE_SIZE);
 }
 
+/* The event is the last one, and what may go wrong is about what it is about. */
+static void remember(struct replay *r, const struct umbra_record *e)
+{
+	r->history[r->counts.events++ % HISTORY] = (struct past){*e, NOWHERE, 0};
+	r->subject = (struct subject){NOWHERE, NOWHERE, 0};
+	switch (e->kind) {
+	case UMBRA_TRACE_FAULT:
+	case UMBRA_TRACE_TRANSLATE:
+	case UMBRA_TRACE_INVLPG:
+		r->subject.gva = e->a >> UMBRA_PAGE_SHIFT;
+		break;
+	case UMBRA_TRACE_WRITE:
+		r->subject.gfn = e->a >> UMBRA_PAGE_SHIFT;
+		break;
+	case UMBRA_TRACE_REMAP:
+	case UMBRA_TRACE_DROP:
+	case UMBRA_TRACE_PROTECT:
+	case UMBRA_TRACE_UNPROTECT:
+		r->subject.gfn = e->a;
+		break;
+	}
+}
+
+/* It was a fault: what does the guest's address lead to now? */
+static void remember_mapping(struct replay *r, const struct umbra_record *e)
+{
+	struct past *past = &r->history[(r->counts.events - 1) % HISTORY];
+	const struct umbra_view_entry *last;
+	struct umbra_view view;
+	uint64_t gfn, offset;
+
+	if (replay_view(r, r->vcpu[e->vcpu], e->a, &view) || !view.shadow_end)
+		return;
+	last = &view.shadow[view.shadow_end];
+	offset = (1ull << 9 * (view.shadow_end - 1)) - 1;
+	past->table = r->subject.table = last->table;
+	if (last->value & 1 &&
+	    guest_gfn(&r->guest,
+		      (last->value >> UMBRA_PAGE_SHIFT & 0xffffffffff & ~offset) |
+			  (e->a >> UMBRA_PAGE_SHIFT & offset),
+		      &gfn))
+		past->gfn = r->subject.gfn = gfn;
+}
+
 static enum replay_status event(struct replay *r, const struct umbra_record *e)
 {
 	bool done = true;
 	char text[160];
 
-	r->history[r->counts.events++ % HISTORY] = *e;
-	r->subject = e->a >> UMBRA_PAGE_SHIFT;
-	if (e->kind == UMBRA_TRACE_REMAP || e->kind == UMBRA_TRACE_DROP ||
-	    e->kind == UMBRA_TRACE_PROTECT || e->kind == UMBRA_TRACE_UNPROTECT)
-		r->subject = e->a;
+	remember(r, e);
 	if (r->options.loose)
 		loose_apply(r);
 	if (!can_be(r, e) && r->options.loose) {
@@ -419,9 +459,13 @@ static enum replay_status event(struct replay *r, const struct umbra_record *e)
 		on_vcpu(r, e, r->vcpu[e->vcpu]);
 	else
 		done = on_mmu(r, e);
+	if (!r->options.brief && e->kind == UMBRA_TRACE_FAULT)
+		remember_mapping(r, e);
 	if (!r->trouble && r->input != r->inputs_end) {
 		replay_describe(r->input, r->counts.records - 1, text, sizeof(text));
-		r->subject = r->input->a >> UMBRA_PAGE_SHIFT;
+		r->subject.gfn = r->input->kind == UMBRA_TRACE_FRAME
+				     ? r->input->a
+				     : r->input->a >> UMBRA_PAGE_SHIFT;
 		replay_trouble(r, REPLAY_DIVERGED,
 			       "the recorder was asked for what nobody asks for now: %s", text);
 	}

@@ -28,6 +28,7 @@ enum replay_status {
 struct replay_options {
 	struct umbra_config config;
 	uint64_t audit; /* events between audits; 0: none */
+	bool brief;     /* nothing is noted for replay_history() but the events themselves */
 	bool tlb;       /* processors with TLBs that forget nothing watch, and the oracle */
 	bool lenient;   /* @config is not the recorded one: as .loose, and its quota stays */
 	bool loose;     /* the trace was cut: loose.c */
@@ -79,7 +80,7 @@ unsigned replay_wrong(const struct replay *replay);
 /* A sentence about what went wrong. */
 const char *replay_why(const struct replay *replay);
 
-/* The last events that touched what went wrong, and the last of all, a line each. */
+/* The last events that touched the gfn, gva or shadow page that went wrong, and the last of all. */
 void replay_history(const struct replay *replay, void (*line)(void *ctx, const char *text),
 		    void *ctx);
 

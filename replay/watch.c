@@ -63,7 +63,7 @@ void watch_retry(struct replay *r, const struct umbra_record *e, const struct um
 		if (tlb_access(tlb, fault->a, (uint32_t)fault->c, table_at, r, &hit)) {
 			oracle_check(r, fault, &hit);
 		} else {
-			r->subject = fault->a >> UMBRA_PAGE_SHIFT;
+			r->subject.gva = fault->a >> UMBRA_PAGE_SHIFT;
 			replay_violation(r, REPLAY_WRONG_UNMAPPED,
 					 "gva %llx was to be mapped, and is not", LL(fault->a));
 		}

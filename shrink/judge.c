@@ -40,7 +40,8 @@ struct plan {
 static void play(const struct judge *judge, const struct umbra_record *records, size_t count,
 		 struct plan plan, struct report *report)
 {
-	const struct replay_options options = {.config = judge->config, .tlb = true, .loose = true};
+	const struct replay_options options = {
+	    .config = judge->config, .brief = true, .tlb = true, .loose = true};
 	int error;
 	struct replay *replay = replay_new(&options, &error);
 	enum replay_status status = REPLAY_OK;

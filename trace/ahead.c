@@ -37,7 +37,7 @@ static void *work(void *arg)
 
 	pthread_mutex_lock(&a->lock);
 	while (!a->stop && a->status == TRACE_OK) {
-		struct trace_error error = {""};
+		struct trace_error error = {.text = ""};
 		enum trace_status status;
 		unsigned at = a->filled % CHUNKS;
 

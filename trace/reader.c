@@ -37,6 +37,7 @@ static enum trace_status fail(const struct trace_reader *r, enum trace_status st
 		snprintf(error->text, sizeof(error->text),
 			 "%s: %s, at offset %llu; %llu records before it are good", r->path, what,
 			 (unsigned long long)r->at, (unsigned long long)r->expected);
+	error->status = status;
 	return status;
 }
 
@@ -204,12 +205,13 @@ static enum trace_status header_read(struct trace_reader *r, struct trace_header
 	enum trace_status status;
 
 	if (r->size < sizeof(h->magic))
-		return fail(r, TRACE_NOT, error, r->size ? "not a trace" : "an empty file");
+		return r->size ? fail(r, TRACE_NOT, error, "not a trace")
+			       : fail(r, TRACE_EMPTY, error, "an empty file");
 	status = get(r, 0, &h->magic, sizeof(h->magic), error);
 	if (status)
 		return status;
 	if (h->magic == __builtin_bswap64(TRACE_MAGIC))
-		return fail(r, TRACE_NOT, error, "a trace of a machine of the other endianness");
+		return fail(r, TRACE_ENDIAN, error, "a trace of a machine of the other endianness");
 	if (h->magic != TRACE_MAGIC)
 		return fail(r, TRACE_NOT, error, "not a trace");
 	status = get(r, 0, h, sizeof(*h), error);
@@ -219,7 +221,8 @@ static enum trace_status header_read(struct trace_reader *r, struct trace_header
 		snprintf(error->text, sizeof(error->text),
 			 "%s: a trace of version %u; this umbra reads version %u", r->path,
 			 h->version, TRACE_VERSION);
-		return TRACE_NOT;
+		error->status = TRACE_OTHER;
+		return TRACE_OTHER;
 	}
 	if (h->size != sizeof(*h) ||
 	    h->check != trace_check(h, offsetof(struct trace_header, check)) ||
@@ -230,12 +233,12 @@ static enum trace_status header_read(struct trace_reader *r, struct trace_header
 }
 
 struct trace_reader *trace_open(const char *path, struct trace_header *header,
-				enum trace_status *status, struct trace_error *error)
+				struct trace_error *error)
 {
 	struct trace_reader *r = calloc(1, sizeof(*r));
 	struct stat stat;
 
-	*status = TRACE_SYSTEM;
+	error->status = TRACE_SYSTEM;
 	if (!r) {
 		snprintf(error->text, sizeof(error->text), "%s: %s", path, strerror(ENOMEM));
 		return NULL;
@@ -253,8 +256,7 @@ struct trace_reader *trace_open(const char *path, struct trace_header *header,
 		return NULL;
 	}
 	r->size = (uint64_t)stat.st_size;
-	*status = header_read(r, header, error);
-	if (*status) {
+	if (header_read(r, header, error)) {
 		trace_reader_close(r);
 		return NULL;
 	}

@@ -33,8 +33,22 @@ struct trace_header {
 	uint32_t check;  /* CRC-32 of everything before */
 };
 
+enum trace_status {
+	TRACE_OK,
+	TRACE_END,       /* of a trace that was ended as it should */
+	TRACE_SYSTEM,    /* the file cannot be opened, read or written */
+	TRACE_FULL,      /* the disk is */
+	TRACE_EMPTY,     /* a file without a byte */
+	TRACE_NOT,       /* not a trace */
+	TRACE_ENDIAN,    /* of a machine of the other endianness */
+	TRACE_OTHER,     /* of another version */
+	TRACE_TRUNCATED, /* ends in the middle: its writer was stopped */
+	TRACE_DAMAGED,
+};
+
 /* What went wrong, in one sentence that names file and offset. */
 struct trace_error {
+	enum trace_status status;
 	char text[256];
 };
 
@@ -66,19 +80,9 @@ void trace_discard(struct trace_writer *writer);
 
 struct trace_reader;
 
-enum trace_status {
-	TRACE_OK,
-	TRACE_END,       /* of a trace that was ended as it should */
-	TRACE_TRUNCATED, /* ends in the middle: its writer was stopped */
-	TRACE_DAMAGED,
-	TRACE_NOT, /* not a trace, or of another version */
-	TRACE_SYSTEM,
-};
-
-/* NULL: *@status is TRACE_NOT, TRACE_DAMAGED, TRACE_TRUNCATED or TRACE_SYSTEM, and *@error says it.
- */
+/* NULL: *@error. */
 struct trace_reader *trace_open(const char *path, struct trace_header *header,
-				enum trace_status *status, struct trace_error *error);
+				struct trace_error *error);
 
 /* The next record. On anything but TRACE_OK and TRACE_END, *@error. */
 enum trace_status trace_next(struct trace_reader *reader, struct umbra_record *record,

@@ -35,6 +35,9 @@ struct trace_writer {
 
 static bool fail(struct trace_error *error, const char *path, const char *what)
 {
+	bool full = errno == ENOSPC || errno == EDQUOT || errno == EFBIG;
+
+	error->status = full ? TRACE_FULL : TRACE_SYSTEM;
 	snprintf(error->text, sizeof(error->text), "%s: %s: %s", path, what, strerror(errno));
 	return false;
 }
@@ -179,6 +182,7 @@ struct trace_writer *trace_create(const char *path, const struct trace_header *g
 	struct trace_writer *w = calloc(1, sizeof(*w));
 	struct trace_header header = *given;
 
+	error->status = TRACE_SYSTEM;
 	if (!w) {
 		fail(error, path, "trace");
 		return NULL;

@@ -52,9 +52,10 @@ static void read_file(struct input *input)
 		places[i] = input_u8(input);
 	size = (size_t)(input->end - input->at);
 	check(!ftruncate(file, 0) && pwrite(file, input->at, size, 0) == (ssize_t)size, "no file");
-	reader = trace_open(path, &header, &status, &error);
+	reader = trace_open(path, &header, &error);
 	if (!reader) {
-		check(error.text[0] && status != TRACE_OK && status != TRACE_END, "no reason");
+		check(error.text[0] && error.status != TRACE_OK && error.status != TRACE_END,
+		      "no reason");
 		return;
 	}
 	status = read_on(reader, &records);
@@ -136,7 +137,6 @@ static void write_and_read(const struct trace_header *header, const struct umbra
 	struct trace_header got;
 	struct trace_error error;
 	struct umbra_record back;
-	enum trace_status status;
 	struct trace_writer *writer;
 	struct trace_reader *reader;
 
@@ -144,7 +144,7 @@ static void write_and_read(const struct trace_header *header, const struct umbra
 	writer = trace_create(path, header, &error);
 	check(writer && trace_write(writer, records, count, &error) && trace_close(writer, &error),
 	      "cannot be written");
-	reader = trace_open(path, &got, &status, &error);
+	reader = trace_open(path, &got, &error);
 	check(reader && !memcmp(&got.config, &header->config, sizeof(got.config)), "not a trace");
 	for (size_t i = 0; i < count; i++)
 		check(!trace_next(reader, &back, &error) &&

@@ -133,7 +133,7 @@ check 'a signal leaves the smallest so far' stopped
 check 'and nothing where the property was not seen yet' stopped_early
 check 'a file that is no trace stays' stays
 check 'no such trace' fails 27 'No such file' "$umbra" shrink "$work/nobody.utr"
-check 'no trace' fails 27 'not a trace' "$umbra" shrink --output "$work/o.utr" "$umbra"
+check 'no trace' fails 34 'not a trace' "$umbra" shrink --output "$work/o.utr" "$umbra"
 check 'usage' fails 2 'give one trace' "$umbra" shrink
 check 'each regression has its test' is_listed
 echo "1..$number"

@@ -132,9 +132,9 @@ full() {
 		"$umbra" run --batch --kernel "$guests/tables.elf" --memory 64M \
 		--record "$work/full.utr" >"$work/out" 2>&1 || status=$?
 	cat "$work/out"
-	[ $status -eq 27 ] && grep -q 'No space left' "$work/out" &&
+	[ $status -eq 32 ] && grep -q 'No space left' "$work/out" &&
 		[ "$(stat -c %s "$work/full.utr")" -le 3000 ] &&
-		fails 27 'its recording was stopped' "$umbra" replay "$work/full.utr"
+		fails 37 'its recording was stopped' "$umbra" replay "$work/full.utr"
 }
 
 # A machine that was killed leaves its socket: the next one takes it.
@@ -164,7 +164,7 @@ check 'what was recorded replays' replay first
 check 'and again' record second
 check 'the second one replays' replay second
 check 'the trace is asked' ask_trace
-check 'an event that it has not' fails 27 'no event' "$umbra" rmap --at 99999999 "$work/first.utr" 100
+check 'an event that it has not' fails 30 'no event' "$umbra" rmap --at 99999999 "$work/first.utr" 100
 check 'clients without manners' rude
 check 'a trace that is being written' taken
 check 'the machine is stopped' stop

@@ -93,7 +93,7 @@ other_file() {
 
 cut_trace() {
 	head -c 30000 "$trace" >"$work/cut.utr"
-	fails 27 'offset' "$umbra" export "$work/cut.utr" "$work/cut.db" &&
+	fails 37 'offset' "$umbra" export "$work/cut.utr" "$work/cut.db" &&
 		[ "$(find "$work" -name 'cut.*' | wc -l)" = 1 ]
 }
 
@@ -112,7 +112,7 @@ check 'up to an event' test "$(sql 'SELECT count(*) FROM events')" = 100
 check 'a timeline' timeline
 check 'a file that is none of ours stays' other_file
 check 'half a trace' cut_trace
-check 'no trace' fails 27 'not a trace' "$umbra" export "$0" "$work/none.db"
+check 'no trace' fails 34 'not a trace' "$umbra" export "$0" "$work/none.db"
 check 'nowhere' fails 1 'No such file' "$umbra" export "$trace" "$work/no/where.db"
 check 'a full disk, database' full db
 check 'a full disk, timeline' full json

@@ -26,9 +26,8 @@ static uint32_t random_below(uint32_t end)
 
 static bool read_trace(const char *path)
 {
-	enum trace_status status;
 	struct trace_error error;
-	struct trace_reader *reader = trace_open(path, &header, &status, &error);
+	struct trace_reader *reader = trace_open(path, &header, &error);
 
 	if (!reader) {
 		fprintf(stderr, "%s\n", error.text);

@@ -49,7 +49,7 @@ fails() {
 
 cut_replay() {
 	head -c "$(($(stat -c %s "$work/tables.utr") * 2 / 3))" "$work/tables.utr" >"$work/cut.utr"
-	fails 27 'offset' "$umbra" replay "$work/cut.utr"
+	fails 37 'offset' "$umbra" replay "$work/cut.utr"
 }
 
 # The recorder is killed in the middle: what it wrote is a trace, up to there.
@@ -63,7 +63,7 @@ killed() {
 	done
 	kill -9 $pid
 	wait $pid 2>/dev/null
-	fails 27 'its recording was stopped\|ends in the middle' "$umbra" replay "$work/killed.utr"
+	fails 37 'its recording was stopped\|ends in the middle' "$umbra" replay "$work/killed.utr"
 }
 
 check 'a guest that moves its tables is recorded' record tables --storm 100
@@ -83,7 +83,24 @@ bounded() {
 
 check 'little memory' bounded
 check 'half a trace' cut_replay
-check 'no trace' fails 27 'not a trace' "$umbra" replay "$umbra"
+# One byte after the other of the header's fields.
+changed() { # OFFSET BYTE STATUS WORDS
+	cp "$work/tables.utr" "$work/changed.utr"
+	printf "\\x$2" | dd of="$work/changed.utr" bs=1 seek="$1" conv=notrunc status=none
+	fails "$3" "$4" "$umbra" replay "$work/changed.utr"
+}
+backwards() {
+	printf '\0001ecartu' >"$work/backwards.utr"
+	tail -c +9 "$work/tables.utr" >>"$work/backwards.utr"
+	fails 35 'other endianness' "$umbra" replay "$work/backwards.utr"
+}
+: >"$work/empty.utr"
+check 'an empty file' fails 33 'an empty file' "$umbra" replay "$work/empty.utr"
+check 'another version' changed 8 07 36 'version 7; this umbra reads'
+check 'the other endianness' backwards
+check 'a damaged header' changed 20 ff 38 'damaged header, at offset'
+check 'a damaged chunk' changed 400 ff 38 'at offset'
+check 'no trace' fails 34 'not a trace' "$umbra" replay "$umbra"
 check 'no file' fails 27 'No such file' "$umbra" replay "$work/nobody"
 check 'a file that is no trace stays' fails 27 'is not a trace; it stays' \
 	"$umbra" run --batch --kernel "$guests/tables.elf" --memory 64M --record "$0"
