@@ -294,7 +294,14 @@ static enum status open_trace(struct command *c)
 	struct trace_error error;
 
 	c->reader = trace_open(c->path, &c->header, &status, &error);
-	return c->reader ? STATUS_OK : complain(STATUS_TRACE, "%s", error.text);
+	if (!c->reader)
+		return complain(STATUS_TRACE, "%s", error.text);
+	if (c->header.source != TRACE_SOURCE_UMBRA)
+		return complain(STATUS_TRACE,
+				"%s: imported from KVM, whose tracepoints do not tell enough to "
+				"replay it; it can be exported and counted",
+				c->path);
+	return STATUS_OK;
 }
 
 static enum status begin(struct command *c)

@@ -14,6 +14,12 @@
 #define TRACE_VERSION 1u
 #define TRACE_CHUNK   65536u /* records in a chunk, at most */
 
+/* Where the records come from. */
+enum trace_source {
+	TRACE_SOURCE_UMBRA,
+	TRACE_SOURCE_KVM, /* imported: records of UMBRA_TRACE_KVM and above, and no others */
+};
+
 /* The beginning of a file. Little-endian. */
 struct trace_header {
 	uint64_t magic;
@@ -22,9 +28,9 @@ struct trace_header {
 	uint64_t memory; /* bytes of the guest's memory */
 	uint64_t tsc_hz;
 	struct umbra_config config;
-	char guest[64]; /* its kernel's name, NUL-terminated */
-	uint32_t reserved;
-	uint32_t check; /* CRC-32 of everything before */
+	char guest[64];  /* its kernel's name, NUL-terminated */
+	uint32_t source; /* enum trace_source */
+	uint32_t check;  /* CRC-32 of everything before */
 };
 
 /* What went wrong, in one sentence that names file and offset. */
