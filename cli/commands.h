@@ -5,5 +5,6 @@
 
 int run_command(int argc, char **argv);
 int replay_command(int argc, char **argv);
+int import_command(int argc, char **argv);
 
 #endif

@@ -18,6 +18,7 @@ static const struct {
 } commands[] = {
     {"run", run_command, "boot a guest on shadow page tables"},
     {"replay", replay_command, "replay a recorded guest, without the guest"},
+    {"import", import_command, "make what Linux KVM recorded a trace"},
 };
 
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))

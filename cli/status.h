@@ -36,6 +36,8 @@ enum status {
 	STATUS_BREACH = 26,
 	STATUS_TRACE = 27, /* cannot be written, or read to its end */
 	STATUS_DIVERGED = 28,
+	STATUS_FOREIGN = 32, /* not a trace.dat that can be imported */
+	STATUS_PARTIAL = 33, /* a trace.dat is damaged; what could be read was imported */
 	STATUS_SIGNAL = 128, /* + number of SIGHUP, SIGINT or SIGTERM */
 };
 
