@@ -10,5 +10,6 @@ int rmap_command(int argc, char **argv);
 int walk_command(int argc, char **argv);
 int ctl_command(int argc, char **argv);
 int shrink_command(int argc, char **argv);
+int import_command(int argc, char **argv);
 
 #endif

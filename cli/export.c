@@ -23,7 +23,8 @@
 static const char help[] =
     "usage: umbra export [OPTION...] FILE OUTPUT\n"
     "\n"
-    "Write the trace FILE as an SQLite database (docs/export.md has its tables) or, where OUTPUT\n"
+    "Write the trace FILE, recorded or imported, as an SQLite database (docs/export.md has its "
+    "tables) or, where OUTPUT\n"
     "ends in .json, as Trace Event JSON for Perfetto and Chrome.\n"
     "\n"
     "  --at EVENT    write sptes and shadow pages as they are before that event, too; may come\n"
@@ -64,6 +65,7 @@ struct command {
 	const struct export_kind *kind;
 	struct playback play;
 	struct export_sink *sink;
+	struct kvm_state *kvm; /* of a trace that was imported; NULL: it is replayed */
 
 	uint64_t event, inputs;
 	uint64_t time, seen; /* the last event's; as its record has it */
@@ -197,32 +199,55 @@ static bool on_record(struct command *c, const struct umbra_record *record)
 	return c->sink->event(c->sink, &event);
 }
 
+/* What is there now. */
+static bool snapshot(struct command *c)
+{
+	if (c->kvm)
+		return kvm_state_export(c->kvm, c->sink, c->event, c->time);
+	return export_mmu(c->sink, c->event, c->time, replay_mmu(c->play.replay));
+}
+
+static enum status complain_sink(const struct command *c)
+{
+	return complain(STATUS_ERROR, "%s: %s", c->output, c->sink->why);
+}
+
 static enum status watch(void *ctx, const struct umbra_record *record)
 {
 	struct command *c = ctx;
-	bool ok = true;
 
-	if (record->kind >= UMBRA_TRACE_EVENTS && is_moment(c, c->event))
-		ok = c->sink->snapshot(c->sink, c->event, c->time, replay_mmu(c->play.replay));
-	if (ok && on_record(c, record))
-		return STATUS_OK;
-	return complain(STATUS_ERROR, "%s: %s", c->output, c->sink->why);
+	if (record->kind >= UMBRA_TRACE_EVENTS && is_moment(c, c->event) && !snapshot(c))
+		return complain_sink(c);
+	if (c->kvm && !kvm_state_record(c->kvm, record))
+		return complain(STATUS_NOMEM, "%s: no memory for all that KVM mapped", c->path);
+	return on_record(c, record) ? STATUS_OK : complain_sink(c);
+}
+
+static enum status play(struct command *c)
+{
+	const struct replay_options options = {0};
+	enum status status;
+
+	c->play.watch = watch;
+	c->play.watch_ctx = c;
+	if (c->play.header.source == TRACE_KVM) {
+		c->kvm = kvm_state_new();
+		return c->kvm ? playback_read(&c->play, c->until)
+			      : complain(STATUS_NOMEM, "%s: out of memory", c->path);
+	}
+	status = playback_begin(&c->play, &options);
+	return status == STATUS_OK ? playback_run(&c->play, c->until) : status;
 }
 
 static enum status export_all(struct command *c)
 {
-	const struct replay_options options = {0};
-	enum status status = playback_begin(&c->play, &options);
+	enum status status;
 
-	c->play.watch = watch;
-	c->play.watch_ctx = c;
 	if (!c->every && c->kind != &export_kinds[0])
 		c->every = 10000;
-	if (status == STATUS_OK)
-		status = playback_run(&c->play, c->until);
-	if (status == STATUS_OK &&
-	    !c->sink->snapshot(c->sink, c->event, c->time, replay_mmu(c->play.replay)))
-		status = complain(STATUS_ERROR, "%s: %s", c->output, c->sink->why);
+	status = play(c);
+	if (status == STATUS_OK && !snapshot(c))
+		status = complain_sink(c);
 	return status;
 }
 
@@ -241,6 +266,7 @@ int export_command(int argc, char **argv)
 		status = export_all(&c);
 	status = close_output(&c, status);
 	playback_close(&c.play);
+	kvm_state_free(c.kvm);
 	if (status == STATUS_OK && !c.quiet)
 		printf("umbra export: %s: %" PRIu64 " events\n", c.output, c.event);
 	return (int)status;

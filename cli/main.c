@@ -23,6 +23,7 @@ static const struct {
     {"rmap", rmap_command, "who maps a guest page: of a trace, or of a running machine"},
     {"walk", walk_command, "what the tables say of an address, the same"},
     {"shrink", shrink_command, "cut a recording to what shows a fault"},
+    {"import", import_command, "make what Linux KVM recorded a trace"},
 };
 
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))

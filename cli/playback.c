@@ -27,6 +27,12 @@ enum status playback_begin(struct playback *p, const struct replay_options *opti
 	struct replay_options used = *options;
 	int error;
 
+	if (p->header.source == TRACE_KVM)
+		return complain(STATUS_NO_REPLAY,
+				"%s: imported from KVM, whose tracepoints do not tell enough to "
+				"replay it; it can be exported and counted",
+				p->path);
+
 	if (!used.lenient)
 		used.config = p->header.config;
 	used.loose |= p->header.source == TRACE_SHRUNK;
@@ -80,8 +86,7 @@ static void progress(const struct playback *p, double started, double *shown)
 	*shown = now;
 	trace_position(p->reader, &at, &size);
 	fprintf(stderr, "\rumbra: %3.0f %%, %.0f events a second, %.0f s left  ",
-		100.0 * (double)at / (double)size,
-		(double)replay_counts(p->replay)->events / seconds,
+		100.0 * (double)at / (double)size, (double)p->events / seconds,
 		(double)(size - at) / (double)at * seconds);
 }
 
@@ -130,6 +135,7 @@ enum status playback_run(struct playback *p, uint64_t until)
 			status = replay_records(p->replay, records, count, until);
 		if (watched != STATUS_OK)
 			break;
+		p->events = replay_counts(p->replay)->events;
 		progress(p, started, &shown);
 	}
 	trace_ahead_stop(ahead);
@@ -143,6 +149,29 @@ enum status playback_run(struct playback *p, uint64_t until)
 	if (read != TRACE_OK && read != TRACE_END)
 		return complain(trace_exit(&error), "%s", error.text);
 	return STATUS_OK;
+}
+
+enum status playback_read(struct playback *p, uint64_t until)
+{
+	double started = clock_now(), shown = started;
+	enum status status = STATUS_OK;
+	enum trace_status read = TRACE_OK;
+	struct umbra_record record;
+	struct trace_error error;
+
+	while (status == STATUS_OK && p->events < until) {
+		read = trace_next(p->reader, &record, &error);
+		if (read)
+			break;
+		status = p->watch(p->watch_ctx, &record);
+		if (++p->events % 65536 == 0)
+			progress(p, started, &shown);
+	}
+	if (shown != started)
+		fputs("\r\033[K", stderr);
+	if (status == STATUS_OK && read != TRACE_OK && read != TRACE_END)
+		return complain(trace_exit(&error), "%s", error.text);
+	return status;
 }
 
 enum status playback_at(struct playback *p, const char *path, uint64_t at, bool quiet)

@@ -16,7 +16,8 @@ struct playback {
 	struct trace_header header;
 	struct trace_reader *reader;
 	struct replay *replay;
-	double seconds; /* that playback_run() took */
+	uint64_t events; /* so far */
+	double seconds;  /* that playback_run() took */
 
 	/* Called before each record is carried out; NULL: not. Anything but STATUS_OK ends it. */
 	enum status (*watch)(void *ctx, const struct umbra_record *record);
@@ -30,6 +31,9 @@ enum status playback_begin(struct playback *p, const struct replay_options *opti
 
 /* Carry out all events, or the first @until (UINT64_MAX: all). */
 enum status playback_run(struct playback *p, uint64_t until);
+
+/* Let .watch see the first @until events of a trace, without a replay. */
+enum status playback_read(struct playback *p, uint64_t until);
 
 /* The same for a question: open @path, carry out its first @at events. */
 enum status playback_at(struct playback *p, const char *path, uint64_t at, bool quiet);

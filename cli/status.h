@@ -46,7 +46,10 @@ enum status {
 	STATUS_TRACE_VERSION = 36,   /* of another version */
 	STATUS_TRACE_TRUNCATED = 37, /* it ends in the middle */
 	STATUS_TRACE_DAMAGED = 38,
-	STATUS_SIGNAL = 128, /* + number of SIGHUP, SIGINT or SIGTERM */
+	STATUS_FOREIGN = 39,   /* not a trace.dat that can be imported */
+	STATUS_PARTIAL = 40,   /* a trace.dat is damaged; what could be read was imported */
+	STATUS_NO_REPLAY = 41, /* a trace that was imported cannot be replayed */
+	STATUS_SIGNAL = 128,   /* + number of SIGHUP, SIGINT or SIGTERM */
 };
 
 /* Print "umbra: <message>" on standard error; returns @status. */

@@ -17,7 +17,6 @@ struct sink {
 	struct export_sink base;
 	sqlite3 *db;
 	sqlite3_stmt *event, *drop, *word, *page, *spte;
-	uint64_t snapshot, snapshot_gfn; /* being taken */
 	bool failed;
 };
 
@@ -176,22 +175,22 @@ static bool on_input(struct export_sink *sink, uint64_t event, const struct umbr
 
 /* ------------------------------------------------------------------ snapshots */
 
-static bool put_page(void *ctx, const struct umbra_table *t)
+static bool on_table(struct export_sink *sink, uint64_t event, const struct umbra_table *t)
 {
-	struct sink *s = ctx;
-	const int64_t values[] = {
-	    (int64_t)s->snapshot, t->number, (int64_t)t->gfn.n, t->level,  t->mode,
-	    t->quadrant,          t->access, t->direct,         t->unsync, t->roots,
-	    (int64_t)t->parents,  t->sptes,  (int64_t)t->hpa,   t->role};
+	struct sink *s = (struct sink *)sink;
+	const int64_t values[] = {(int64_t)event,  t->number,   (int64_t)t->gfn.n,   t->level,
+				  t->mode,         t->quadrant, t->access,           t->direct,
+				  t->unsync,       t->roots,    (int64_t)t->parents, t->sptes,
+				  (int64_t)t->hpa, t->role};
 
 	return put(s, s->page, values, sizeof(values) / sizeof(values[0]));
 }
 
-static bool put_spte(void *ctx, const struct umbra_mapping *m)
+static bool on_mapping(struct export_sink *sink, uint64_t event, const struct umbra_mapping *m)
 {
-	struct sink *s = ctx;
+	struct sink *s = (struct sink *)sink;
 	int64_t pages = (int64_t)1 << 9 * (m->level - 1);
-	const int64_t values[] = {(int64_t)s->snapshot,
+	const int64_t values[] = {(int64_t)event,
 				  (int64_t)m->gfn.n,
 				  pages,
 				  (int64_t)m->gva,
@@ -206,30 +205,7 @@ static bool put_spte(void *ctx, const struct umbra_mapping *m)
 				  m->table,
 				  m->index};
 
-	if (m->gfn.n != s->snapshot_gfn) /* a large one, which had its turn */
-		return true;
 	return put(s, s->spte, values, sizeof(values) / sizeof(values[0]));
-}
-
-static bool on_snapshot(struct export_sink *sink, uint64_t event, uint64_t time,
-			struct umbra_mmu *mmu)
-{
-	struct sink *s = (struct sink *)sink;
-	struct umbra_slot slots[UMBRA_SLOTS_MAX];
-	size_t count = umbra_slots_get(mmu, slots);
-
-	(void)time;
-	s->snapshot = event;
-	umbra_tables_visit(mmu, put_page, s);
-	for (size_t i = 0; i < count && !s->failed; i++) {
-		uint64_t first = slots[i].first.n;
-
-		for (uint64_t j = 0; j < slots[i].pages && !s->failed; j++) {
-			s->snapshot_gfn = first + j;
-			umbra_rmap_visit(mmu, (umbra_gfn){first + j}, put_spte, s);
-		}
-	}
-	return !s->failed;
 }
 
 /* ------------------------------------------------------------------ begin and end */
@@ -266,7 +242,8 @@ struct export_sink *sqlite_sink_open(const char *path, const struct trace_header
 		return NULL;
 	s->base = (struct export_sink){.event = on_event,
 				       .input = on_input,
-				       .snapshot = on_snapshot,
+				       .table = on_table,
+				       .mapping = on_mapping,
 				       .complete = complete,
 				       .free = sink_free};
 	if (sqlite3_open_v2(path, &s->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, NULL) !=

@@ -140,9 +140,22 @@ static bool on_event(struct export_sink *sink, const struct export_event *e)
 	case UMBRA_TRACE_FAULT:
 		on_fault(s, e);
 		break;
+	case UMBRA_TRACE_KVM_CR:
+		if (r->a == 3 && r->c & 1)
+			switch_to(s, e, r->b & ~0xfffull);
+		break;
+	case UMBRA_TRACE_KVM_FAULT:
+		s->faults++;
+		break;
 	case UMBRA_TRACE_ROOT:
 	case UMBRA_TRACE_TRANSLATE:
 	case UMBRA_TRACE_WRITE:
+	case UMBRA_TRACE_KVM_WALK:
+	case UMBRA_TRACE_KVM_WORD:
+	case UMBRA_TRACE_KVM_REQUEST:
+	case UMBRA_TRACE_KVM_SPTE:
+	case UMBRA_TRACE_KVM_ENTRY:
+	case UMBRA_TRACE_KVM_EXIT:
 		break;
 	case UMBRA_TRACE_INVLPG:
 	case UMBRA_TRACE_INVPCID:
@@ -163,17 +176,13 @@ static void put_counter(struct sink *s, uint64_t time, const char *name, uint64_
 		name, time, value);
 }
 
-static bool on_snapshot(struct export_sink *sink, uint64_t event, uint64_t time,
-			struct umbra_mmu *mmu)
+static bool on_counters(struct export_sink *sink, uint64_t time, const struct umbra_stats *stats)
 {
 	struct sink *s = (struct sink *)sink;
-	struct umbra_stats stats;
 
-	(void)event;
-	umbra_stats_get(mmu, &stats);
-	put_counter(s, time, "sptes", stats.sptes);
-	put_counter(s, time, "shadow pages", stats.shadow_pages);
-	put_counter(s, time, "unsync", stats.shadow_pages_unsync);
+	put_counter(s, time, "sptes", stats->sptes);
+	put_counter(s, time, "shadow pages", stats->shadow_pages);
+	put_counter(s, time, "unsync", stats->shadow_pages_unsync);
 	put_counter(s, time, "faults", s->faults);
 	s->faults = 0;
 	return check(s);
@@ -216,7 +225,7 @@ struct export_sink *trace_event_sink_open(const char *path, const struct trace_h
 	if (!s)
 		return NULL;
 	s->base = (struct export_sink){
-	    .event = on_event, .snapshot = on_snapshot, .complete = complete, .free = sink_free};
+	    .event = on_event, .counters = on_counters, .complete = complete, .free = sink_free};
 	s->first = true;
 	s->file = fopen(path, "we");
 	if (!s->file) {

@@ -41,6 +41,15 @@ enum trace_field {
 	FIELD_RESULT, /* 0 or enum umbra_error */
 	FIELD_CODE,   /* of a mark: enum umbra_ctl; of the end: enum umbra_end */
 	FIELD_ARGUMENT,
+	FIELD_SPTE, /* of KVM's */
+	FIELD_LEVEL,
+	FIELD_ROLE, /* as KVM has it */
+	FIELD_ROOTS,
+	FIELD_CREATED, /* 0: found */
+	FIELD_UNSYNC,
+	FIELD_HVA, /* of the host's */
+	FIELD_HVA_END,
+	FIELD_REASON, /* of an exit */
 	FIELDS,
 };
 

@@ -14,10 +14,11 @@
 #define TRACE_VERSION 1u
 #define TRACE_CHUNK   65536u /* records in a chunk, at most */
 
-/* Where a trace comes from. (1 is taken.) */
+/* Where a trace comes from. */
 enum trace_source {
-	TRACE_RECORDED = 0,
-	TRACE_SHRUNK = 2, /* cut: it can be replayed loosely only */
+	TRACE_RECORDED,
+	TRACE_KVM,    /* imported: records of UMBRA_TRACE_KVM and above, and no others */
+	TRACE_SHRUNK, /* cut: it can be replayed loosely only */
 };
 
 /* The beginning of a file. Little-endian. */

@@ -44,7 +44,55 @@ enum umbra_trace_kind {
 			    */
 	UMBRA_TRACE_END,   /* a: enum umbra_end; b: sptes; c: shadow pages, both at the end */
 	UMBRA_TRACE_KINDS,
+
+	/*
+	 * What Linux KVM itself recorded, made records by `umbra import`. A trace holds either
+	 * these or those above. docs/trace-format.md says more.
+	 */
+	UMBRA_TRACE_KVM = 64,
+	UMBRA_TRACE_KVM_LOST = 64,  /* a: events that the host's ring had no room for */
+	UMBRA_TRACE_KVM_FAULT,      /* a: gva, or gpa; b: RIP; c: error code */
+	UMBRA_TRACE_KVM_FAST_FAULT, /* a: gva, or gpa; b: new spte; c: error code | result << 32 */
+	UMBRA_TRACE_KVM_WALK,       /* a: gva; c: error code of the access */
+	UMBRA_TRACE_KVM_WORD,       /* a: a word of a guest's table; b: level */
+	UMBRA_TRACE_KVM_WALK_ERROR, /* c: error code for the guest */
+	UMBRA_TRACE_KVM_ACCESSED,   /* a: gpa of the word that got its A */
+	UMBRA_TRACE_KVM_DIRTY,      /* the same, D */
+	UMBRA_TRACE_KVM_REQUEST,    /* a: gfn; b: pfn; c: level */
+	UMBRA_TRACE_KVM_SPTE,       /* a: gfn; b: spte; c: level | rights << 8 | place << 16 */
+	UMBRA_TRACE_KVM_TDP_SPTE,   /* a: gfn | level << 56; b: old spte; c: new one */
+	UMBRA_TRACE_KVM_SPLIT,      /* a: gfn; b: spte; c: level | error << 32 */
+	UMBRA_TRACE_KVM_PAGE,       /* a: gfn; b: role | roots << 32; c: bits | generation << 8 */
+	UMBRA_TRACE_KVM_ZAP,        /* the same */
+	UMBRA_TRACE_KVM_SYNC,       /* the same */
+	UMBRA_TRACE_KVM_UNSYNC,     /* the same */
+	UMBRA_TRACE_KVM_ZAP_ALL,    /* a: generation; b: shadow pages in use */
+	UMBRA_TRACE_KVM_UNMAP,      /* a: hva; b: hva behind the last */
+	UMBRA_TRACE_KVM_REMAP,      /* a: hva */
+	UMBRA_TRACE_KVM_AGE,        /* a: hva; b: hva behind the last */
+	UMBRA_TRACE_KVM_TEST_AGE,   /* a: hva */
+	UMBRA_TRACE_KVM_MMIO_MARK,  /* a: gfn; b: address of the spte; c: access | generation << 32
+				     */
+	UMBRA_TRACE_KVM_MMIO_FAULT, /* a: address; b: gfn; c: access */
+	UMBRA_TRACE_KVM_MMIO_CHECK, /* a: spte; b: its generation; c: the present one */
+	UMBRA_TRACE_KVM_MMIO,       /* a: gpa; b: value; c: bytes | type << 32 */
+	UMBRA_TRACE_KVM_ENTRY,      /* a: RIP */
+	UMBRA_TRACE_KVM_EXIT,    /* a: RIP; b: reason | (1: VMX, 2: SVM) << 32; c: its first word */
+	UMBRA_TRACE_KVM_CR,      /* a: which; b: value; c: 1: written */
+	UMBRA_TRACE_KVM_MSR,     /* a: which; b: value; c: 1: written | 2: it raised #GP */
+	UMBRA_TRACE_KVM_INVLPGA, /* a: gva; b: RIP; c: ASID */
+	UMBRA_TRACE_KVM_EMULATE, /* a: RIP; b: first 8 bytes; c: length | failed << 8 */
+	UMBRA_TRACE_KVM_KINDS,
 };
+
+/* Bits of UMBRA_TRACE_KVM_PAGE and its like. */
+#define UMBRA_KVM_CREATED 1u /* of UMBRA_TRACE_KVM_PAGE; else it was found */
+#define UMBRA_KVM_UNSYNC  2u
+
+/* Rights of UMBRA_TRACE_KVM_SPTE. Writable is a bit of the spte. */
+#define UMBRA_KVM_READ 1u
+#define UMBRA_KVM_EXEC 2u
+#define UMBRA_KVM_USER 4u
 
 struct umbra_record {
 	uint8_t kind;
