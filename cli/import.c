@@ -175,7 +175,9 @@ int import_command(int argc, char **argv)
 		import_report_print(&c.report);
 	if (c.json && !import_report_json(&c.report, c.json)) {
 		complain(STATUS_ERROR, "%s: cannot write it", c.json);
-		return status == STATUS_OK ? STATUS_ERROR : (int)status;
+		if (status == STATUS_OK)
+			status = STATUS_ERROR;
 	}
+	chains_free(&c.report.chains);
 	return (int)status;
 }
