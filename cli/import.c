@@ -137,7 +137,8 @@ static enum status judge(struct command *c, enum import_status status,
 	case IMPORT_DAMAGED:
 		return complain(STATUS_PARTIAL, "%s", error->text);
 	case IMPORT_SINK:
-		return complain(STATUS_TRACE, "%s", c->error.text);
+		return complain(STATUS_TRACE, "%s%s", c->error.text,
+				c->writer ? "; what was written before is good" : "");
 	default:
 		return complain(STATUS_ERROR, "%s", error->text);
 	}
@@ -171,7 +172,7 @@ int import_command(int argc, char **argv)
 		fputs("\r\033[K", stderr);
 	c.report.whole = read == IMPORT_OK;
 	status = finish(&c, judge(&c, read, &error));
-	if (!c.quiet && (read == IMPORT_OK || c.report.records))
+	if (!c.quiet && (read == IMPORT_OK || (read == IMPORT_DAMAGED && c.report.records)))
 		import_report_print(&c.report);
 	if (c.json && !import_report_json(&c.report, c.json)) {
 		complain(STATUS_ERROR, "%s: cannot write it", c.json);
