@@ -140,7 +140,8 @@ static enum status judge(struct command *c, enum import_status status,
 	case IMPORT_DAMAGED:
 		return complain(STATUS_PARTIAL, "%s", error->text);
 	case IMPORT_SINK:
-		return complain(trace_exit(&c->error), "%s", c->error.text);
+		return complain(trace_exit(&c->error), "%s%s", c->error.text,
+				c->writer ? "; what was written before is good" : "");
 	default:
 		return complain(STATUS_ERROR, "%s", error->text);
 	}
@@ -175,11 +176,13 @@ int import_command(int argc, char **argv)
 		fputs("\r\033[K", stderr);
 	c.report.whole = read == IMPORT_OK;
 	status = finish(&c, judge(&c, read, &error));
-	if (!c.quiet && (read == IMPORT_OK || c.report.records))
+	if (!c.quiet && (read == IMPORT_OK || (read == IMPORT_DAMAGED && c.report.records)))
 		import_report_print(&c.report);
 	if (c.json && !import_report_json(&c.report, c.json)) {
 		complain(STATUS_ERROR, "%s: cannot write it", c.json);
-		return status == STATUS_OK ? STATUS_ERROR : (int)status;
+		if (status == STATUS_OK)
+			status = STATUS_ERROR;
 	}
+	chains_free(&c.report.chains);
 	return (int)status;
 }

@@ -10,6 +10,7 @@
 #include "kvm.h"
 
 #define SPTE_WRITABLE 2u
+#define LONGEST       5u
 #define ROLE_LEVEL    15u /* bits of a role */
 
 /* Of Linux 6.1; where a kernel tells more, its events are among the others. */
@@ -37,6 +38,7 @@ void import_report_add(struct import_report *r, const struct umbra_record *recor
 		level = record->c & 0xff;
 		r->sptes[level < REPORT_LEVELS ? level : 0]++;
 		r->writable += level == 1 && (record->b & SPTE_WRITABLE);
+		chains_set(&r->chains, record->c >> 16, record->a);
 	} else if (record->kind == UMBRA_TRACE_KVM_PAGE) {
 		level = record->b & ROLE_LEVEL;
 		if (record->c & UMBRA_KVM_CREATED)
@@ -87,6 +89,33 @@ static void print_others(const struct import_counts *counts)
 		printf("    and of %u kinds more\n", counts->others_left_out);
 }
 
+static void print_chains(const struct chains *chains)
+{
+	struct chain longest[LONGEST];
+	size_t count = chains_longest(chains, longest, LONGEST);
+
+	if (!count)
+		return;
+	printf("  most sptes of a gfn, at most ");
+	for (size_t i = 0; i < count; i++)
+		printf("%s%" PRIu32 " of gfn %" PRIx64, i ? ", " : " ", longest[i].most,
+		       longest[i].gfn);
+	printf("%s\n", chains->given_up ? "; then memory ran out" : "");
+}
+
+static json_t *chains_json(const struct chains *chains)
+{
+	struct chain longest[LONGEST];
+	size_t count = chains_longest(chains, longest, LONGEST);
+	json_t *all = json_array();
+
+	for (size_t i = 0; i < count; i++)
+		json_array_append_new(all,
+				      json_pack("{s:I, s:I}", "gfn", (json_int_t)longest[i].gfn,
+						"sptes", (json_int_t)longest[i].most));
+	return all;
+}
+
 void import_report_print(const struct import_report *r)
 {
 	printf("umbra import: %s%s%s\n", r->from, r->counts.kernel[0] ? ", " : "",
@@ -105,6 +134,7 @@ void import_report_print(const struct import_report *r)
 	print_levels("shadow pages created", r->pages);
 	printf("    found, not created          %" PRIu64 "\n", r->found);
 	printf("    zapped                      %" PRIu64 "\n", r->kinds[UMBRA_TRACE_KVM_ZAP]);
+	print_chains(&r->chains);
 	if (!sum(r->sptes) && !sum(r->pages))
 		printf("  nothing of sptes and pages: trace-cmd record -e kvmmmu tells of those\n");
 	if (r->counts.lost)
@@ -139,13 +169,14 @@ bool import_report_json(const struct import_report *r, const char *path)
 	for (size_t i = 0; i < sizeof(untold) / sizeof(*untold); i++)
 		json_array_append_new(cannot, json_string(untold[i]));
 	all = json_pack(
-	    "{s:s, s:s, s:s, s:s, s:b, s:I, s:I, s:f, s:o, s:o, s:I, s:I, s:o, s:o, s:I, s:o}",
+	    "{s:s, s:s, s:s, s:s, s:b, s:I, s:I, s:f, s:o, s:o, s:I, s:I, s:o, s:o, s:I, s:o, s:o}",
 	    "from", r->from, "to", r->to, "kernel", r->counts.kernel, "clock", r->counts.clock,
 	    "whole", (int)r->whole, "events", (json_int_t)r->counts.events, "records",
 	    (json_int_t)r->records, "seconds", r->seconds, "kinds", kinds, "others", rest,
 	    "short_events", (json_int_t)r->counts.short_events, "lost", (json_int_t)r->counts.lost,
 	    "sptes_set", levels_json(r->sptes), "pages_created", levels_json(r->pages),
-	    "pages_found", (json_int_t)r->found, "not_told", cannot);
+	    "pages_found", (json_int_t)r->found, "longest", chains_json(&r->chains), "not_told",
+	    cannot);
 	ok = all && json_dump_file(all, path, JSON_INDENT(2)) == 0;
 	json_decref(all);
 	return ok;

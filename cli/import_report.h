@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 
+#include "chains.h"
 #include "import.h"
 
 #define REPORT_LEVELS 8u
@@ -18,6 +19,7 @@ struct import_report {
 	uint64_t writable;             /* of those of level 1 */
 	uint64_t pages[REPORT_LEVELS]; /* shadow pages created, by the level of their role */
 	uint64_t found;                /* asked for, and there */
+	struct chains chains;
 	double seconds;
 	bool whole; /* nothing was damaged */
 };

@@ -137,7 +137,7 @@ static enum import_status examine(struct import *i)
 	source.size = (uint64_t)stat.st_size;
 	status = layout_read(&source, i->layout, &i->found);
 	judged = judge_layout(i, &source, status);
-	if (judged == IMPORT_OK && !i->layout->cpus)
+	if (judged == IMPORT_OK && !i->layout->cpus && !i->layout->is_opaque)
 		return fail(i, IMPORT_DAMAGED, "%s, at offset %" PRIu64 "; no event can be read",
 			    i->is_cut ? i->found.what : "it has no part with events",
 			    i->is_cut ? i->found.at : source.size);

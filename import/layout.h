@@ -36,6 +36,7 @@ struct layout {
 	bool swap;        /* the file is big-endian */
 	bool is_cut;
 	bool compressed; /* the events are */
+	bool is_opaque;  /* options are compressed: what events there are is not known here */
 	uint32_t page;   /* bytes */
 	char compression[32], clock[32], kernel[128];
 	uint64_t lost;   /* events that the ring had no room for, by its own count */

@@ -124,20 +124,40 @@ static uint64_t read_options(struct cursor *c, struct layout *layout, const stru
 	return 0;
 }
 
+/* Pages from @at on that are one processor's: each begins with its time, which does not go back. */
+static uint64_t measure_pages(const struct cursor *c, uint32_t page, uint64_t at, uint64_t end)
+{
+	struct cursor inside = *c;
+	uint64_t begun = at, before = 0;
+
+	for (; at + page <= end; at += page) {
+		uint64_t time;
+
+		inside.at = at;
+		time = cursor_number(&inside, 8);
+		if (time < before || !cursor_ok(&inside))
+			break;
+		before = time;
+	}
+	return at - begun;
+}
+
 /* The processors' events of a section that no option tells of: each begins with a page. */
 static void find_cpus(struct cursor *c, struct layout *layout, const struct section *s)
 {
-	uint64_t at = s->at, page = layout->page;
+	uint64_t at = s->at, page = layout->page, end = c->source->size;
 
 	layout->compressed = s->flags & COMPRESSED;
+	if (end - s->at > s->size)
+		end = s->at + s->size;
 	for (uint32_t id = 0; cursor_ok(c); id++) {
 		struct layout_cpu cpu = {.id = id};
 
 		at = (at + page - 1) / page * page;
-		if (at >= c->source->size)
+		if (at >= end)
 			return;
 		cpu.offset = at;
-		cpu.size = c->source->size - at;
+		cpu.size = layout->compressed ? end - at : measure_pages(c, layout->page, at, end);
 		layout_measure(c, layout, &cpu);
 		if (!cpu.bytes)
 			return;
@@ -203,8 +223,10 @@ void layout_read7(struct cursor *c, struct layout *layout)
 			find_events(c, layout);
 			return;
 		}
-		if (s.flags & COMPRESSED) /* libtracecmd's affair */
+		if (cursor_ok(c) && (s.flags & COMPRESSED)) {
+			layout->is_opaque = true;
 			return;
+		}
 		at = read_options(c, layout, &s);
 	}
 	check_tail(c, layout);

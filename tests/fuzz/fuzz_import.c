@@ -3,9 +3,9 @@
  * What umbra import itself decides about bytes that it was given, without the library that reads
  * trace.dat. The first byte chooses:
  *
- *     0  a trace.dat: the rest; its layout is looked at, and what was cut is mended and looked at
- * again 1  an event of KVM's: which 1, processor 1, flags 1 (bit 0: other endianness), for each
- * field asked for: there 1, offset 2, size 1; then the event's bytes
+ *     even  a trace.dat: the rest; its layout is looked at, and what was cut is mended
+ *     odd   an event of KVM's: which 1, processor 1, flags 1 (bit 0: other endianness), for each
+ *           field asked for: there 1, offset 2, size 1; then the event's bytes
  *
  * What must hold: nothing outside the bytes is read; what the layout says is there is there; a
  * mended file is whole, and has as many bytes of events as were found.

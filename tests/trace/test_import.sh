@@ -3,7 +3,7 @@
 # test_import.sh UMBRA DUMP FIXTURES: what trace-cmd recorded of KVM becomes a trace, with what
 # trace-cmd itself read in it; what is damaged is told, and what could be saved is saved.
 set -u
-umbra=$1 dump=$2 fixture=$3/kvm.dat
+umbra=$1 dump=$2 fixture=$3/kvm.dat two=$3/kvm-2cpu.dat # of a host with two processors
 work=$(mktemp -d) || exit 1
 trap 'rm -rf "$work"' EXIT
 number=0
@@ -35,21 +35,38 @@ import() {
 	"$umbra" import --timeout 30 --quiet "$@"
 }
 
-# Every event, by name, as often as trace-cmd read it.
+# counts FILE: every event, by name, as often as trace-cmd read it.
 counts() {
-	import --json "$work/json" "$fixture" "$work/kvm.utr" || return 1
+	import --json "$work/json" "$1" "$work/kvm.utr" || return 1
 	jq -r '.kinds + (.others | with_entries(.key |= sub(".*:"; ""))) | to_entries[]
 		| "\(.key) \(.value)"' "$work/json" | LC_ALL=C sort >"$work/counts"
-	diff "$fixture.counts" "$work/counts" && [ "$(jq .whole "$work/json")" = true ]
+	diff "$1.counts" "$work/counts" && [ "$(jq .whole "$work/json")" = true ]
 }
 
-# And of the sptes what they were. 73 is UMBRA_TRACE_KVM_SPTE.
+# sptes FILE: and of the sptes what they were. 73 is UMBRA_TRACE_KVM_SPTE.
 sptes() {
+	import "$1" "$work/kvm.utr" || return 1
 	"$dump" "$work/kvm.utr" 73 | while read -r _ _ _ gfn spte rest; do
 		printf '%s %s %d %x\n' "$gfn" "$spte" $((0x$rest & 255)) $((0x$rest >> 16 & 0xffffffffffff))
 	done | sha256sum >"$work/sptes"
 	cat "$work/sptes"
-	diff "$fixture.sptes" "$work/sptes"
+	diff "$1.sptes" "$work/sptes"
+}
+
+# The longest chains of sptes, counted again: an spte counts until another takes its place.
+longest() {
+	import --json "$work/json" "$fixture" "$work/kvm.utr" || return 1
+	"$dump" "$work/kvm.utr" 73 | awk '{
+		place = substr($6, 1, length($6) - 4)
+		if (place == "" || at[place] == $4)
+			next
+		if (place in at)
+			now[at[place]]--
+		at[place] = $4
+		if (++now[$4] > most[$4])
+			most[$4] = now[$4]
+	} END { for (gfn in most) print most[gfn] }' | sort -rn | head -5 >"$work/longest"
+	jq '.longest[].sptes' "$work/json" | diff "$work/longest" -
 }
 
 table() {
@@ -90,6 +107,36 @@ cut() {
 		343100) [ $some -eq "$("$dump" "$work/kvm.utr" | wc -l)" ] ;;
 		esac || { echo "cut at $at: $some records"; return 1; }
 	done
+}
+
+# in_order FILE: no time is earlier than the one before.
+in_order() {
+	"$dump" "$1" | awk '$3 < before { print NR ": " $0; bad = 1 } { before = $3 } END { exit bad || !NR }'
+}
+
+# Both processors' events, merged; of a file that is cut too, compressed and not.
+processors() {
+	local part records
+	counts "$two" && sptes "$two" && in_order "$work/kvm.utr" || return 1
+	records=$("$dump" "$work/kvm.utr" | wc -l)
+	for part in 30 60 90 99; do
+		head -c $(($(stat -c %s "$two") * part / 100)) "$two" >"$work/cut.dat"
+		survives "$work/cut.dat" && in_order "$work/some.utr" || { echo "cut to $part %"; return 1; }
+		[ "$("$dump" "$work/some.utr" | wc -l)" -lt "$records" ] || return 1
+	done
+}
+
+# A chunk of events that cannot be decompressed: what lies before it is there, and the gap is told.
+spoilt() {
+	local records
+	import "$fixture" "$work/whole.utr" || return 1
+	cp "$fixture" "$work/spoilt.dat"
+	head -c 100 /dev/zero | dd of="$work/spoilt.dat" bs=1 seek=200000 conv=notrunc status=none
+	fails 40 'pages of events cannot be read; what was read before is kept' \
+		import "$work/spoilt.dat" "$work/some.utr" || return 1
+	records=$("$dump" "$work/some.utr" | wc -l)
+	[ "$records" -gt 20000 ] && [ "$records" -lt "$("$dump" "$work/whole.utr" | wc -l)" ] &&
+		"$dump" "$work/whole.utr" | head -n 20000 | cmp - <("$dump" "$work/some.utr" | head -n 20000)
 }
 
 # flip SEED FIRST LAST: 1 to 4 bits between two offsets.
@@ -151,6 +198,18 @@ version6() {
 		fails 40 'offset 5000000; what was read' import "$work/6cut.dat" "$work/6.utr"
 }
 
+# No compression: where one processor's events end and the other's begin is told by their times.
+plain() {
+	local part
+	trace-cmd convert -i "$two" -o "$work/plain.dat" --compression none >/dev/null 2>&1
+	import "$two" "$work/two.utr" && import "$work/plain.dat" "$work/plain.utr" &&
+		cmp "$work/two.utr" "$work/plain.utr" || return 1
+	for part in 20 40 60 80 95 99; do
+		head -c $(($(stat -c %s "$work/plain.dat") * part / 100)) "$work/plain.dat" >"$work/cut.dat"
+		survives "$work/cut.dat" && in_order "$work/some.utr" || { echo "cut to $part %"; return 1; }
+	done
+}
+
 # Other names, of which nothing is known here, in place of KVM's.
 strangers() {
 	trace-cmd convert -i "$fixture" -o "$work/plain.dat" --compression none >/dev/null 2>&1
@@ -167,7 +226,6 @@ strangers() {
 		[ "$(jq '.kinds.kvm_mmu_get_page' "$work/json")" -gt 100 ]
 }
 
-: >"$work/empty"
 # A row for each record, by kind.
 exported() {
 	"$umbra" export --quiet "$work/kvm.utr" "$work/kvm.db" || return 1
@@ -179,12 +237,16 @@ exported() {
 		"$umbra" export --quiet "$work/kvm.utr" "$work/kvm.tl.json" && jq -e .traceEvents "$work/kvm.tl.json" >/dev/null
 }
 
-check 'every event is counted as trace-cmd counts it' counts
-check 'sptes are what trace-cmd says they are' sptes
+: >"$work/empty"
+check 'two processors' processors
+check 'every event is counted as trace-cmd counts it' counts "$fixture"
+check 'sptes are what trace-cmd says they are' sptes "$fixture"
+check 'the longest chains' longest
 check 'a table, and what cannot be told' table
 check 'it is exported' exported
 check 'it is not replayed' fails 41 'imported from KVM' "$umbra" replay "$work/kvm.utr"
 check 'cut at many places' cut
+check 'a chunk that is spoilt' spoilt
 check 'bits flipped anywhere, seeds 1 to 40' flips 1 40 0 "$(stat -c %s "$fixture")"
 check 'bits flipped in the header and the sections, seeds 101 to 140' flips 101 140 0 16400
 check 'bits flipped in the last options, seeds 201 to 220' flips 201 220 342995 343191
@@ -202,6 +264,7 @@ check 'one name only' fails 2 'give a trace.dat and the file' "$umbra" import "$
 check 'a timeout that is none' fails 2 'give seconds' "$umbra" import --timeout x "$fixture" "$work/no.utr"
 if command -v trace-cmd >/dev/null; then
 	check 'version 6 of the format' version6
+	check 'no compression' plain
 	check 'events and fields that are not known' strangers
 fi
 echo "1..$number"
