@@ -92,8 +92,8 @@ static void check_leaf(struct audit *audit, struct shadow *shadow, unsigned inde
 
 	audit->gfn = gfn.n;
 	check_frames(audit, level, gfn);
-	check(audit, (audit->spte & (PTE_W | PTE_D)) != PTE_W && audit->spte & PTE_A, 2,
-	      "a leaf waits for the hardware to set A or D");
+	check(audit, (audit->spte & (PTE_W | PTE_D)) != PTE_W, 2,
+	      "a leaf waits for the hardware to set D");
 	if (!comparable || !check(audit, walk_leaf_decode(mmu, shadow, index, pte, &leaf), 2,
 				  "a leaf stands where the guest maps nothing"))
 		return;

@@ -16,7 +16,8 @@ static bool is_config_valid(const struct umbra_config *config)
 {
 	return config->shadow_quota >= UMBRA_QUOTA_MIN && config->shadow_quota <= UMBRA_QUOTA_MAX &&
 	       config->prefetch <= 64 && config->maxphyaddr >= 32 && config->maxphyaddr <= 52 &&
-	       is_nested_valid(config) && !(config->without & ~UMBRA_WITHOUT_UNSYNC) &&
+	       is_nested_valid(config) &&
+	       !(config->without & ~(UMBRA_WITHOUT_UNSYNC | UMBRA_WITHOUT_ACCESSED)) &&
 	       !(config->cpu & ~(UMBRA_CPU_AMD | UMBRA_CPU_NO_1G | UMBRA_CPU_NO_PSE36));
 }
 

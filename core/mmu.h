@@ -432,6 +432,7 @@ void rmap_remove_many(struct umbra_mmu *mmu, const handle *list, unsigned count)
 void rmap_note(struct umbra_mmu *mmu, handle h, uint64_t spte);
 uint64_t rmap_write_protect(struct umbra_mmu *mmu, uint64_t *head);
 bool rmap_age(struct umbra_mmu *mmu, uint64_t *head, unsigned limit);
+bool rmap_is_young(struct umbra_mmu *mmu, uint64_t head);
 head_ref rmap_owner(struct umbra_mmu *mmu, handle h);
 umbra_gfn rmap_gfn(struct umbra_mmu *mmu, handle h);
 uint64_t rmap_count(uint64_t head);

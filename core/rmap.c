@@ -263,6 +263,21 @@ bool rmap_age(struct umbra_mmu *mmu, uint64_t *head, unsigned limit)
 	return used;
 }
 
+/* Whether the hardware used one of a chain's sptes since rmap_age(). */
+bool rmap_is_young(struct umbra_mmu *mmu, uint64_t head)
+{
+	struct rmap_cursor cursor;
+
+	if (!(head & HEAD_VOLATILE))
+		return head != 0; /* A is set in all of them */
+	rmap_for_each(mmu, head, &cursor, h)
+	{
+		if (spte_read(handle_spte(mmu, h)) & PTE_A)
+			return true;
+	}
+	return false;
+}
+
 /* Free a chain and leave its sptes as they are: their tables are going as a whole. */
 void rmap_forget(struct umbra_mmu *mmu, uint64_t *head)
 {

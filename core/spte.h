@@ -3,10 +3,10 @@
  * Page-table entry bits (AMD64 APM vol. 2 §5.4.1), the same in guest tables and in ours, and
  * the rights that they grant.
  *
- * Our entries never wait for the hardware: A is set when an entry is made, and W is granted
+ * Our entries rarely wait for the hardware: A is set when an entry is made, and W is granted
  * only together with D. The hardware has nothing left to write to such an entry, so a plain
- * store clears it. Only entries to lower tables may have A clear: the clock of shadow.c
- * clears it to see who is in use.
+ * store clears it. A is clear where somebody asked who is in use: of entries to lower tables the
+ * clock of shadow.c, of leaves umbra_age(). Then the head of their chain says so.
  *
  * A leaf carries the guest's *marks* for the hardware to obey: memory type (PAT, PCD, PWT) and
  * protection key. They are kept as a 4K entry has them; PAT stands elsewhere in a large one.

@@ -214,7 +214,8 @@ struct umbra_config {
 
 /* What an MMU can do without. */
 enum umbra_without {
-	UMBRA_WITHOUT_UNSYNC = 1, /* every write to a guest's table is UMBRA_EMULATE */
+	UMBRA_WITHOUT_UNSYNC = 1,   /* every write to a guest's table is UMBRA_EMULATE */
+	UMBRA_WITHOUT_ACCESSED = 2, /* hardware sets no accessed bits: umbra_age() */
 };
 
 /* Where processors differ. */
@@ -459,6 +460,24 @@ int umbra_write_protect(struct umbra_mmu *mmu, umbra_gfn first, uint64_t pages, 
  * UMBRA_ENOENT: @gfn is in no slot. UMBRA_EINVAL: no host.frame_move, or @pfn is not below 2^40.
  */
 int umbra_remap(struct umbra_mmu *mmu, umbra_gfn gfn, umbra_pfn pfn, struct umbra_dropped *dropped);
+
+enum umbra_age {
+	UMBRA_AGE_TEST = 1, /* leave what is found as it is */
+};
+
+/*
+ * Which of @pages pages from @first on did the guest use since they were last asked about? Bit i %
+ * 64 of
+ * @young[i / 64] is set for first + i, or cleared. A large mapping is used as a whole, and is asked
+ * once for all of its pages in the range. Without UMBRA_AGE_TEST (@flags) the question is answered
+ * anew next time: accessed bits are cleared, by reverse map; TLBs are not flushed, so a page that
+ * is used through one all the time may look idle for a while. With UMBRA_WITHOUT_ACCESSED there are
+ * no such bits to go by: what is mapped was used, and asking takes the mappings away and flushes.
+ * The lock is given up after every 512 pages. gfns outside slots are idle. UMBRA_EINVAL: the range
+ * wraps around, unknown flag.
+ */
+int umbra_age(struct umbra_mmu *mmu, umbra_gfn first, uint64_t pages, unsigned flags,
+	      uint64_t *young);
 
 /* Zap every shadow page, flush once. Everything comes back by faults. */
 void umbra_zap_all(struct umbra_mmu *mmu);

@@ -343,7 +343,7 @@ static void do_host(struct sim *sim)
 
 	if (gfn + pages > sim->options.gfns)
 		pages = 1;
-	switch (sim_random(sim, 16)) {
+	switch (sim_random(sim, 17)) {
 	case 0:
 	case 1:
 		sim_drop(sim, gfn, pages, SIM_SWAP);
@@ -387,6 +387,10 @@ static void do_host(struct sim *sim)
 	case 11:
 	case 12:
 		do_gather(sim);
+		break;
+	case 16:
+		sim_age(sim, sim_random(sim, 2) ? gfn : gfn / 512 * 512,
+			sim_random(sim, 2) ? pages : sim_random(sim, 1024), sim_random(sim, 2));
 		break;
 	default:
 		sim_remap(sim, gfn);
@@ -507,7 +511,8 @@ static struct sim *make_guest(const struct arguments *arguments)
 		    .shadow_quota = arguments->seed % 3 ? 512 : UMBRA_QUOTA_MIN,
 		    .prefetch = arguments->seed % 5 == 0 ? 0 : 8,
 		    .maxphyaddr = maxphyaddr[arguments->seed % 3],
-		    .without = arguments->seed % 13 == 6 ? UMBRA_WITHOUT_UNSYNC : 0,
+		    .without = (arguments->seed % 13 == 6 ? UMBRA_WITHOUT_UNSYNC : 0) |
+			       (arguments->seed % 13 == 8 ? UMBRA_WITHOUT_ACCESSED : 0),
 		},
 	};
 	struct sim *sim;

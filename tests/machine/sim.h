@@ -284,6 +284,11 @@ void sim_check_audit(struct sim *sim);
 /* What the shadow tables would let pass at @gva now, on every cpu, is right. */
 void sim_check_gva(struct sim *sim, uint64_t gva);
 
+/* ---- sim_age.c ---- */
+
+/* umbra_age() of 1024 pages at most, and what it says is true. @test: bits stay. */
+void sim_age(struct sim *sim, uint64_t first, uint64_t pages, bool test);
+
 /* ---- sim_look.c ---- */
 
 /* What umbra shows of @gva, and of the gfn there, is what is there. */

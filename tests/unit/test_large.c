@@ -57,6 +57,23 @@ static void test_one_gib(void **state)
 	assert_not_mapped(0x40323456);
 }
 
+/* A large page is used as a whole, and asked once for all of its pages in a range. */
+static void test_age(void **state)
+{
+	uint64_t young[2048 / 64];
+
+	(void)state;
+	wide_map(GVA, PDE);
+	wide_write(0x2008, 0x40000000 | RIGHTS | PTE_PS);
+	assert_int_equal(wide_fault(0x40123456, USER_WRITE), UMBRA_RESUME);
+	assert_int_equal(umbra_age(wide.mmu, (umbra_gfn){0x40000 - 8}, 2048, 0, young), 0);
+	for (unsigned i = 0; i < 2048; i++)
+		assert_int_equal(young[i / 64] >> i % 64 & 1, i >= 8);
+	assert_int_equal(umbra_age(wide.mmu, (umbra_gfn){0x7ffff}, 1, 0, young), 0);
+	assert_int_equal(young[0], 0);
+	assert_mapped(0x40000000, 3, 0x40000);
+}
+
 /* As small as the smallest of guest, host, slot and alignment. */
 static void test_not_whole(void **state)
 {
@@ -310,6 +327,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    WIDE_TEST(test_two_mib),
 	    WIDE_TEST(test_one_gib),
+	    WIDE_TEST(test_age),
 	    WIDE_TEST(test_not_whole),
 	    WIDE_TEST(test_narrowed),
 	    WIDE_TEST(test_table_inside),

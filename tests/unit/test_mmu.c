@@ -29,7 +29,7 @@ static void test_config(void **state)
 	    {{.shadow_quota = 1024, .maxphyaddr = 53}, UMBRA_EINVAL},
 	    {{.shadow_quota = 1024, .maxphyaddr = 40, .prefetch = 65}, UMBRA_EINVAL},
 	    {{.shadow_quota = 1024, .maxphyaddr = 40, .without = UMBRA_WITHOUT_UNSYNC}, 0},
-	    {{.shadow_quota = 1024, .maxphyaddr = 40, .without = 2}, UMBRA_EINVAL},
+	    {{.shadow_quota = 1024, .maxphyaddr = 40, .without = 4}, UMBRA_EINVAL},
 	};
 
 	(void)state;
