@@ -82,6 +82,16 @@ static void check_frames(struct audit *audit, unsigned level, umbra_gfn gfn)
 }
 
 /* Invariant 2. @pte: the guest's entry, of no meaning for a direct page. */
+/* Invariant 4. */
+static void check_log(struct audit *audit, unsigned level, umbra_gfn gfn)
+{
+	struct slot *slot = slot_find(audit->mmu, gfn);
+
+	if (slot && slot->log && audit->spte & PTE_W)
+		check(audit, level == 1 && log_is_set(slot, gfn), 4,
+		      "a logged page may be written unseen");
+}
+
 static void check_leaf(struct audit *audit, struct shadow *shadow, unsigned index, uint64_t pte,
 		       bool comparable)
 {
@@ -94,6 +104,7 @@ static void check_leaf(struct audit *audit, struct shadow *shadow, unsigned inde
 	check_frames(audit, level, gfn);
 	check(audit, (audit->spte & (PTE_W | PTE_D)) != PTE_W, 2,
 	      "a leaf waits for the hardware to set D");
+	check_log(audit, level, gfn);
 	if (!comparable || !check(audit, walk_leaf_decode(mmu, shadow, index, pte, &leaf), 2,
 				  "a leaf stands where the guest maps nothing"))
 		return;

@@ -111,7 +111,7 @@ static unsigned leaf_level(const struct fault *fault)
 {
 	unsigned level = fault->frame.level, most = fault->vcpu->levels == 3 ? 2 : LEVELS;
 
-	if (level < 2)
+	if (level < 2 || (fault->slot->log && fault->error_code & UMBRA_PF_W))
 		return 1;
 	level = level < fault->walk.level ? level : fault->walk.level;
 	level = level < most ? level : most;
@@ -134,6 +134,18 @@ static unsigned kernel_rights(const struct fault *fault, unsigned rights,
 	if (rights & ACCESS_U)
 		rights &= vcpu->paging.cr4 & CR4_SMEP ? ~(ACCESS_U | ACCESS_X) : ~ACCESS_U;
 	return rights | ACCESS_W;
+}
+
+/*
+ * In a logged slot a write is let through once its page is marked; what reads grants no writing, so
+ * that the mark is true, and so that large pages may be mapped.
+ */
+static unsigned logged_rights(struct fault *fault, unsigned rights)
+{
+	if (!(fault->error_code & UMBRA_PF_W))
+		return rights & ~ACCESS_W;
+	log_set(fault->slot, fault->walk.gfn);
+	return rights;
 }
 
 /*
@@ -162,6 +174,8 @@ static unsigned leaf_rights(struct fault *fault, enum umbra_verdict *verdict)
 		else if (!track_unsync(mmu, fault->walk.gfn))
 			*verdict = UMBRA_EMULATE;
 	}
+	if (fault->slot->log && rights & ACCESS_W)
+		rights = logged_rights(fault, rights);
 	return rights;
 }
 
@@ -274,8 +288,9 @@ static bool prefetch_one(struct umbra_mmu *mmu, struct shadow *shadow, unsigned 
 	if (!slot || !slot_head_find(mmu, slot, leaf.gfn, 1) || drop_is_held(mmu, leaf.gfn.n, 1) ||
 	    mmu->host.frame_get(mmu->ctx, leaf.gfn, UMBRA_WANT_PEEK, &frame))
 		return false;
-	if (leaf.access & ACCESS_W && (!frame.writable || slot->flags & UMBRA_SLOT_READONLY ||
-				       !track_is_writable(mmu, leaf.gfn)))
+	if (leaf.access & ACCESS_W &&
+	    (!frame.writable || slot->flags & UMBRA_SLOT_READONLY ||
+	     (slot->log && !log_is_set(slot, leaf.gfn)) || !track_is_writable(mmu, leaf.gfn)))
 		leaf.access &= ~ACCESS_W;
 	value = spte_leaf(1, frame.pfn.n, leaf.access, leaf.marks);
 	if (old) {

@@ -17,7 +17,7 @@
  *      of the present generation names a gfn in no slot.
  *   3. A gfn that backs a synced shadow page has no writable spte. No large leaf covers a gfn that
  *      backs a shadow page.
- *   4. (dirty log) reserved.
+ *   4. In a logged slot an spte that grants writing is of level 1, and its page's bit is set.
  *   5. Every entry to a table leads to a shadow page in use with the level below, and, in a
  *      synced page, of the gfn and role that the guest's entry asks for. Every shadow page
  *      in use is hashed under its key, once.
@@ -179,8 +179,10 @@ struct slot {
 	uint32_t flags;
 	uint64_t first;
 	uint64_t pages;
-	bool tables; /* some gfn of it was shadowed as a guest's table */
-	bool going;  /* being deleted */
+	bool tables;   /* some gfn of it was shadowed as a guest's table */
+	bool going;    /* being deleted */
+	uint64_t *log; /* a bit a page: dirty. NULL: not logged */
+	struct umbra_memory log_memory;
 	/*
 	 * Per level: top[i][j] is about the region i * 1024 + j, counted from first: its id + 1 in
 	 * bits 21:0, and how many guest tables lie in it (level 2: regions of level 1 that have
@@ -359,6 +361,7 @@ static inline uint64_t level_pages(unsigned level)
 /* ---- slot.c ---- */
 
 struct slot *slot_find(struct umbra_mmu *mmu, umbra_gfn gfn);
+struct slot *slot_by_id(struct umbra_mmu *mmu, uint32_t id);
 
 /* Number of the region of @gfn in its slot's directory. */
 static inline uint64_t slot_region_index(const struct slot *slot, uint64_t gfn, unsigned level)
@@ -522,6 +525,25 @@ void track_forget_unsync(struct umbra_mmu *mmu, struct shadow *shadow);
 void track_sync_below(struct umbra_mmu *mmu, struct shadow *top, struct flush *flush);
 void track_bits_set(struct umbra_mmu *mmu, uint64_t gpa, struct flush *flush);
 void track_sync_gva(struct umbra_mmu *mmu, struct shadow *shadow, uint64_t gva);
+
+void track_protect(struct umbra_mmu *mmu, struct slot *slot, uint64_t first, uint64_t end,
+		   uint64_t *changed);
+
+/* ---- log.c ---- */
+
+void log_mark(struct umbra_mmu *mmu, umbra_gfn gfn);
+void log_free(struct umbra_mmu *mmu, struct slot *slot);
+
+/* @gfn lies in @slot, which is logged. */
+static inline bool log_is_set(const struct slot *slot, umbra_gfn gfn)
+{
+	return slot->log[(gfn.n - slot->first) / 64] >> (gfn.n - slot->first) % 64 & 1;
+}
+
+static inline void log_set(struct slot *slot, umbra_gfn gfn)
+{
+	slot->log[(gfn.n - slot->first) / 64] |= 1ull << (gfn.n - slot->first) % 64;
+}
 
 /* ---- drop.c ---- */
 

@@ -296,6 +296,7 @@ static void forget(struct umbra_mmu *mmu, uint32_t at, struct slot *slot)
 		mmu->host.free(mmu->ctx, UMBRA_PAGE_SIZE, memory);
 	}
 	dirs_free(mmu, slot);
+	log_free(mmu, slot);
 }
 
 /* Return every slot's memory. => no lock, nobody else there */
@@ -317,6 +318,13 @@ static uint32_t slot_named(const struct umbra_mmu *mmu, uint32_t id)
 	while (at < mmu->slots && mmu->slot[at].id != id)
 		at++;
 	return at;
+}
+
+struct slot *slot_by_id(struct umbra_mmu *mmu, uint32_t id)
+{
+	uint32_t at = slot_named(mmu, id);
+
+	return at < mmu->slots && !mmu->slot[at].going ? &mmu->slot[at] : NULL;
 }
 
 int umbra_slot_delete(struct umbra_mmu *mmu, uint32_t id)

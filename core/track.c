@@ -48,6 +48,14 @@ static void region_protect(struct umbra_mmu *mmu, struct region *region, uint64_
 		*changed += rmap_write_protect(mmu, &heads_of(mmu, region->id)[i]);
 }
 
+/* All sptes of [@first, @end), as far as @slot goes; *@changed grows by those that were writable.
+ */
+void track_protect(struct umbra_mmu *mmu, struct slot *slot, uint64_t first, uint64_t end,
+		   uint64_t *changed)
+{
+	slot_regions(mmu, slot, first, end, region_protect, changed);
+}
+
 int umbra_write_protect(struct umbra_mmu *mmu, umbra_gfn first, uint64_t pages, uint64_t *sptes)
 {
 	struct flush flush = {0};
@@ -391,6 +399,7 @@ int umbra_guest_write(struct umbra_mmu *mmu, uint64_t gpa, size_t len)
 	if (!len)
 		return 0;
 	port_lock(&mmu->lock);
+	log_mark(mmu, gfn);
 	for_each_shadow_of (mmu, gfn, shadow) {
 		tracked = true;
 		if (shadow->writes < UINT8_MAX)

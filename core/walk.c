@@ -155,6 +155,7 @@ static bool set_accessed_dirty(struct umbra_vcpu *vcpu, struct step *step, unsig
 		if (!mode_entry_exchange(mode, step[level].pte, step[level].value, wanted))
 			return false;
 		step[level].value = wanted;
+		log_mark(vcpu->mmu, (umbra_gfn){step[level].gpa >> UMBRA_PAGE_SHIFT});
 		mmu_input(vcpu->mmu,
 			  modes[mode].entry_shift == 2 ? UMBRA_INPUT_WORD4 : UMBRA_INPUT_WORD8,
 			  step[level].gpa, wanted);

@@ -461,6 +461,39 @@ int umbra_write_protect(struct umbra_mmu *mmu, umbra_gfn first, uint64_t pages, 
  */
 int umbra_remap(struct umbra_mmu *mmu, umbra_gfn gfn, umbra_pfn pfn, struct umbra_dropped *dropped);
 
+enum umbra_log {
+	UMBRA_LOG_SPLIT =
+	    1, /* large mappings are broken up at once; else each when it is written */
+};
+
+/*
+ * Log which pages of slot @id are written from now on. Its pages are write-protected; a write then
+ * faults once (host.frame_get with UMBRA_WANT_WRITE), and is mapped in 4 KiB. What the embedder
+ * writes counts if it tells (umbra_guest_write). Nothing is dirty at first. The lock is given up
+ * after every 2 MiB. UMBRA_ENOENT: no such slot. UMBRA_EEXIST: it is logged. UMBRA_ENOMEM.
+ * UMBRA_EINVAL: unknown flag.
+ */
+int umbra_log_start(struct umbra_mmu *mmu, uint32_t id, unsigned flags);
+
+/*
+ * Which of @pages pages from @first on were written since they were last collected? Bit i % 64 of
+ * @dirty[i / 64] is set for first + i, or cleared. On return their next write will be seen. Pages
+ * of slots that are not logged are clean. The lock is given up, after a flush, every 2 MiB.
+ * UMBRA_EINVAL: the range wraps around.
+ */
+int umbra_log_collect(struct umbra_mmu *mmu, umbra_gfn first, uint64_t pages, uint64_t *dirty);
+
+/*
+ * The same for those of the 64 pages from @first on that @mask names: one word, one flush.
+ * UMBRA_ENOENT:
+ * @first is in no logged slot. UMBRA_EINVAL: it is no multiple of 64 pages behind the slot's first.
+ */
+int umbra_log_collect_word(struct umbra_mmu *mmu, umbra_gfn first, uint64_t mask, uint64_t *dirty);
+
+/* Log no more; what is write-protected becomes writable as it is written. UMBRA_ENOENT: not logged.
+ */
+int umbra_log_stop(struct umbra_mmu *mmu, uint32_t id);
+
 enum umbra_age {
 	UMBRA_AGE_TEST = 1, /* leave what is found as it is */
 };

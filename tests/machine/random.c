@@ -337,13 +337,35 @@ static uint64_t spare(struct sim *sim, uint64_t gfn)
 	return gfn;
 }
 
+static void do_log(struct sim *sim, uint64_t gfn, uint64_t pages)
+{
+	uint32_t id = (uint32_t)sim_random(sim, SIM_SLOTS);
+
+	switch (sim_random(sim, 8)) {
+	case 0:
+		sim_log_start(sim, id, sim_random(sim, 2));
+		break;
+	case 1:
+		sim_log_stop(sim, id);
+		break;
+	case 2:
+	case 3:
+		if (sim->slot[id].present)
+			sim_log_collect(sim, sim->slot[id].first, sim->slot[id].pages);
+		break;
+	default:
+		sim_log_collect(sim, gfn, sim_random(sim, 2) ? pages : sim_random(sim, 700));
+		break;
+	}
+}
+
 static void do_host(struct sim *sim)
 {
 	uint64_t gfn = spare(sim, some_gfn(sim)), pages = 1 + sim_random(sim, 3);
 
 	if (gfn + pages > sim->options.gfns)
 		pages = 1;
-	switch (sim_random(sim, 17)) {
+	switch (sim_random(sim, 19)) {
 	case 0:
 	case 1:
 		sim_drop(sim, gfn, pages, SIM_SWAP);
@@ -387,6 +409,10 @@ static void do_host(struct sim *sim)
 	case 11:
 	case 12:
 		do_gather(sim);
+		break;
+	case 17:
+	case 18:
+		do_log(sim, gfn, pages);
 		break;
 	case 16:
 		sim_age(sim, sim_random(sim, 2) ? gfn : gfn / 512 * 512,

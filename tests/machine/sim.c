@@ -83,7 +83,7 @@ int sim_slot_add(struct sim *sim, uint32_t id, uint64_t first, uint64_t pages, u
 
 	sim_op(sim, "slot add: id, first, pages", id, first, pages);
 	if (!error)
-		sim->slot[id] = (struct sim_slot){true, flags, first, pages};
+		sim->slot[id] = (struct sim_slot){true, flags, first, pages, false};
 	return error;
 }
 
@@ -648,8 +648,9 @@ struct sim *sim_create(const struct sim_options *options)
 	sim->mirror = mmap(NULL, options->gfns * 4096, PROT_READ | PROT_WRITE,
 			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	sim->touched = calloc(options->gfns, 1);
+	sim->changed = calloc(options->gfns, 1);
 	sim->touched_gfn = malloc(options->gfns * sizeof(*sim->touched_gfn));
-	if (sim->mirror == MAP_FAILED || !sim->touched || !sim->touched_gfn ||
+	if (sim->mirror == MAP_FAILED || !sim->touched || !sim->changed || !sim->touched_gfn ||
 	    arena_create(&arena_options, &sim->arena))
 		abort();
 	failing_init(&sim->failing, &arena_host, sim->arena, &host);
@@ -672,6 +673,7 @@ void sim_destroy(struct sim *sim)
 	arena_destroy(sim->arena);
 	munmap(sim->mirror, sim->options.gfns * 4096);
 	free(sim->touched);
+	free(sim->changed);
 	free(sim->touched_gfn);
 	free(sim->change);
 	free(sim);

@@ -106,6 +106,7 @@ struct sim_slot {
 	bool present;
 	uint32_t flags;
 	uint64_t first, pages;
+	bool logged;
 };
 
 /* A guest word that changed: it was @old until @when. */
@@ -135,6 +136,7 @@ struct sim {
 	unsigned char *touched;          /* gfns: pages of the mirror that were ever written, */
 	uint32_t *touched_gfn;           /*   and a list of them */
 	uint64_t touched_count;
+	unsigned char *changed; /* gfns: pages that changed since they were collected */
 
 	uint64_t now;
 	struct sim_change *change;
@@ -283,6 +285,14 @@ void sim_check_audit(struct sim *sim);
 
 /* What the shadow tables would let pass at @gva now, on every cpu, is right. */
 void sim_check_gva(struct sim *sim, uint64_t gva);
+
+/* ---- sim_log.c ---- */
+
+void sim_log_start(struct sim *sim, uint32_t id, bool split);
+void sim_log_stop(struct sim *sim, uint32_t id);
+
+/* umbra_log_collect() of 1024 pages at most, and what it says is true. */
+void sim_log_collect(struct sim *sim, uint64_t first, uint64_t pages);
 
 /* ---- sim_age.c ---- */
 

@@ -51,6 +51,7 @@ void sim_mirror_write(struct sim *sim, uint64_t gpa, uint64_t word)
 	}
 	sim->change[sim->changes++] = (struct sim_change){gpa & ~7ull, *at, ++sim->now};
 	*at = word;
+	sim->changed[gpa >> 12] = 1;
 	if (!sim->touched[gpa >> 12])
 		sim->touched_gfn[sim->touched_count++] = (uint32_t)(gpa >> 12);
 	sim->touched[gpa >> 12] = 1;

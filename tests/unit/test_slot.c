@@ -277,18 +277,26 @@ static void test_no_memory(void **state)
 	assert_int_equal(arena_in_use(fix.arena), before);
 }
 
+/* Its log's memory goes with it (fixture_teardown() counts). */
+static void test_logged(void **state)
+{
+	(void)state;
+	failing_rule_set(&fix.failing.alloc, 1, 0, UMBRA_ENOMEM);
+	assert_int_equal(umbra_log_start(fix.mmu, 0, 0), UMBRA_ENOMEM);
+	assert_int_equal(umbra_log_stop(fix.mmu, 0), UMBRA_ENOENT);
+	assert_int_equal(umbra_log_start(fix.mmu, 0, 0), 0);
+	assert_int_equal(umbra_slot_delete(fix.mmu, 0), 0);
+	assert_int_equal(umbra_log_stop(fix.mmu, 0), UMBRA_ENOENT);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    FIXTURE_TEST(test_arguments),
-	    FIXTURE_TEST(test_overlaps),
-	    FIXTURE_TEST(test_many),
-	    FIXTURE_TEST(test_delete),
-	    FIXTURE_TEST(test_add_below_root),
-	    FIXTURE_TEST(test_read_only),
-	    FIXTURE_TEST(test_large),
-	    FIXTURE_TEST(test_unaligned),
-	    FIXTURE_TEST(test_coming_and_going),
+	    FIXTURE_TEST(test_logged),    FIXTURE_TEST(test_arguments),
+	    FIXTURE_TEST(test_overlaps),  FIXTURE_TEST(test_many),
+	    FIXTURE_TEST(test_delete),    FIXTURE_TEST(test_add_below_root),
+	    FIXTURE_TEST(test_read_only), FIXTURE_TEST(test_large),
+	    FIXTURE_TEST(test_unaligned), FIXTURE_TEST(test_coming_and_going),
 	    FIXTURE_TEST(test_no_memory),
 	};
 
