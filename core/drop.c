@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What a host does to guest memory: drop every mapping of a range, move a page, zap all.
+ * What a host does to guest memory: drop every mapping of a range, or take its right to write, move
+ * a page, zap all.
  *
  * Each operation takes the sptes away by whole chains, gathers, flushes once, and only then
  * hands the frames over. A flush is due even when no spte was found, if a guest changed tables
@@ -121,13 +122,19 @@ bool drop_range(struct umbra_mmu *mmu, uint64_t *first, uint64_t end, struct swe
 	return done;
 }
 
+/* Faults there are told to come again until drop_release(). */
+static void hold(struct umbra_mmu *mmu, struct held *held)
+{
+	held->next = mmu->held;
+	mmu->held = held;
+}
+
 /* => the lock is held again when this returns */
 void drop_hold(struct umbra_mmu *mmu, struct held *held, struct sweep *total, struct flush *flush)
 {
 	uint64_t first = held->first;
 
-	held->next = mmu->held;
-	mmu->held = held;
+	hold(mmu, held);
 	for (;;) {
 		struct sweep sweep = {.budget = TUNING_BUDGET};
 		bool done = drop_range(mmu, &first, held->end, &sweep, flush);
@@ -240,6 +247,86 @@ int umbra_remap(struct umbra_mmu *mmu, umbra_gfn gfn, umbra_pfn pfn, struct umbr
 	port_unlock(&mmu->lock);
 	report(dropped, &sweep);
 	return 0;
+}
+
+/*
+ * Take W from [*@first, @end), wherever there are slots, until TUNING_BUDGET sptes have lost it; a
+ * piece of 2 MiB is not divided. => returns whether all is done; *@first moves on
+ */
+static bool protect_some(struct umbra_mmu *mmu, uint64_t *first, uint64_t end, uint64_t *changed)
+{
+	uint64_t most = *changed + TUNING_BUDGET;
+
+	for (uint32_t i = 0; i < mmu->slots; i++) {
+		struct slot *slot = &mmu->slot[i];
+		uint64_t slot_end = slot->first + slot->pages;
+		uint64_t to = slot_end < end ? slot_end : end;
+
+		if (slot_end <= *first || slot->first >= end)
+			continue;
+		*first = slot->first > *first ? slot->first : *first;
+		while ((*first = skip_unused(slot, *first, to)) < to) {
+			uint64_t area_end = (*first / AREA + 1) * AREA;
+
+			if (*changed >= most)
+				return false;
+			area_end = area_end < to ? area_end : to;
+			track_protect(mmu, slot, *first, area_end, changed);
+			*first = area_end;
+		}
+	}
+	return true;
+}
+
+int umbra_write_protect(struct umbra_mmu *mmu, umbra_gfn first, uint64_t pages, uint64_t *sptes)
+{
+	struct held held = {.first = first.n, .end = first.n + pages};
+	struct flush flush = {0};
+	uint64_t changed = 0, next = first.n;
+
+	if (held.end < first.n)
+		return UMBRA_EINVAL;
+	port_lock(&mmu->lock);
+	hold(mmu, &held);
+	while (!protect_some(mmu, &next, held.end, &changed)) {
+		flush_later(mmu);
+		port_unlock(&mmu->lock);
+		port_lock(&mmu->lock);
+	}
+	if (changed || mmu->tlb_stale)
+		flush_all(mmu, &flush);
+	flush_commit(mmu, &flush);
+	drop_release(mmu, &held);
+	port_unlock(&mmu->lock);
+	if (sptes)
+		*sptes = changed;
+	return 0;
+}
+
+int umbra_invalidate_begin(struct umbra_mmu *mmu, umbra_gfn first, uint64_t pages,
+			   struct umbra_invalidation *invalidation, struct umbra_dropped *dropped)
+{
+	struct held *held = (struct held *)invalidation;
+	struct sweep sweep = {0};
+	struct flush flush = {0};
+
+	_Static_assert(sizeof(*held) <= sizeof(*invalidation), "struct umbra_invalidation");
+	if (first.n + pages < first.n)
+		return UMBRA_EINVAL;
+	*held = (struct held){.first = first.n, .end = first.n + pages};
+	port_lock(&mmu->lock);
+	drop_hold(mmu, held, &sweep, &flush);
+	flush_commit(mmu, &flush);
+	port_unlock(&mmu->lock);
+	report(dropped, &sweep);
+	return 0;
+}
+
+void umbra_invalidate_end(struct umbra_mmu *mmu, struct umbra_invalidation *invalidation)
+{
+	port_lock(&mmu->lock);
+	drop_release(mmu, (struct held *)invalidation);
+	port_unlock(&mmu->lock);
 }
 
 void umbra_zap_all(struct umbra_mmu *mmu)

@@ -56,26 +56,6 @@ void track_protect(struct umbra_mmu *mmu, struct slot *slot, uint64_t first, uin
 	slot_regions(mmu, slot, first, end, region_protect, changed);
 }
 
-int umbra_write_protect(struct umbra_mmu *mmu, umbra_gfn first, uint64_t pages, uint64_t *sptes)
-{
-	struct flush flush = {0};
-	uint64_t changed = 0;
-
-	if (first.n + pages < pages)
-		return UMBRA_EINVAL;
-	port_lock(&mmu->lock);
-	for (uint32_t i = 0; i < mmu->slots; i++)
-		slot_regions(mmu, &mmu->slot[i], first.n, first.n + pages, region_protect,
-			     &changed);
-	if (changed || mmu->tlb_stale)
-		flush_all(mmu, &flush);
-	flush_commit(mmu, &flush);
-	port_unlock(&mmu->lock);
-	if (sptes)
-		*sptes = changed;
-	return 0;
-}
-
 /* Whether sptes of @gfn may be writable: no synced shadow page depends on its contents. */
 bool track_is_writable(struct umbra_mmu *mmu, umbra_gfn gfn)
 {

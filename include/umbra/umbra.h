@@ -44,8 +44,9 @@
  *   umbra_mmu_create                                   not taken
  *   umbra_mmu_destroy                                  taken and released; no other call may
  *                                                      run or come
- *   umbra_drop, umbra_remap, umbra_slot_delete         taken; given up and taken again after
- *                                                      every 1024 mappings or so
+ *   umbra_drop, umbra_remap, umbra_slot_delete,        taken; given up and taken again after
+ *   umbra_write_protect, umbra_invalidate_begin        every 1024 mappings or so
+ *   umbra_age, umbra_log_start, umbra_log_collect      the same, after every 2 MiB
  *   every other umbra_* function                       taken and released; may be called
  *                                                      from any thread; a vcpu's functions
  *                                                      by one thread at a time
@@ -450,9 +451,26 @@ int umbra_drop_some(struct umbra_mmu *mmu, struct umbra_range *range, uint64_t b
  * return nothing writes to them unnoticed: the guest's next write faults, and host.frame_get is
  * asked with UMBRA_WANT_WRITE. (For a log of dirty pages; or to share a frame, which host.frame_get
  * may call not writable from now on.) gfns outside slots are skipped. @sptes (may be NULL): how
- * many were writable. UMBRA_EINVAL: the range wraps around.
+ * many were writable. The lock is given up now and then; faults on the range are UMBRA_RETRY until
+ * the function returns. UMBRA_EINVAL: the range wraps around.
  */
 int umbra_write_protect(struct umbra_mmu *mmu, umbra_gfn first, uint64_t pages, uint64_t *sptes);
+
+/* A range that the host is changing: memory of the embedder's, of which only umbra makes sense. */
+struct umbra_invalidation {
+	uint64_t opaque[4];
+};
+
+/*
+ * umbra_drop() in two halves, for a host whose change takes a while (a page is swapped out, a file
+ * truncated): from the first to the second, nothing reaches @pages pages from @first on, and faults
+ * there are UMBRA_RETRY, so none can map what is about to be void. @invalidation is umbra's in
+ * between, and must stay where it is. Ranges may overlap; both must have ended. @dropped may be
+ * NULL. UMBRA_EINVAL: the range wraps around; then nothing has begun.
+ */
+int umbra_invalidate_begin(struct umbra_mmu *mmu, umbra_gfn first, uint64_t pages,
+			   struct umbra_invalidation *invalidation, struct umbra_dropped *dropped);
+void umbra_invalidate_end(struct umbra_mmu *mmu, struct umbra_invalidation *invalidation);
 
 /*
  * Move a page: drop every mapping of @gfn in one pass, flush once, let host.frame_move copy

@@ -102,6 +102,57 @@ static void test_held(void **state)
 	assert_false(drop_is_held(fix.mmu, 0, 1ull << 40));
 }
 
+/* From begin to end nobody maps anything there, whatever else begins and ends. */
+static void test_invalidate(void **state)
+{
+	struct umbra_invalidation outer, inner;
+	struct umbra_dropped dropped;
+
+	(void)state;
+	assert_int_equal(fault(DATA + 0x2000, UMBRA_PF_U | UMBRA_PF_W), UMBRA_RESUME);
+	fix.flushes = 0;
+	assert_int_equal(
+	    umbra_invalidate_begin(fix.mmu, (umbra_gfn){FIRST}, UINT64_MAX, &outer, &dropped),
+	    UMBRA_EINVAL);
+	assert_int_equal(umbra_invalidate_begin(fix.mmu, (umbra_gfn){FIRST}, 8, &outer, &dropped),
+			 0);
+	assert_int_equal(dropped.sptes, 1);
+	assert_true(dropped.dirty);
+	assert_int_equal(fix.flushes, 1);
+	assert_int_equal(fault(DATA + 0x2000, UMBRA_PF_U), UMBRA_RETRY);
+	assert_int_equal(umbra_translate(fix.vcpu, DATA + 0x2000, UMBRA_PF_U).verdict, UMBRA_RETRY);
+	assert_int_equal(umbra_invalidate_begin(fix.mmu, (umbra_gfn){FIRST + 2}, 8, &inner, NULL),
+			 0);
+	umbra_invalidate_end(fix.mmu, &outer);
+	assert_int_equal(fault(DATA + 0x1000, UMBRA_PF_U), UMBRA_RESUME);
+	assert_int_equal(fault(DATA + 0x2000, UMBRA_PF_U), UMBRA_RETRY);
+	assert_int_equal(drop(FIRST, 1), 0); /* a neighbour was not mapped along */
+	umbra_invalidate_end(fix.mmu, &inner);
+	assert_int_equal(fault(DATA + 0x2000, UMBRA_PF_U), UMBRA_RESUME);
+	assert_sound();
+}
+
+/* In pieces of few sptes (tuning/small), with one flush at the end. */
+static void test_protected_in_pieces(void **state)
+{
+	uint64_t sptes;
+
+	(void)state;
+	for (unsigned i = 0; i < 16; i++)
+		assert_int_equal(fault(DATA + i * 0x1000, UMBRA_PF_U | UMBRA_PF_W), UMBRA_RESUME);
+	fix.flushes = 0;
+	fix.on_flush = look_held;
+	assert_int_equal(umbra_write_protect(fix.mmu, (umbra_gfn){FIRST}, ALIASES, &sptes), 0);
+	fix.on_flush = NULL;
+	assert_int_equal(held, ALIASES);
+	assert_int_equal(sptes, 16);
+	assert_int_equal(fix.flushes, 1);
+	for (unsigned i = 0; i < 16; i++)
+		assert_false(spte_at(DATA + i * 0x1000) & PTE_W);
+	assert_int_equal(fault(DATA, UMBRA_PF_U | UMBRA_PF_W), UMBRA_RESUME);
+	assert_sound();
+}
+
 static void test_some(void **state)
 {
 	struct umbra_range range = {{FIRST}, ALIASES};
@@ -198,6 +249,8 @@ int main(void)
 	    FIXTURE_TEST(test_one_flush),
 	    FIXTURE_TEST(test_over_slots),
 	    FIXTURE_TEST(test_held),
+	    FIXTURE_TEST(test_invalidate),
+	    FIXTURE_TEST(test_protected_in_pieces),
 	    FIXTURE_TEST(test_some),
 	    FIXTURE_TEST(test_dropped_under_a_guest),
 	};

@@ -195,6 +195,28 @@ static void test_write_protect(void **state)
 	assert_not_mapped(GVA);
 }
 
+/* More sptes than are protected without giving the lock up, in two areas. */
+static void test_write_protect_areas(void **state)
+{
+	uint64_t sptes;
+	unsigned level;
+
+	(void)state;
+	wide.level = 1;
+	wide_map(GVA, PDE | PTE_D);
+	wide_map(GVA + (2 << 20), (PDE | PTE_D) + (2 << 20));
+	for (unsigned i = 0; i < 12; i++)
+		assert_int_equal(wide_fault(GVA + (i % 2) * (2 << 20) + i * 0x1000, USER_WRITE),
+				 UMBRA_RESUME);
+	wide.flushes = 0;
+	assert_int_equal(umbra_write_protect(wide.mmu, (umbra_gfn){0}, 0x80000, &sptes), 0);
+	assert_true(sptes >= 12);
+	assert_int_equal(wide.flushes, 1);
+	for (unsigned i = 0; i < 12; i++)
+		assert_false(wide_leaf(GVA + (i % 2) * (2 << 20) + i * 0x1000, &level) & PTE_W);
+	wide_sound();
+}
+
 /* D clear: read-only until the guest's entry says dirty. */
 static void test_dirty(void **state)
 {
@@ -334,6 +356,7 @@ int main(void)
 	    WIDE_TEST(test_tables_counted),
 	    WIDE_TEST(test_own_table_inside),
 	    WIDE_TEST(test_write_protect),
+	    WIDE_TEST(test_write_protect_areas),
 	    WIDE_TEST(test_dirty),
 	    WIDE_TEST(test_four_mib),
 	    WIDE_TEST(test_marks),
