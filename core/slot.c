@@ -327,6 +327,36 @@ struct slot *slot_by_id(struct umbra_mmu *mmu, uint32_t id)
 	return at < mmu->slots && !mmu->slot[at].going ? &mmu->slot[at] : NULL;
 }
 
+/*
+ * Tables in read-only memory are taken to have A and D set, others not: so what shadows tables of
+ * the slot is void when that changes.
+ */
+int umbra_slot_flags_set(struct umbra_mmu *mmu, uint32_t id, uint32_t flags)
+{
+	struct flush flush = {0};
+	struct slot *slot, seen = {0};
+	uint32_t changed = 0;
+
+	if (flags & ~(uint32_t)UMBRA_SLOT_READONLY)
+		return UMBRA_EINVAL;
+	port_lock(&mmu->lock);
+	slot = slot_by_id(mmu, id);
+	if (slot) {
+		changed = slot->flags ^ flags;
+		slot->flags = flags;
+		seen = *slot;
+	}
+	if (changed && seen.tables)
+		drop_tables(mmu, seen.first, seen.first + seen.pages, &flush);
+	flush_commit(mmu, &flush);
+	port_unlock(&mmu->lock);
+	if (!slot)
+		return UMBRA_ENOENT;
+	if (changed & flags & UMBRA_SLOT_READONLY)
+		return umbra_write_protect(mmu, (umbra_gfn){seen.first}, seen.pages, NULL);
+	return 0;
+}
+
 int umbra_slot_delete(struct umbra_mmu *mmu, uint32_t id)
 {
 	struct sweep sweep = {0};

@@ -266,6 +266,14 @@ struct umbra_slot {
  */
 int umbra_slot_add(struct umbra_mmu *mmu, const struct umbra_slot *slot);
 
+/*
+ * Slot @id has @flags from now on. What is mapped stays mapped, but for the right to write where
+ * that is gone: no other slot is touched, and nothing faults that need not. The lock is given up
+ * now and then, as in umbra_write_protect(). UMBRA_ENOENT: no such slot. UMBRA_EINVAL: unknown
+ * flag.
+ */
+int umbra_slot_flags_set(struct umbra_mmu *mmu, uint32_t id, uint32_t flags);
+
 /* Drop every mapping of the slot, zap what it backed, flush once, forget it. UMBRA_ENOENT. */
 int umbra_slot_delete(struct umbra_mmu *mmu, uint32_t id);
 

@@ -265,8 +265,20 @@ static void do_plug_big(struct sim *sim)
 		sim_fail(sim, "slot refused");
 }
 
+static void do_flags(struct sim *sim)
+{
+	static const uint32_t ids[] = {GUEST_PLUGGED, GUEST_TOP, GUEST_GIGA};
+
+	sim_slot_flags_set(sim, ids[sim_random(sim, 3)],
+			   sim_random(sim, 2) ? UMBRA_SLOT_READONLY : 0);
+}
+
 static void do_plug(struct sim *sim)
 {
+	if (sim_random(sim, 3) == 0) {
+		do_flags(sim);
+		return;
+	}
 	if (sim_random(sim, 3) == 0) {
 		do_plug_big(sim);
 		return;

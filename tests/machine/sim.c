@@ -100,6 +100,18 @@ void sim_slot_delete(struct sim *sim, uint32_t id)
 	sim_mirror_forget(sim, slot->first, slot->pages);
 }
 
+void sim_slot_flags_set(struct sim *sim, uint32_t id, uint32_t flags)
+{
+	struct sim_slot *slot = &sim->slot[id];
+
+	sim_op(sim, "slot flags: id, flags", id, flags, 0);
+	if (umbra_slot_flags_set(sim->mmu, id, flags) != (slot->present ? 0 : UMBRA_ENOENT))
+		sim_fail(sim, "the flags of slot %u cannot be set", id);
+	slot->flags = flags;
+	if (slot->present && flags & UMBRA_SLOT_READONLY)
+		sim_check_revoked(sim, slot->first, slot->pages, true);
+}
+
 /* Into arena and mirror. */
 static void store(struct sim *sim, uint64_t gpa, const void *bytes, size_t len)
 {

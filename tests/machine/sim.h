@@ -187,6 +187,7 @@ _Noreturn void sim_fail(struct sim *sim, const char *format, ...)
 struct sim_slot *sim_slot_of(struct sim *sim, uint64_t gpa);
 int sim_slot_add(struct sim *sim, uint32_t id, uint64_t first, uint64_t pages, uint32_t flags);
 void sim_slot_delete(struct sim *sim, uint32_t id);
+void sim_slot_flags_set(struct sim *sim, uint32_t id, uint32_t flags);
 
 /* A device or loader writes @len bytes that do not cross a page; then umbra_guest_write(). */
 void sim_device_write(struct sim *sim, uint64_t gpa, const void *bytes, size_t len);

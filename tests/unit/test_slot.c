@@ -277,6 +277,29 @@ static void test_no_memory(void **state)
 	assert_int_equal(arena_in_use(fix.arena), before);
 }
 
+/* What is mapped stays, but for the right to write; and comes back. */
+static void test_flags(void **state)
+{
+	uint64_t count;
+
+	(void)state;
+	assert_int_equal(fault(DATA, UMBRA_PF_U | UMBRA_PF_W), UMBRA_RESUME);
+	assert_int_equal(umbra_slot_flags_set(fix.mmu, 7, 0), UMBRA_ENOENT);
+	assert_int_equal(umbra_slot_flags_set(fix.mmu, 0, 2), UMBRA_EINVAL);
+	assert_true(spte_at(DATA) & PTE_W);
+	assert_int_equal(umbra_slot_flags_set(fix.mmu, 0, 0), 0);
+	assert_true(spte_at(DATA) & PTE_W);
+	assert_int_equal(umbra_slot_flags_set(fix.mmu, 0, UMBRA_SLOT_READONLY), 0);
+	assert_int_equal(umbra_rmap_count(fix.mmu, (umbra_gfn){FIRST}, &count), 0);
+	assert_false(spte_at(DATA) & PTE_W);
+	assert_int_equal(fault(DATA, UMBRA_PF_U), UMBRA_RESUME);
+	assert_int_equal(fault(DATA, UMBRA_PF_U | UMBRA_PF_W), UMBRA_MMIO);
+	assert_sound();
+	assert_int_equal(umbra_slot_flags_set(fix.mmu, 0, 0), 0);
+	assert_int_equal(fault(DATA, UMBRA_PF_U | UMBRA_PF_W), UMBRA_RESUME);
+	assert_sound();
+}
+
 /* Its log's memory goes with it (fixture_teardown() counts). */
 static void test_logged(void **state)
 {
@@ -292,11 +315,17 @@ static void test_logged(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    FIXTURE_TEST(test_logged),    FIXTURE_TEST(test_arguments),
-	    FIXTURE_TEST(test_overlaps),  FIXTURE_TEST(test_many),
-	    FIXTURE_TEST(test_delete),    FIXTURE_TEST(test_add_below_root),
-	    FIXTURE_TEST(test_read_only), FIXTURE_TEST(test_large),
-	    FIXTURE_TEST(test_unaligned), FIXTURE_TEST(test_coming_and_going),
+	    FIXTURE_TEST(test_flags),
+	    FIXTURE_TEST(test_logged),
+	    FIXTURE_TEST(test_arguments),
+	    FIXTURE_TEST(test_overlaps),
+	    FIXTURE_TEST(test_many),
+	    FIXTURE_TEST(test_delete),
+	    FIXTURE_TEST(test_add_below_root),
+	    FIXTURE_TEST(test_read_only),
+	    FIXTURE_TEST(test_large),
+	    FIXTURE_TEST(test_unaligned),
+	    FIXTURE_TEST(test_coming_and_going),
 	    FIXTURE_TEST(test_no_memory),
 	};
 
