@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -212,10 +213,31 @@ static enum status complain_sink(const struct command *c)
 	return complain(STATUS_ERROR, "%s: %s", c->output, c->sink->why);
 }
 
+static volatile sig_atomic_t stopped; /* the signal */
+
+static void on_signal(int number)
+{
+	stopped = number;
+}
+
+/* Who ends us finds nothing half-written. */
+static void watch_signals(void)
+{
+	const struct sigaction action = {.sa_handler = on_signal};
+
+	sigaction(SIGHUP, &action, NULL);
+	sigaction(SIGINT, &action, NULL);
+	sigaction(SIGTERM, &action, NULL);
+}
+
 static enum status watch(void *ctx, const struct umbra_record *record)
 {
 	struct command *c = ctx;
 
+	if (stopped)
+		return complain((enum status)(STATUS_SIGNAL + stopped),
+				"%s: stopped by signal %d; nothing was written", c->output,
+				(int)stopped);
 	if (record->kind >= UMBRA_TRACE_EVENTS && is_moment(c, c->event) && !snapshot(c))
 		return complain_sink(c);
 	if (c->kvm && !kvm_state_record(c->kvm, record))
@@ -259,6 +281,7 @@ int export_command(int argc, char **argv)
 
 	if (status != STATUS_OK || done)
 		return (int)status;
+	watch_signals();
 	status = playback_open(&c.play, c.path, c.quiet);
 	if (status == STATUS_OK)
 		status = open_output(&c);

@@ -86,8 +86,9 @@ static enum status parse(int argc, char **argv, const char *help, struct query *
 	q->words[0] = argv[0];
 	q->words[1] = argv[optind + 1];
 	if (!number_parse_hex(q->words[1], &q->number))
-		return complain(STATUS_USAGE, "%s %s: give a number, hexadecimal", argv[0],
-				q->words[1]);
+		return complain(STATUS_USAGE,
+				"%s: \"%s\" is no number: give a file, then %s, hexadecimal",
+				argv[0], q->words[1], help == rmap_help ? "a gfn" : "a gva");
 	return STATUS_OK;
 }
 

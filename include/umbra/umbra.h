@@ -532,8 +532,9 @@ enum umbra_age {
  * anew next time: accessed bits are cleared, by reverse map; TLBs are not flushed, so a page that
  * is used through one all the time may look idle for a while. With UMBRA_WITHOUT_ACCESSED there are
  * no such bits to go by: what is mapped was used, and asking takes the mappings away and flushes.
- * The lock is given up after every 512 pages. gfns outside slots are idle. UMBRA_EINVAL: the range
- * wraps around, unknown flag.
+ * What is not mapped any more, because the guest or the quota took its tables, counts as idle until
+ * it faults again. The lock is given up after every 512 pages. gfns outside slots are idle.
+ * UMBRA_EINVAL: the range wraps around, unknown flag.
  */
 int umbra_age(struct umbra_mmu *mmu, umbra_gfn first, uint64_t pages, unsigned flags,
 	      uint64_t *young);

@@ -102,6 +102,27 @@ full() {
 		[ "$(find "$work" -name 'full.*' | wc -l)" = 0 ]
 }
 
+# Stopped in the middle, again and again: nothing is left but a whole file.
+stopped() {
+	local after status left
+	for after in 0.01 0.05 0.1 0.2; do
+		timeout -s INT "$after" "$umbra" export --quiet --words --every 50 "$trace" "$work/stopped.db" \
+			>"$work/out" 2>&1
+		status=$?
+		left=$(find "$work" -name 'stopped.*' | wc -l)
+		echo "after $after s: status $status, $left files"
+		[ "$left" = 0 ] || { [ "$status" = 0 ] && [ "$left" = 1 ]; } || return 1
+		rm -f "$work/stopped.db"
+	done
+	"$umbra" export --quiet --words --every 2 "$trace" "$work/stopped.db" >"$work/out" 2>&1 &
+	sleep 0.3
+	kill -TERM $! 2>/dev/null
+	wait $!
+	status=$?
+	echo "status $status"
+	[ $status = 143 ] && [ "$(find "$work" -name 'stopped.*' | wc -l)" = 0 ]
+}
+
 "$umbra" replay --quiet --json "$work/replay.json" "$trace" || exit 1
 check 'a database' "$umbra" export --words --at 1000 --at 7000 "$trace" "$work/all.db"
 check 'has all events' events
@@ -114,6 +135,7 @@ check 'a file that is none of ours stays' other_file
 check 'half a trace' cut_trace
 check 'no trace' fails 34 'not a trace' "$umbra" export "$0" "$work/none.db"
 check 'nowhere' fails 1 'No such file' "$umbra" export "$trace" "$work/no/where.db"
+check 'stopped by signals' stopped
 check 'a full disk, database' full db
 check 'a full disk, timeline' full json
 echo "1..$number"
