@@ -31,6 +31,7 @@
 #include "control.h"
 #include "cpu.h"
 #include "frames.h"
+#include "host.h"
 #include "loader.h"
 #include "machine.h"
 #include "memory.h"
@@ -58,7 +59,7 @@ extern char image_start[], image_end[], stack_guard[];
 extern uint64_t boot_pdpt[512], boot_pd[4 * 512];
 
 static struct cpu boot_cpu;
-static struct frames frames;
+static struct host host;
 static struct vm first_vm;
 
 static struct range text_range(uint32_t at)
@@ -128,20 +129,23 @@ static void memory_take(const struct multiboot *m, uint64_t guest_pages)
 		reserved[r++] = text_range(modules[i].string);
 		extra += (modules[i].end - modules[i].start) / 4096;
 	}
-	if (!frames_init(&frames, usable, n, reserved, r, guest_pages, extra))
+	if (!frames_init(&host.frames, usable, n, reserved, r, guest_pages, extra))
 		machine_end(NULL, UMBRA_END_NOMEM, "the machine has too little memory");
-	guard_page(&frames, 0); /* NULL */
-	guard_page(&frames, (uintptr_t)stack_guard);
+	guard_page(&host.frames, 0); /* NULL */
+	guard_page(&host.frames, (uintptr_t)stack_guard);
 }
 
 static void vm_create(struct vm *vm)
 {
 	vm->machine = &machine_page;
-	vm->frames = &frames;
+	vm->host = &host;
+	vm->number = host.guests;
+	host.guest[host.guests++] = vm;
+	vm->frames = &host.frames;
 	vm->cpu = &boot_cpu;
 	boot_cpu.vm = vm;
-	if (!svm_init(&boot_cpu.svm, &frames) || memory_init(vm) || control_init(vm) ||
-	    virtio_blk_init(vm) || virtio_console_init(vm) || vcpu_create(vm, &frames))
+	if (!svm_init(&boot_cpu.svm, &host.frames) || memory_init(vm) || control_init(vm) ||
+	    virtio_blk_init(vm) || virtio_console_init(vm) || vcpu_create(vm, &host.frames))
 		machine_end(NULL, UMBRA_END_NOMEM,
 			    "too little memory to set a guest of %lu bytes up", vm->options.memory);
 	pic_init(&vm->pic);
@@ -154,7 +158,7 @@ static void vm_create(struct vm *vm)
 static void modules_free(const struct multiboot_module *modules, uint32_t count)
 {
 	for (uint32_t i = 0; i < count; i++)
-		frames_give_range(&frames, (struct range){modules[i].start, modules[i].end});
+		frames_give_range(&host.frames, (struct range){modules[i].start, modules[i].end});
 }
 
 static struct boot_file module_file(const struct multiboot_module *module)

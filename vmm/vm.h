@@ -23,6 +23,7 @@
 
 struct blk;
 struct cpu;
+struct host;
 struct vcpu;
 struct virtio;
 
@@ -53,6 +54,8 @@ struct vm_slot {
 };
 
 struct vm {
+	struct host *host;
+	unsigned number; /* of host->guest */
 	struct umbra_mmu *mmu;
 	struct umbra_machine *machine;
 	struct frames *frames;

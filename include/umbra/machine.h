@@ -67,6 +67,8 @@ enum umbra_command {
 
 #define UMBRA_ANSWER_BYTES (64u << 10)
 
+#define UMBRA_GUESTS_MAX 8u
+
 /*
  * The guest's disk is a file of the command's. The hypervisor fills a request in, sets .state to
  * ASKED and rings: it writes a byte to COM2. The command carries it out between the file and the
