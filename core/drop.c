@@ -226,22 +226,44 @@ int umbra_drop_some(struct umbra_mmu *mmu, struct umbra_range *range, uint64_t b
 	return 0;
 }
 
-int umbra_remap(struct umbra_mmu *mmu, umbra_gfn gfn, umbra_pfn pfn, struct umbra_dropped *dropped)
+#define MOVE_PIECE 16u /* pages that are moved before the lock is given up */
+
+/* The host takes the pages of @held over, one by one. */
+static void move_frames(struct umbra_mmu *mmu, const struct held *held,
+			const struct umbra_frame *to)
 {
-	struct held held = {.first = gfn.n, .end = gfn.n + 1};
+	struct umbra_frame frame = *to;
+
+	for (uint64_t gfn = held->first; gfn < held->end; gfn++, frame.pfn.n++) {
+		if (gfn > held->first && (gfn - held->first) % MOVE_PIECE == 0) {
+			port_unlock(&mmu->lock);
+			port_lock(&mmu->lock);
+		}
+		mmu->host.frame_move(mmu->ctx, (umbra_gfn){gfn}, &frame);
+	}
+}
+
+int umbra_remap(struct umbra_mmu *mmu, umbra_gfn gfn, const struct umbra_frame *to,
+		struct umbra_dropped *dropped)
+{
+	uint64_t pages = to->level == 2 ? level_pages(2) : 1;
+	struct held held = {.first = gfn.n, .end = gfn.n + pages};
 	struct sweep sweep = {0};
 	struct flush flush = {0};
+	struct slot *slot;
 
-	if (!mmu->host.frame_move || pfn.n >> (52 - UMBRA_PAGE_SHIFT))
+	if (!mmu->host.frame_move || to->level > 2 || (gfn.n | to->pfn.n) & (pages - 1) ||
+	    to->pfn.n >> (52 - UMBRA_PAGE_SHIFT))
 		return UMBRA_EINVAL;
 	port_lock(&mmu->lock);
-	if (!slot_find(mmu, gfn)) {
+	slot = slot_find(mmu, gfn);
+	if (!slot || slot_find(mmu, (umbra_gfn){held.end - 1}) != slot) {
 		port_unlock(&mmu->lock);
 		return UMBRA_ENOENT;
 	}
 	drop_hold(mmu, &held, &sweep, &flush);
 	flush_commit(mmu, &flush);
-	mmu->host.frame_move(mmu->ctx, gfn, pfn);
+	move_frames(mmu, &held, to);
 	mmu->stats.remaps++;
 	drop_release(mmu, &held);
 	port_unlock(&mmu->lock);

@@ -51,13 +51,13 @@ static void *host_frame_va(void *ctx, umbra_pfn pfn)
 	return (void)ctx, memory + (pfn.n << UMBRA_PAGE_SHIFT);
 }
 
-static void host_frame_move(void *ctx, umbra_gfn gfn, umbra_pfn pfn)
+static void host_frame_move(void *ctx, umbra_gfn gfn, const struct umbra_frame *to)
 {
 	void *old = host_frame_va(ctx, (umbra_pfn){frames[gfn.n]});
 
-	memcpy(host_frame_va(ctx, pfn), old, UMBRA_PAGE_SIZE);
+	memcpy(host_frame_va(ctx, to->pfn), old, UMBRA_PAGE_SIZE);
 	memset(old, 0xdb, UMBRA_PAGE_SIZE);
-	frames[gfn.n] = pfn.n;
+	frames[gfn.n] = to->pfn.n;
 }
 
 static void host_flush(void *ctx, const struct umbra_flush *flush)
@@ -120,6 +120,7 @@ int main(void)
 	    .cr0 = 0x80010001, .cr3 = 0x1000, .cr4 = 0x20, .efer = 0xd00};
 	struct umbra_mmu *mmu;
 	struct umbra_vcpu *vcpu;
+	const struct umbra_frame to = {.pfn = {GUEST + 8}, .writable = true};
 	struct umbra_dropped dropped = {0};
 	uint64_t value = 42;
 	for (uint64_t gfn = 0; gfn < GUEST; gfn++)
@@ -141,8 +142,7 @@ int main(void)
 	    run(vcpu, DEVICE, false, &value) != UMBRA_MMIO)
 		return 1;
 	printf("move gfn 8\n");
-	if (umbra_remap(mmu, (umbra_gfn){8}, (umbra_pfn){GUEST + 8}, &dropped) ||
-	    dropped.sptes != 2)
+	if (umbra_remap(mmu, (umbra_gfn){8}, &to, &dropped) || dropped.sptes != 2)
 		return 1;
 	value = 0;
 	if (run(vcpu, ALIAS_RO, false, &value) || value != 42)

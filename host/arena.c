@@ -312,10 +312,10 @@ static void *host_frame_va(void *ctx, umbra_pfn pfn)
 	return frame_bytes(arena, frame);
 }
 
-static void host_frame_move(void *ctx, umbra_gfn gfn, umbra_pfn pfn)
+static void host_frame_move(void *ctx, umbra_gfn gfn, const struct umbra_frame *frame)
 {
 	struct arena *arena = ctx;
-	uint32_t to = pfn_frame(arena, pfn);
+	uint32_t to = pfn_frame(arena, frame->pfn);
 
 	pthread_mutex_lock(&arena->lock);
 	if (to == NO_FRAME || arena->frame_gfn[to] != FRAME_RESERVED)

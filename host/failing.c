@@ -59,12 +59,12 @@ static void *failing_frame_va(void *ctx, umbra_pfn pfn)
 	return failing->inner.frame_va(failing->inner_ctx, pfn);
 }
 
-static void failing_frame_move(void *ctx, umbra_gfn gfn, umbra_pfn pfn)
+static void failing_frame_move(void *ctx, umbra_gfn gfn, const struct umbra_frame *to)
 {
 	struct failing *failing = ctx;
 
 	failing->moves++;
-	failing->inner.frame_move(failing->inner_ctx, gfn, pfn);
+	failing->inner.frame_move(failing->inner_ctx, gfn, to);
 }
 
 static void failing_flush(void *ctx, const struct umbra_flush *flush)

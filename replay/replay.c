@@ -156,7 +156,7 @@ static void *host_frame_va(void *ctx, umbra_pfn pfn)
 	return table->words;
 }
 
-static void host_frame_move(void *ctx, umbra_gfn gfn, umbra_pfn pfn)
+static void host_frame_move(void *ctx, umbra_gfn gfn, const struct umbra_frame *to)
 {
 	struct replay *r = ctx;
 	struct guest_frame *frame = guest_frame(&r->guest, gfn.n);
@@ -165,9 +165,9 @@ static void host_frame_move(void *ctx, umbra_gfn gfn, umbra_pfn pfn)
 		frame->writable = true;
 	if (r->options.loose)
 		loose_moved(r, gfn.n);
-	if (!guest_back(&r->guest, gfn.n, pfn.n))
+	if (!guest_back(&r->guest, gfn.n, to->pfn.n))
 		replay_trouble(r, REPLAY_DAMAGED, "gfn %llx cannot move to the frame %llx",
-			       LL(gfn.n), LL(pfn.n));
+			       LL(gfn.n), LL(to->pfn.n));
 }
 
 static void host_flush(void *ctx, const struct umbra_flush *flush)
@@ -303,7 +303,7 @@ static bool on_mmu(struct replay *r, const struct umbra_record *e)
 	struct umbra_dropped dropped = {0};
 	struct umbra_stats stats;
 	uint64_t sptes = 0;
-	umbra_pfn to;
+	struct umbra_frame to = {.writable = true};
 	int error = 0;
 
 	switch (e->kind) {
@@ -337,8 +337,8 @@ static bool on_mmu(struct replay *r, const struct umbra_record *e)
 		compare(r, "the count of sptes", e->c, sptes);
 		break;
 	case UMBRA_TRACE_REMAP:
-		to.n = r->options.loose ? loose_target(r, e->b) : e->b;
-		error = umbra_remap(r->mmu, (umbra_gfn){e->a}, to, &dropped);
+		to.pfn.n = r->options.loose ? loose_target(r, e->b) : e->b;
+		error = umbra_remap(r->mmu, (umbra_gfn){e->a}, &to, &dropped);
 		compare(r, "the count of sptes", e->c, dropped.sptes);
 		break;
 	case UMBRA_TRACE_ZAP_ALL:

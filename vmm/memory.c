@@ -89,19 +89,19 @@ static void *host_frame_va(void *ctx, umbra_pfn pfn)
 	return va_of(pfn.n);
 }
 
-static void host_frame_move(void *ctx, umbra_gfn gfn, umbra_pfn pfn)
+static void host_frame_move(void *ctx, umbra_gfn gfn, const struct umbra_frame *to)
 {
 	struct vm *vm = ctx;
 	uint32_t *old = entry(vm, gfn.n);
 
 	vm->move_begun = rdtsc();
 	if (*old) {
-		page_copy(va_of(pfn.n), va_of(*old));
+		page_copy(va_of(to->pfn.n), va_of(*old));
 		frame_give(vm->frames, *old);
 	} else {
-		page_zero(va_of(pfn.n));
+		page_zero(va_of(to->pfn.n));
 	}
-	*old = (uint32_t)pfn.n;
+	*old = (uint32_t)to->pfn.n;
 }
 
 static void host_flush(void *ctx, const struct umbra_flush *flush)
@@ -299,6 +299,7 @@ int memory_migrate(struct vm *vm, uint64_t gfn, uint64_t *sptes, uint64_t *ticks
 {
 	uint32_t *old = entry(vm, gfn);
 	struct umbra_dropped dropped;
+	struct umbra_frame to;
 	uint64_t frame, begun;
 	int error;
 
@@ -306,8 +307,9 @@ int memory_migrate(struct vm *vm, uint64_t gfn, uint64_t *sptes, uint64_t *ticks
 		return UMBRA_ENOENT;
 	if (!frame_take(vm->frames, &frame))
 		return UMBRA_ENOMEM;
+	to = (struct umbra_frame){.pfn = {frame}, .writable = true};
 	begun = rdtsc();
-	error = mmu_remap(vm, (umbra_gfn){gfn}, (umbra_pfn){frame}, &dropped);
+	error = mmu_remap(vm, (umbra_gfn){gfn}, &to, &dropped);
 	if (error) {
 		frame_give(vm->frames, frame);
 		return error;

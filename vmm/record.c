@@ -287,12 +287,13 @@ int mmu_write_protect(struct vm *vm, umbra_gfn first, uint64_t pages)
 	return error;
 }
 
-int mmu_remap(struct vm *vm, umbra_gfn gfn, umbra_pfn pfn, struct umbra_dropped *dropped)
+int mmu_remap(struct vm *vm, umbra_gfn gfn, const struct umbra_frame *to,
+	      struct umbra_dropped *dropped)
 {
-	int error = umbra_remap(vm->mmu, gfn, pfn, dropped);
+	int error = umbra_remap(vm->mmu, gfn, to, dropped);
 
 	if (!error)
-		event(vm, UMBRA_TRACE_REMAP, gfn.n, pfn.n, dropped->sptes);
+		event(vm, UMBRA_TRACE_REMAP, gfn.n, to->pfn.n, dropped->sptes);
 	return error;
 }
 

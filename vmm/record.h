@@ -57,7 +57,8 @@ void mmu_invlpg(struct vcpu *vcpu, uint64_t gva);
 int mmu_invpcid(struct vcpu *vcpu, enum umbra_invpcid type, uint16_t pcid, uint64_t gva);
 int mmu_drop(struct vm *vm, umbra_gfn first, uint64_t pages);
 int mmu_write_protect(struct vm *vm, umbra_gfn first, uint64_t pages);
-int mmu_remap(struct vm *vm, umbra_gfn gfn, umbra_pfn pfn, struct umbra_dropped *dropped);
+int mmu_remap(struct vm *vm, umbra_gfn gfn, const struct umbra_frame *to,
+	      struct umbra_dropped *dropped);
 void mmu_zap_all(struct vm *vm);
 int mmu_quota_set(struct vm *vm, uint32_t pages);
 uint64_t mmu_audit(struct vm *vm, struct umbra_audit *report);

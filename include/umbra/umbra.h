@@ -163,10 +163,11 @@ struct umbra_host {
 
 	/*
 	 * umbra_remap() reached the moment when no spte and no TLB leads to @gfn's frame any
-	 * more. Copy the contents to @pfn, answer @pfn in frame_get from now on; the old
-	 * frame is yours again. May be NULL if umbra_remap() is never called.
+	 * more. Copy the contents to @to->pfn, if they are not there already (a merged page, a page
+	 * that stays where it is), answer *@to in frame_get from now on; the old frame is yours
+	 * again. May be NULL if umbra_remap() is never called.
 	 */
-	void (*frame_move)(void *ctx, umbra_gfn gfn, umbra_pfn pfn);
+	void (*frame_move)(void *ctx, umbra_gfn gfn, const struct umbra_frame *to);
 
 	/*
 	 * Make the named vcpus forget before returning: those that run leave the guest, flush,
@@ -481,11 +482,17 @@ int umbra_invalidate_begin(struct umbra_mmu *mmu, umbra_gfn first, uint64_t page
 void umbra_invalidate_end(struct umbra_mmu *mmu, struct umbra_invalidation *invalidation);
 
 /*
- * Move a page: drop every mapping of @gfn in one pass, flush once, let host.frame_move copy
- * it to @pfn. As with umbra_drop, faults on @gfn are UMBRA_RETRY meanwhile; @dropped may be NULL.
- * UMBRA_ENOENT: @gfn is in no slot. UMBRA_EINVAL: no host.frame_move, or @pfn is not below 2^40.
+ * Give @gfn another frame: drop every mapping of it in one pass, flush once, let host.frame_move
+ * take *@to over. To migrate a page @to->writable is true; to merge it with others of the same
+ * contents, false. @to->level 0 or 1: one page. 2: the 512 pages from @gfn on come to lie side by
+ * side from @to->pfn on, both multiples of 512, and frame_move is called for each (@to->pfn its
+ * own); where guests map 2 MiB, so do we then (a collapse). As with umbra_drop, faults there are
+ * UMBRA_RETRY until all is done, the lock is given up now and then, and @dropped may be NULL.
+ * UMBRA_ENOENT: not all of it is in one slot. UMBRA_EINVAL: no host.frame_move, @to->pfn is not
+ * below 2^40, another level, or not aligned to it.
  */
-int umbra_remap(struct umbra_mmu *mmu, umbra_gfn gfn, umbra_pfn pfn, struct umbra_dropped *dropped);
+int umbra_remap(struct umbra_mmu *mmu, umbra_gfn gfn, const struct umbra_frame *to,
+		struct umbra_dropped *dropped);
 
 enum umbra_log {
 	UMBRA_LOG_SPLIT =

@@ -197,9 +197,10 @@ int mmu_drop(struct vm *vm, umbra_gfn first, uint64_t pages)
 	return 0;
 }
 
-int mmu_remap(struct vm *vm, umbra_gfn gfn, umbra_pfn pfn, struct umbra_dropped *dropped)
+int mmu_remap(struct vm *vm, umbra_gfn gfn, const struct umbra_frame *to,
+	      struct umbra_dropped *dropped)
 {
-	(void)vm, (void)gfn, (void)pfn, (void)dropped;
+	(void)vm, (void)gfn, (void)to, (void)dropped;
 	return UMBRA_ENOENT;
 }
 

@@ -589,22 +589,23 @@ void sim_remap(struct sim *sim, uint64_t gfn)
 {
 	struct umbra_dropped dropped;
 	uint64_t before = 0;
-	umbra_pfn pfn, now;
+	struct umbra_frame to = {.writable = true};
+	umbra_pfn now;
 	int error;
 
 	sim_op(sim, "remap: gfn", gfn, 0, 0);
-	if (arena_frame_reserve(sim->arena, &pfn))
+	if (arena_frame_reserve(sim->arena, &to.pfn))
 		return;
 	umbra_rmap_count(sim->mmu, (umbra_gfn){gfn}, &before);
-	error = umbra_remap(sim->mmu, (umbra_gfn){gfn}, pfn, &dropped);
+	error = umbra_remap(sim->mmu, (umbra_gfn){gfn}, &to, &dropped);
 	if (error != (sim_slot_of(sim, gfn << 12) ? 0 : UMBRA_ENOENT))
 		sim_fail(sim, "remap of gfn %#llx: %d", (unsigned long long)gfn, error);
 	if (error) {
-		arena_frame_release(sim->arena, pfn);
+		arena_frame_release(sim->arena, to.pfn);
 		return;
 	}
 	if (dropped.sptes != before || !arena_frame_of(sim->arena, (umbra_gfn){gfn}, &now) ||
-	    now.n != pfn.n)
+	    now.n != to.pfn.n)
 		sim_fail(sim, "remap of gfn %#llx dropped %llu of %llu, or did not move it",
 			 (unsigned long long)gfn, (unsigned long long)dropped.sptes,
 			 (unsigned long long)before);

@@ -148,7 +148,7 @@ static void host_step(struct umbra_mmu *mmu, struct arena *arena, uint64_t r)
 	const struct umbra_slot extra = {.id = 9, .first = {EXTRA_SLOT}, .pages = 64, .flags = 0};
 	umbra_gfn gfn = {(r >> 8) % DATA};
 	struct umbra_stats stats;
-	umbra_pfn pfn;
+	struct umbra_frame to = {.writable = true};
 
 	switch (r % 8) {
 	case 0:
@@ -168,7 +168,7 @@ static void host_step(struct umbra_mmu *mmu, struct arena *arena, uint64_t r)
 		umbra_stats_get(mmu, &stats);
 		break;
 	default:
-		if (!arena_frame_reserve(arena, &pfn) && umbra_remap(mmu, gfn, pfn, NULL))
+		if (!arena_frame_reserve(arena, &to.pfn) && umbra_remap(mmu, gfn, &to, NULL))
 			fail("remap refused");
 	}
 }

@@ -143,7 +143,7 @@ static void test_moves(void **state)
 	bytes[9] = 99;
 	assert_int_equal(arena_frame_reserve(arena, &pfn), 0);
 	assert_false(arena_gfn_of(arena, pfn, &gfn));
-	arena_host.frame_move(arena, (umbra_gfn){7}, pfn);
+	arena_host.frame_move(arena, (umbra_gfn){7}, &(struct umbra_frame){.pfn = pfn});
 	assert_true(arena_frame_of(arena, (umbra_gfn){7}, &now));
 	assert_int_equal(now.n, pfn.n);
 	assert_int_equal(((unsigned char *)arena_host.frame_va(arena, now))[9], 99);

@@ -218,23 +218,28 @@ static void test_stats(void **state)
 /* A frame has to be one that an entry can name: 52 bits of address. */
 static void test_remap_arguments(void **state)
 {
-	const umbra_pfn beyond = {1ull << 40};
-	umbra_pfn pfn;
+	static const struct umbra_frame bad[] = {
+	    {.pfn = {1ull << 40}},
+	    {.pfn = {UINT64_MAX}},
+	    {.pfn = {1}, .level = 2},
+	    {.pfn = {0}, .level = 3},
+	};
+	struct umbra_frame to = {.writable = true};
 
 	(void)state;
 	assert_int_equal(fault(DATA, USER_WRITE), UMBRA_RESUME);
-	assert_int_equal(umbra_remap(fix.mmu, (umbra_gfn){FIRST}, beyond, NULL), UMBRA_EINVAL);
-	assert_int_equal(umbra_remap(fix.mmu, (umbra_gfn){FIRST}, (umbra_pfn){UINT64_MAX}, NULL),
-			 UMBRA_EINVAL);
+	for (unsigned i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+		assert_int_equal(umbra_remap(fix.mmu, (umbra_gfn){FIRST}, &bad[i], NULL),
+				 UMBRA_EINVAL);
 	assert_int_equal(fix.failing.moves, 0);
 	assert_int_equal(spte_at(DATA) & PTE_P, PTE_P);
-	assert_int_equal(arena_frame_reserve(fix.arena, &pfn), 0);
-	assert_int_equal(umbra_remap(fix.mmu, (umbra_gfn){GFNS}, pfn, NULL), UMBRA_ENOENT);
-	assert_int_equal(umbra_remap(fix.mmu, (umbra_gfn){FIRST}, pfn, NULL), 0);
+	assert_int_equal(arena_frame_reserve(fix.arena, &to.pfn), 0);
+	assert_int_equal(umbra_remap(fix.mmu, (umbra_gfn){GFNS}, &to, NULL), UMBRA_ENOENT);
+	assert_int_equal(umbra_remap(fix.mmu, (umbra_gfn){FIRST}, &to, NULL), 0);
 	assert_sound();
 	assert_int_equal(spte_at(DATA), 0);
 	assert_int_equal(fault(DATA, USER_WRITE), UMBRA_RESUME);
-	assert_int_equal((spte_at(DATA) & PTE_ADDRESS) >> 12, pfn.n);
+	assert_int_equal((spte_at(DATA) & PTE_ADDRESS) >> 12, to.pfn.n);
 }
 
 static void test_audit(void **state)
