@@ -290,10 +290,13 @@ int mmu_write_protect(struct vm *vm, umbra_gfn first, uint64_t pages)
 int mmu_remap(struct vm *vm, umbra_gfn gfn, const struct umbra_frame *to,
 	      struct umbra_dropped *dropped)
 {
-	int error = umbra_remap(vm->mmu, gfn, to, dropped);
+	struct umbra_dropped what = {0};
+	int error = umbra_remap(vm->mmu, gfn, to, &what);
 
 	if (!error)
-		event(vm, UMBRA_TRACE_REMAP, gfn.n, to->pfn.n, dropped->sptes);
+		event(vm, UMBRA_TRACE_REMAP, gfn.n, to->pfn.n, what.sptes);
+	if (!error && dropped)
+		*dropped = what;
 	return error;
 }
 

@@ -87,6 +87,21 @@ void frame_give(struct frames *frames, uint64_t pfn)
 	(void)pfn;
 }
 
+void frame_own(struct frames *frames, uint64_t pfn, unsigned guest, uint32_t page)
+{
+	(void)frames, (void)pfn, (void)guest, (void)page;
+}
+
+void frame_share(struct frames *frames, uint64_t pfn)
+{
+	(void)frames, (void)pfn;
+}
+
+void frame_unshare(struct frames *frames, uint64_t pfn)
+{
+	(void)frames, (void)pfn;
+}
+
 void *outer_block(size_t size)
 {
 	unsigned i = 0;
