@@ -170,6 +170,10 @@ static void do_more(struct input *input, struct sim *sim, uint64_t gfn, uint64_t
 		first[2] = tables_gfn(input);
 		sim_invalidate(sim, first, 1 + how % 3u);
 		break;
+	case 3:
+	case 4:
+		sim_watch(sim, gfn, how & 7);
+		break;
 	default:
 		sim_op(sim, "zap all", 0, 0, 0);
 		umbra_zap_all(sim->mmu);

@@ -384,7 +384,7 @@ static void do_host(struct sim *sim)
 
 	if (gfn + pages > sim->options.gfns)
 		pages = 1;
-	switch (sim_random(sim, 21)) {
+	switch (sim_random(sim, 23)) {
 	case 0:
 	case 1:
 		sim_drop(sim, gfn, pages, SIM_SWAP);
@@ -438,6 +438,10 @@ static void do_host(struct sim *sim)
 		break;
 	case 20:
 		do_invalidate_pages(sim, gfn);
+		break;
+	case 21:
+	case 22:
+		sim_watch(sim, gfn, (unsigned)sim_random(sim, 8));
 		break;
 	case 16:
 		sim_age(sim, sim_random(sim, 2) ? gfn : gfn / 512 * 512,
