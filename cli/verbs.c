@@ -137,7 +137,8 @@ static void end_rmap(struct control *c)
 	size_t count = page->answers;
 
 	if (page->result == UMBRA_ENOENT)
-		control_reply(c, STATUS_NO_SUCH, "gfn %s is no memory of this guest's", c->words[0]);
+		control_reply(c, STATUS_NO_SUCH, "gfn %s is no memory of this guest's",
+			      c->words[0]);
 	else if (page->result || count > room || !answer(c) || !keep_mappings(c, answer(c), count))
 		control_reply(c, STATUS_ERROR, "the machine does not answer as it should");
 	else if (count == room) {
@@ -168,8 +169,9 @@ static void end_walk(struct control *c)
 
 	number_parse_hex(c->words[0], &gva);
 	if (page->result || !view) {
-		control_reply(c, STATUS_NO_SUCH, "gva %s is not canonical in the mode that the guest is in",
-		      c->words[0]);
+		control_reply(c, STATUS_NO_SUCH,
+			      "gva %s is not canonical in the mode that the guest is in",
+			      c->words[0]);
 		return;
 	}
 	if (c->json) {
@@ -195,7 +197,8 @@ static void begin_record(struct control *c)
 		return;
 	}
 	if (c->words[0][0] != '/') {
-		control_reply(c, STATUS_USAGE, "record %s: give a path that begins with /", c->words[0]);
+		control_reply(c, STATUS_USAGE, "record %s: give a path that begins with /",
+			      c->words[0]);
 		return;
 	}
 	status = record_open(c->recording, c->words[0], why, sizeof(why));
@@ -216,8 +219,8 @@ static void end_record(struct control *c)
 		return;
 	}
 	record_discard(c->recording);
-	control_reply(c, STATUS_TRACE, "the machine cannot begin to record now (error %d); try again",
-	      result);
+	control_reply(c, STATUS_TRACE,
+		      "the machine cannot begin to record now (error %d); try again", result);
 }
 
 static void begin_record_end(struct control *c)
@@ -233,7 +236,7 @@ static void end_record_end(struct control *c)
 	enum status status = record_close(c->recording);
 
 	control_reply(c, status, "%s",
-	      status ? "the trace ends early: see what the machine's side says" : "");
+		      status ? "the trace ends early: see what the machine's side says" : "");
 }
 
 static void begin_stop(struct control *c)
