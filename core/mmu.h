@@ -206,6 +206,7 @@ struct slot {
 struct held {
 	uint64_t first, end;
 	struct held *next;
+	uint64_t flushes; /* mmu.whole_flushes when its flush was put off; UINT64_MAX: it was not */
 };
 
 #define SPARES 16u
@@ -233,7 +234,8 @@ struct umbra_mmu {
 	struct held *held; /* list */
 
 	/* flush.c */
-	uint64_t tlb_stale; /* vcpus whose TLB may hold what a guest's change took away */
+	uint64_t tlb_stale;     /* vcpus whose TLB may hold what was taken away without a flush */
+	uint64_t whole_flushes; /* of everything, on every vcpu: so many yet */
 
 	/* shadow.c */
 	struct store chunks; /* struct chunk, by page id >> TUNING_CHUNK_SHIFT; */
@@ -462,6 +464,7 @@ struct sweep {
 	uint64_t budget; /* sptes that may still go */
 	uint64_t sptes;  /* gone so far */
 	uint64_t bits;   /* of all their values: the A and D they had, or-ed */
+	bool large_only; /* drop_range(): 4K pages stay */
 };
 #define SWEEP_ALL ((struct sweep){.budget = UINT64_MAX})
 

@@ -45,7 +45,8 @@
  *   umbra_mmu_destroy                                  taken and released; no other call may
  *                                                      run or come
  *   umbra_drop, umbra_remap, umbra_slot_delete,        taken; given up and taken again after
- *   umbra_write_protect, umbra_invalidate_begin        every 1024 mappings or so
+ *   umbra_write_protect, umbra_split,                  every 1024 mappings or so
+ *   umbra_invalidate_begin, _gather
  *   umbra_age, umbra_log_start, umbra_log_collect      the same, after every 2 MiB
  *   every other umbra_* function                       taken and released; may be called
  *                                                      from any thread; a vcpu's functions
@@ -465,6 +466,15 @@ int umbra_drop_some(struct umbra_mmu *mmu, struct umbra_range *range, uint64_t b
  */
 int umbra_write_protect(struct umbra_mmu *mmu, umbra_gfn first, uint64_t pages, uint64_t *sptes);
 
+/*
+ * Take away every mapping that maps some of @pages pages from @first on by more than 4 KiB, then
+ * flush once. (What stood around the range in such a mapping goes with it.) Faults map in 4 KiB
+ * where host.frame_get answers level 1 from now on; else they may map large again. *@sptes (may be
+ * NULL): how many went. The lock is given up now and then; faults on the range are UMBRA_RETRY
+ * until the function returns. gfns outside slots are skipped. UMBRA_EINVAL: the range wraps around.
+ */
+int umbra_split(struct umbra_mmu *mmu, umbra_gfn first, uint64_t pages, uint64_t *sptes);
+
 /* A range that the host is changing: memory of the embedder's, of which only umbra makes sense. */
 struct umbra_invalidation {
 	uint64_t opaque[4];
@@ -480,6 +490,18 @@ struct umbra_invalidation {
 int umbra_invalidate_begin(struct umbra_mmu *mmu, umbra_gfn first, uint64_t pages,
 			   struct umbra_invalidation *invalidation, struct umbra_dropped *dropped);
 void umbra_invalidate_end(struct umbra_mmu *mmu, struct umbra_invalidation *invalidation);
+
+/*
+ * umbra_invalidate_begin() for several ranges with one flush between them: on return the range's
+ * mappings are gone and faults there are UMBRA_RETRY, but TLBs may still lead to its frames until
+ * umbra_flush() (or any flush of everything on every vcpu) returns: only then change, copy or reuse
+ * them. umbra_invalidate_end() flushes if nobody has.
+ */
+int umbra_invalidate_gather(struct umbra_mmu *mmu, umbra_gfn first, uint64_t pages,
+			    struct umbra_invalidation *invalidation, struct umbra_dropped *dropped);
+
+/* Flush what was gathered, once; nothing was: host.flush is not called. */
+void umbra_flush(struct umbra_mmu *mmu);
 
 /*
  * Give @gfn another frame: drop every mapping of it in one pass, flush once, let host.frame_move

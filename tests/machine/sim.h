@@ -287,6 +287,13 @@ void sim_check_audit(struct sim *sim);
 /* What the shadow tables would let pass at @gva now, on every cpu, is right. */
 void sim_check_gva(struct sim *sim, uint64_t gva);
 
+/* ---- sim_host.c ---- */
+
+void sim_split(struct sim *sim, uint64_t first, uint64_t pages);
+
+/* Pages @first[i] and the next, of three at most, are away for a while; one flush. */
+void sim_invalidate(struct sim *sim, const uint64_t first[], unsigned ranges);
+
 /* ---- sim_log.c ---- */
 
 void sim_log_start(struct sim *sim, uint32_t id, bool split);
