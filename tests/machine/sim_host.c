@@ -54,7 +54,8 @@ void sim_split(struct sim *sim, uint64_t first, uint64_t pages)
 		sim_fail(sim, "split of %#llx, %llu took %llu sptes", (unsigned long long)first,
 			 (unsigned long long)pages, (unsigned long long)sptes);
 	if (!was_large && small_sptes(sim, first) != before)
-		sim_fail(sim, "a split took small mappings of gfn %#llx", (unsigned long long)first);
+		sim_fail(sim, "a split took small mappings of gfn %#llx",
+			 (unsigned long long)first);
 	for (uint64_t gfn = first; gfn < first + pages; gfn++)
 		if (large_ways(sim, gfn))
 			sim_fail(sim, "gfn %#llx is mapped large after a split",
