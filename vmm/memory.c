@@ -78,7 +78,7 @@ static int host_frame_get(void *ctx, umbra_gfn gfn, enum umbra_want want, struct
 		error = UMBRA_ENOMEM;
 	if (!error)
 		*frame = (struct umbra_frame){.pfn = {*pfn}, .writable = true};
-	if (vm->recording.on)
+	if (vm->recording.on && pfn)
 		record_frame(vm, (uint64_t)(pfn - vm->pfns), gfn, want, error, frame);
 	return error;
 }
@@ -102,6 +102,7 @@ static void host_frame_move(void *ctx, umbra_gfn gfn, const struct umbra_frame *
 		page_zero(va_of(to->pfn.n));
 	}
 	*old = (uint32_t)to->pfn.n;
+	record_frame_moved(vm, (uint64_t)(old - vm->pfns), to);
 }
 
 static void host_flush(void *ctx, const struct umbra_flush *flush)

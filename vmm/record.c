@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Recording. Nothing is lost: a full ring waits for its reader. What a replayer knows already
- * (words of tables that have not changed, frames that have not moved) is left out; the cache of
- * words may forget, which costs a record, not the truth.
+ * (words of tables that have not changed, frames that are as they were told last) is left out; the
+ * cache of words may forget, which costs a record, not the truth.
  *
  * One processor runs the hypervisor, so that a call's inputs are those since the event before.
  */
@@ -33,7 +33,7 @@ static bool is_set_up(struct vm *vm)
 	if (!r->words)
 		r->words = pool_alloc(vm->frames, KNOWN_WORDS * sizeof(*r->words));
 	if (!r->told)
-		r->told = pool_alloc(vm->frames, vm->pages / 8 + 1);
+		r->told = pool_alloc(vm->frames, vm->pages * sizeof(*r->told));
 	return r->ring && r->words && r->told;
 }
 
@@ -45,7 +45,7 @@ int record_begin(struct vm *vm)
 	if (!is_set_up(vm))
 		return UMBRA_ENOMEM;
 	memset(r->words, 0, KNOWN_WORDS * sizeof(*r->words));
-	memset(r->told, 0, vm->pages / 8 + 1);
+	memset(r->told, 0, vm->pages * sizeof(*r->told));
 	r->begun = rdtsc();
 	r->since_root = true;
 	r->on = true;
@@ -90,24 +90,50 @@ static inline void event(struct vm *vm, enum umbra_trace_kind kind, uint64_t a, 
 
 /* ------------------------------------------------------------------ inputs */
 
+/* All of a frame, in a word that is not 0: its number has 28 bits. */
+static uint32_t packed(const struct umbra_frame *frame)
+{
+	return (uint32_t)frame->pfn.n << 4 | frame->level << 2 | frame->writable << 1 | 1;
+}
+
+/*
+ * A page that has gone is told once: from then on a replayer knows that there is none. Any other
+ * trouble is told each time, and changes nothing of what it knows.
+ */
 void record_frame(struct vm *vm, uint64_t index, umbra_gfn gfn, enum umbra_want want, int error,
 		  const struct umbra_frame *frame)
 {
 	struct recording *r = &vm->recording;
 	struct umbra_record record = {.kind = UMBRA_TRACE_FRAME, .a = gfn.n, .c = want};
 
-	if (!r->on || r->quiet || (error == UMBRA_ENOENT && want == UMBRA_WANT_PEEK))
+	if (!r->on || r->quiet)
 		return;
+	if (error == UMBRA_ENOENT && want == UMBRA_WANT_PEEK) {
+		if (index >= vm->pages || !r->told[index])
+			return;
+		r->told[index] = 0;
+	}
 	if (error) {
 		record.c |= (uint64_t)(uint32_t)error << 32;
 	} else {
-		if (r->told[index / 8] & 1u << index % 8)
+		if (r->told[index] == packed(frame))
 			return;
-		r->told[index / 8] |= (uint8_t)(1u << index % 8);
+		r->told[index] = packed(frame);
 		record.b = frame->pfn.n;
 		record.c |= (uint64_t)frame->writable << 8 | (uint64_t)frame->level << 16;
 	}
 	put(vm, record);
+}
+
+void record_frame_moved(struct vm *vm, uint64_t index, const struct umbra_frame *to)
+{
+	if (vm->recording.on)
+		vm->recording.told[index] = packed(to);
+}
+
+bool record_is_amid(const struct vm *vm)
+{
+	return vm->recording.open || vm->recording.logs;
 }
 
 /* Does a replayer's guest memory hold @value there? From now on it does. */
@@ -172,8 +198,19 @@ int mmu_slot_delete(struct vm *vm, uint32_t id)
 {
 	int error = umbra_slot_delete(vm->mmu, id);
 
-	if (!error)
+	if (!error) {
+		vm->recording.logs &= ~(1u << id);
 		event(vm, UMBRA_TRACE_SLOT_DELETE, id, 0, 0);
+	}
+	return error;
+}
+
+int mmu_slot_flags_set(struct vm *vm, uint32_t id, uint32_t flags)
+{
+	int error = umbra_slot_flags_set(vm->mmu, id, flags);
+
+	if (!error)
+		event(vm, UMBRA_TRACE_SLOT_FLAGS, id, flags, 0);
 	return error;
 }
 
@@ -293,7 +330,97 @@ int mmu_remap(struct vm *vm, umbra_gfn gfn, const struct umbra_frame *to,
 	int error = umbra_remap(vm->mmu, gfn, to, dropped);
 
 	if (!error)
-		event(vm, UMBRA_TRACE_REMAP, gfn.n, to->pfn.n, dropped->sptes);
+		event(vm, UMBRA_TRACE_REMAP, gfn.n, to->pfn.n,
+		      dropped->sptes | (uint64_t)to->level << 56 |
+			  (to->writable ? 0 : UMBRA_TRACE_READONLY));
+	return error;
+}
+
+int mmu_invalidate_begin(struct vm *vm, umbra_gfn first, uint64_t pages,
+			 struct mmu_invalidation *invalidation, struct umbra_dropped *dropped)
+{
+	struct umbra_dropped here = {0};
+	int error = umbra_invalidate_begin(vm->mmu, first, pages, &invalidation->umbra, &here);
+
+	if (error)
+		return error;
+	invalidation->first = first;
+	invalidation->pages = pages;
+	vm->recording.open++;
+	event(vm, UMBRA_TRACE_INVALIDATE_BEGIN, first.n, pages, here.sptes);
+	if (dropped)
+		*dropped = here;
+	return 0;
+}
+
+void mmu_invalidate_end(struct vm *vm, struct mmu_invalidation *invalidation)
+{
+	umbra_invalidate_end(vm->mmu, &invalidation->umbra);
+	vm->recording.open--;
+	event(vm, UMBRA_TRACE_INVALIDATE_END, invalidation->first.n, invalidation->pages, 0);
+}
+
+static uint64_t count_bits(const uint64_t *bits, uint64_t count)
+{
+	uint64_t sum = 0;
+
+	for (uint64_t i = 0; i < (count + 63) / 64; i++)
+		for (uint64_t left = bits[i]; left; left &= left - 1)
+			sum++;
+	return sum;
+}
+
+/*
+ * What it finds is the hardware's doing, and changes nothing that a replayer could see: bits are
+ * clear behind it whatever they were.
+ */
+int mmu_age(struct vm *vm, umbra_gfn first, uint64_t pages, unsigned flags, uint64_t *young)
+{
+	int error = umbra_age(vm->mmu, first, pages, flags, young);
+
+	if (!error && vm->recording.on)
+		event(vm, UMBRA_TRACE_AGE_RANGE, first.n, pages,
+		      count_bits(young, pages) | (uint64_t)flags << 32);
+	return error;
+}
+
+int mmu_log_start(struct vm *vm, uint32_t id, unsigned flags)
+{
+	int error = umbra_log_start(vm->mmu, id, flags);
+
+	if (!error) {
+		vm->recording.logs |= 1u << id;
+		event(vm, UMBRA_TRACE_LOG_START, id, flags, 0);
+	}
+	return error;
+}
+
+int mmu_log_collect(struct vm *vm, umbra_gfn first, uint64_t pages, uint64_t *dirty)
+{
+	int error = umbra_log_collect(vm->mmu, first, pages, dirty);
+
+	if (!error && vm->recording.on)
+		event(vm, UMBRA_TRACE_LOG_COLLECT, first.n, pages, count_bits(dirty, pages));
+	return error;
+}
+
+int mmu_log_collect_word(struct vm *vm, umbra_gfn first, uint64_t mask, uint64_t *dirty)
+{
+	int error = umbra_log_collect_word(vm->mmu, first, mask, dirty);
+
+	if (!error)
+		event(vm, UMBRA_TRACE_LOG_WORD, first.n, mask, *dirty);
+	return error;
+}
+
+int mmu_log_stop(struct vm *vm, uint32_t id)
+{
+	int error = umbra_log_stop(vm->mmu, id);
+
+	if (!error) {
+		vm->recording.logs &= ~(1u << id);
+		event(vm, UMBRA_TRACE_LOG_STOP, id, 0, 0);
+	}
 	return error;
 }
 
