@@ -127,7 +127,8 @@ static bool put_drop(struct sink *s, const struct export_event *e)
 	const int64_t values[] = {(int64_t)e->number, (int64_t)e->time};
 
 	if (!one && !all && r->kind != UMBRA_TRACE_DROP && r->kind != UMBRA_TRACE_PROTECT &&
-	    r->kind != UMBRA_TRACE_INVALIDATE_BEGIN)
+	    r->kind != UMBRA_TRACE_INVALIDATE_BEGIN && r->kind != UMBRA_TRACE_INVALIDATE_GATHER &&
+	    r->kind != UMBRA_TRACE_SPLIT)
 		return true;
 	sqlite3_clear_bindings(s->drop);
 	sqlite3_bind_text(s->drop, 3, trace_kind_name(r->kind), -1, SQLITE_STATIC);

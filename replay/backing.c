@@ -166,6 +166,12 @@ static void host_flush(void *ctx, const struct umbra_flush *flush)
 			tlb_flush(&r->tlb[i], flush->gva, flush->pages);
 }
 
+/* What was touched is told to nobody: the recorder's guest was the one to hear of it. */
+static void host_touched(void *ctx, const struct umbra_touch *touch)
+{
+	(void)ctx, (void)touch;
+}
+
 static uint64_t apply_word(struct replay *r, const struct umbra_record *input)
 {
 	unsigned size = input->kind == UMBRA_TRACE_WORD8 ? 8 : 4;
@@ -200,4 +206,5 @@ const struct umbra_host replay_host = {
     .frame_move = host_frame_move,
     .flush = host_flush,
     .input = host_input,
+    .touched = host_touched,
 };

@@ -64,11 +64,13 @@ static int slot_flags(struct replay *r, const struct umbra_record *e)
 static int invalidate_begin(struct replay *r, const struct umbra_record *e,
 			    struct umbra_dropped *dropped)
 {
+	bool gather = e->kind == UMBRA_TRACE_INVALIDATE_GATHER;
 	struct open *open = r->open_count < OPEN_MAX ? calloc(1, sizeof(*open)) : NULL;
 	int error = UMBRA_ENOMEM;
 
 	if (open)
-		error = umbra_invalidate_begin(r->mmu, (umbra_gfn){e->a}, e->b, &open->umbra, dropped);
+		error = (gather ? umbra_invalidate_gather : umbra_invalidate_begin)(
+		    r->mmu, (umbra_gfn){e->a}, e->b, &open->umbra, dropped);
 	if (error) {
 		free(open);
 		return error;
@@ -129,7 +131,11 @@ static int on_mappings(struct replay *r, const struct umbra_record *e)
 	case UMBRA_TRACE_PROTECT:
 		error = umbra_write_protect(r->mmu, (umbra_gfn){e->a}, e->b, &dropped.sptes);
 		break;
+	case UMBRA_TRACE_SPLIT:
+		error = umbra_split(r->mmu, (umbra_gfn){e->a}, e->b, &dropped.sptes);
+		break;
 	case UMBRA_TRACE_INVALIDATE_BEGIN:
+	case UMBRA_TRACE_INVALIDATE_GATHER:
 		error = invalidate_begin(r, e, &dropped);
 		break;
 	default:
@@ -252,8 +258,15 @@ static int carry_out(struct replay *r, const struct umbra_record *e)
 	case UMBRA_TRACE_DROP:
 	case UMBRA_TRACE_PROTECT:
 	case UMBRA_TRACE_REMAP:
+	case UMBRA_TRACE_SPLIT:
 	case UMBRA_TRACE_INVALIDATE_BEGIN:
+	case UMBRA_TRACE_INVALIDATE_GATHER:
 		return on_mappings(r, e);
+	case UMBRA_TRACE_FLUSH:
+		umbra_flush(r->mmu);
+		return 0;
+	case UMBRA_TRACE_WATCH:
+		return umbra_watch(r->mmu, (umbra_gfn){e->a}, (uint32_t)e->b);
 	case UMBRA_TRACE_INVALIDATE_END:
 		return invalidate_end(r, e);
 	case UMBRA_TRACE_AGE_RANGE:

@@ -162,6 +162,9 @@ static void remember(struct replay *r, const struct umbra_record *e)
 	case UMBRA_TRACE_PROTECT:
 	case UMBRA_TRACE_UNPROTECT:
 	case UMBRA_TRACE_INVALIDATE_BEGIN:
+	case UMBRA_TRACE_INVALIDATE_GATHER:
+	case UMBRA_TRACE_SPLIT:
+	case UMBRA_TRACE_WATCH:
 	case UMBRA_TRACE_LOG_COLLECT:
 	case UMBRA_TRACE_LOG_WORD:
 		r->subject.gfn = e->a;

@@ -28,7 +28,7 @@ enum trace_field {
 	FIELD_BYTES,
 	FIELD_VALUE, /* a word of a guest's table; of the log */
 	FIELD_SLOT,  /* its id */
-	FIELD_FLAGS, /* enum umbra_slot_flags, _age, _log; of a remap: 1, not writable */
+	FIELD_FLAGS, /* enum umbra_slot_flags, _age, _log, _watch; of a remap: 1, not writable */
 	FIELD_CR0,
 	FIELD_CR3,
 	FIELD_CR4,

@@ -32,7 +32,12 @@ struct umbra_answer translate(struct vcpu *vcpu, uint64_t gva, uint32_t access)
 	if (vcpu->vm->options.nested)
 		vcpu_paging_tell(vcpu);
 	vcpu_keys_tell(vcpu);
-	return mmu_translate(vcpu, gva, access);
+	for (;;) {
+		struct umbra_answer answer = mmu_translate(vcpu, gva, access);
+
+		if (answer.verdict != UMBRA_RETRY || !memory_settle(vcpu->vm))
+			return answer;
+	}
 }
 
 #define ENTRY_PRESENT 1u
@@ -88,7 +93,7 @@ size_t fetch(struct vcpu *vcpu, uint8_t *bytes)
 			vcpu_raise_pf(vcpu, at, answer.error_code);
 		if (answer.verdict != UMBRA_RESUME)
 			break;
-		page = memory_page(vcpu->vm, answer.gpa >> UMBRA_PAGE_SHIFT);
+		page = memory_page_read(vcpu->vm, answer.gpa >> UMBRA_PAGE_SHIFT);
 		offset = answer.gpa & (UMBRA_PAGE_SIZE - 1);
 		piece = UMBRA_PAGE_SIZE - offset;
 		if (piece > INSN_MAX - count)

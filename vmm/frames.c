@@ -3,7 +3,8 @@
  * Owns all memory of the machine that is not the image. Two parts:
  *
  *   frames   an array of free pfns; taking one picks a random place and moves the last entry
- *            there, so a guest's frames lie in no order and gfn == pfn happens by chance only
+ *            there, so a guest's frames lie in no order and gfn == pfn happens by chance only.
+ *            Each frame knows what it is used for, and by whom
  *   pool     one contiguous area below 4 GiB with a bitmap, first fit: page tables, VMCBs,
  *            libumbra's memory, our own arrays
  *
@@ -28,25 +29,75 @@ uint64_t frames_random(struct frames *frames, uint64_t bound)
 	return muldiv(x, bound, UINT64_MAX) % bound;
 }
 
+void frame_take_at(struct frames *frames, uint64_t pfn)
+{
+	uint32_t i = frames->frame[pfn].at, last = frames->free[--frames->count];
+
+	frames->free[i] = last;
+	frames->frame[last].at = i;
+	frames->frame[pfn].use = FRAME_TAKEN;
+	frames->block_free[pfn / FRAMES_BLOCK]--;
+}
+
 bool frame_take(struct frames *frames, uint64_t *pfn)
 {
-	size_t i;
-
 	if (frames->count == 0)
 		return false;
-	i = frames_random(frames, frames->count);
-	*pfn = frames->free[i];
-	frames->free[i] = frames->free[--frames->count];
+	*pfn = frames->free[frames_random(frames, frames->count)];
+	frame_take_at(frames, *pfn);
+	return true;
+}
+
+bool frames_take_block(struct frames *frames, uint64_t *pfn)
+{
+	uint64_t blocks = frames->end / FRAMES_BLOCK, block = 0;
+
+	while (block < blocks && frames->block_free[block] < FRAMES_BLOCK)
+		block++;
+	if (block == blocks)
+		return false;
+	*pfn = block * FRAMES_BLOCK;
+	for (uint64_t i = 0; i < FRAMES_BLOCK; i++)
+		frame_take_at(frames, *pfn + i);
 	return true;
 }
 
 void frame_give(struct frames *frames, uint64_t pfn)
 {
-	if (frames->count >= frames->capacity)
+	if (frames->count >= frames->capacity || pfn >= frames->end)
 		return;
+	frames->frame[pfn] = (struct frame){.at = (uint32_t)frames->count, .use = FRAME_FREE};
+	frames->block_free[pfn / FRAMES_BLOCK]++;
 	frames->free[frames->count++] = (uint32_t)pfn;
 	if (frames->sealed)
 		seal_page(pfn);
+}
+
+void frame_own(struct frames *frames, uint64_t pfn, unsigned guest, uint32_t page)
+{
+	frames->frame[pfn] =
+	    (struct frame){.at = page, .guest = (uint16_t)guest, .use = FRAME_OWNED};
+}
+
+void frame_share(struct frames *frames, uint64_t pfn)
+{
+	struct frame *frame = &frames->frame[pfn];
+
+	if (frame->use != FRAME_SHARED) {
+		*frame = (struct frame){.use = FRAME_SHARED};
+		frames->shared++;
+	}
+	frame->at++;
+	frames->sharers++;
+}
+
+void frame_unshare(struct frames *frames, uint64_t pfn)
+{
+	frames->sharers--;
+	if (--frames->frame[pfn].at)
+		return;
+	frames->shared--;
+	frame_give(frames, pfn);
 }
 
 void frames_give_range(struct frames *frames, struct range range)
@@ -131,9 +182,15 @@ bool frames_init(struct frames *frames, const struct range *usable, size_t n,
 	frames->random = rdtsc() | 1;
 	if (!pool_init(frames, ranges, count, pool))
 		return false;
+	for (size_t i = 0; i < n; i++)
+		if (usable[i].end / PAGE > frames->end)
+			frames->end = usable[i].end / PAGE;
 	frames->capacity = total + extra;
 	frames->free = pool_alloc(frames, frames->capacity * sizeof(frames->free[0]));
-	if (!frames->free)
+	frames->frame = pool_alloc(frames, frames->end * sizeof(frames->frame[0]));
+	frames->block_free =
+	    pool_alloc(frames, (frames->end / FRAMES_BLOCK + 1) * sizeof(frames->block_free[0]));
+	if (!frames->free || !frames->frame || !frames->block_free)
 		return false;
 	for (size_t i = 0; i < count; i++)
 		frames_give_range(frames, ranges[i]);

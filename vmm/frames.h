@@ -13,12 +13,34 @@ struct range {
 };
 
 #define FRAMES_RANGES 32
+#define FRAMES_BLOCK  512u /* frames of an aligned 2 MiB */
+
+enum frame_use {
+	FRAME_NONE, /* no frame: the pool's, the image's, not memory */
+	FRAME_FREE,
+	FRAME_TAKEN,  /* by whom, nobody said */
+	FRAME_OWNED,  /* by one page of a guest */
+	FRAME_SHARED, /* by pages of the same contents, which only read it */
+};
+
+/* What a frame is used for. */
+struct frame {
+	uint32_t at;    /* FREE: where in .free; OWNED: which of the guest's pages; SHARED: by how
+			   many */
+	uint16_t guest; /* OWNED: its number */
+	uint16_t use;   /* enum frame_use */
+};
 
 struct frames {
 	uint32_t *free; /* pfns, in no order */
 	size_t count;
 	size_t capacity;
-	bool sealed; /* what is free bears a seal (seal.c) */
+	struct frame *frame;  /* by pfn */
+	uint16_t *block_free; /* by pfn / FRAMES_BLOCK: how many of its frames are free */
+	uint64_t end;         /* pfn: behind the last */
+	uint64_t shared;      /* frames that are shared now, */
+	uint64_t sharers;     /*   and by how many pages */
+	bool sealed;          /* what is free bears a seal (seal.c) */
 	uint64_t random;
 
 	uint64_t pool_base;
@@ -40,6 +62,20 @@ bool frames_init(struct frames *frames, const struct range *usable, size_t n,
 bool frame_take(struct frames *frames, uint64_t *pfn);
 void frame_give(struct frames *frames, uint64_t pfn);
 void frames_give_range(struct frames *frames, struct range range);
+
+/* The same of a free frame that is named, and of an aligned block that is free as a whole. */
+void frame_take_at(struct frames *frames, uint64_t pfn);
+bool frames_take_block(struct frames *frames, uint64_t *pfn);
+
+/* @pfn, which was taken, is page @page of guest number @guest now. */
+void frame_own(struct frames *frames, uint64_t pfn, unsigned guest, uint32_t page);
+
+/*
+ * @pfn is read by one page more: an owned one becomes shared by its owner alone, first. _unshare:
+ * by one less; the last one gives it back.
+ */
+void frame_share(struct frames *frames, uint64_t pfn);
+void frame_unshare(struct frames *frames, uint64_t pfn);
 
 /* @size bytes (rounded up to pages), contiguous, zeroed, page-aligned, below 4 GiB; or NULL. */
 void *pool_alloc(struct frames *frames, size_t size);

@@ -4,6 +4,7 @@
  * decides when a page gets its frame: on first touch, a random one, zeroed.
  */
 #include "exits.h"
+#include "machine.h"
 #include "memory.h"
 #include "string.h"
 #include "vcpu.h"
@@ -24,7 +25,16 @@ static uint32_t *entry(struct vm *vm, uint64_t gfn)
 {
 	const struct vm_slot *s = slot_of(vm, gfn);
 
-	return s ? &vm->pfns[s->index + gfn - s->first] : NULL;
+	return s ? &vm->entries[s->index + gfn - s->first] : NULL;
+}
+
+uint64_t memory_gfn(const struct vm *vm, uint32_t index)
+{
+	const struct vm_slot *s = vm->slots;
+
+	while (index - s->index >= s->pages)
+		s++;
+	return s->first + index - s->index;
 }
 
 static void *va_of(uint64_t pfn)
@@ -32,18 +42,47 @@ static void *va_of(uint64_t pfn)
 	return (void *)(pfn << UMBRA_PAGE_SHIFT);
 }
 
-/* Make sure that @pfn, an entry of vm->pfns, has a frame. */
-static bool populate(struct vm *vm, uint32_t *pfn)
+static int want(struct vm *vm, int what, uint64_t gfn)
+{
+	vm->wanted.what = what;
+	vm->wanted.gfn = gfn;
+	return UMBRA_EAGAIN;
+}
+
+/* Give the page of entry @e a frame. */
+static int populate(struct vm *vm, uint32_t *e, uint64_t gfn)
 {
 	uint64_t frame;
 
-	if (*pfn)
-		return true;
 	if (!frame_take(vm->frames, &frame))
-		return false;
+		return want(vm, WANTED_ROOM, gfn);
 	page_zero(va_of(frame));
-	*pfn = (uint32_t)frame;
-	return true;
+	frame_own(vm->frames, frame, vm->number, (uint32_t)(e - vm->entries));
+	*e = (uint32_t)frame;
+	return 0;
+}
+
+/* See to it that entry @e has a frame, for @use. UMBRA_EAGAIN: memory_settle() first. */
+static int fetch(struct vm *vm, uint32_t *e, uint64_t gfn, enum umbra_want use)
+{
+	int error = 0;
+
+	if (!e)
+		return UMBRA_ENOENT;
+	if (!memory_has_frame(*e))
+		error = use == UMBRA_WANT_PEEK ? UMBRA_ENOENT : populate(vm, e, gfn);
+	if (!error && use == UMBRA_WANT_WRITE && *e & MEMORY_SHARED)
+		error = want(vm, WANTED_PRIVATE, gfn);
+	return error;
+}
+
+/* Nothing leads to what entry @e said any more. */
+static void release(struct vm *vm, uint32_t e)
+{
+	if (e & MEMORY_SHARED)
+		frame_unshare(vm->frames, e & MEMORY_NUMBER);
+	else if (memory_has_frame(e))
+		frame_give(vm->frames, e);
 }
 
 static int host_alloc(void *ctx, size_t size, bool low, struct umbra_memory *memory)
@@ -66,20 +105,17 @@ static void host_free(void *ctx, size_t size, struct umbra_memory memory)
 	pool_free(vm->frames, memory.va, size);
 }
 
-static int host_frame_get(void *ctx, umbra_gfn gfn, enum umbra_want want, struct umbra_frame *frame)
+static int host_frame_get(void *ctx, umbra_gfn gfn, enum umbra_want use, struct umbra_frame *frame)
 {
 	struct vm *vm = ctx;
-	uint32_t *pfn = entry(vm, gfn.n);
-	int error = 0;
+	uint32_t *e = entry(vm, gfn.n);
+	int error = fetch(vm, e, gfn.n, use);
 
-	if (!pfn || (want == UMBRA_WANT_PEEK && !*pfn))
-		error = UMBRA_ENOENT;
-	else if (!populate(vm, pfn))
-		error = UMBRA_ENOMEM;
 	if (!error)
-		*frame = (struct umbra_frame){.pfn = {*pfn}, .writable = true};
-	if (vm->recording.on && pfn)
-		record_frame(vm, (uint64_t)(pfn - vm->pfns), gfn, want, error, frame);
+		*frame = (struct umbra_frame){.pfn = {*e & MEMORY_NUMBER},
+					      .writable = !(*e & MEMORY_SHARED)};
+	if (vm->recording.on && e)
+		record_frame(vm, (uint64_t)(e - vm->entries), gfn, use, error, frame);
 	return error;
 }
 
@@ -89,20 +125,25 @@ static void *host_frame_va(void *ctx, umbra_pfn pfn)
 	return va_of(pfn.n);
 }
 
+/* What is only read has the same contents already: it was merged. */
 static void host_frame_move(void *ctx, umbra_gfn gfn, const struct umbra_frame *to)
 {
 	struct vm *vm = ctx;
-	uint32_t *old = entry(vm, gfn.n);
+	uint32_t *e = entry(vm, gfn.n), old = *e, pfn = (uint32_t)to->pfn.n;
 
 	vm->move_begun = rdtsc();
-	if (*old) {
-		page_copy(va_of(to->pfn.n), va_of(*old));
-		frame_give(vm->frames, *old);
+	if (!to->writable) {
+		frame_share(vm->frames, pfn);
 	} else {
-		page_zero(va_of(to->pfn.n));
+		if (memory_has_frame(old))
+			page_copy(va_of(pfn), va_of(old & MEMORY_NUMBER));
+		else
+			page_zero(va_of(pfn));
+		frame_own(vm->frames, pfn, vm->number, (uint32_t)(e - vm->entries));
 	}
-	*old = (uint32_t)to->pfn.n;
-	record_frame_moved(vm, (uint64_t)(old - vm->pfns), to);
+	release(vm, old);
+	*e = pfn | (to->writable ? 0 : MEMORY_SHARED);
+	record_frame_moved(vm, (uint64_t)(e - vm->entries), to);
 }
 
 static void host_flush(void *ctx, const struct umbra_flush *flush)
@@ -175,7 +216,7 @@ int memory_init(struct vm *vm)
 	slot(vm, 0xa0000, 0x100000, true); /* a display's memory that nobody shows; firmware */
 	slot(vm, 1ull << 32, (1ull << 32) + memory - low, false);
 	slot(vm, MEMORY_SPARE, MEMORY_SPARE + vm->options.spare, true);
-	vm->pfns = pool_alloc(vm->frames, vm->pages * sizeof(vm->pfns[0]));
+	vm->entries = pool_alloc(vm->frames, vm->pages * sizeof(vm->entries[0]));
 	vm->machine->config = (struct umbra_config){
 	    .shadow_quota = (uint32_t)vm->options.quota,
 	    .prefetch = (uint32_t)vm->options.prefetch,
@@ -183,7 +224,7 @@ int memory_init(struct vm *vm)
 	    .nested = vm->options.nested ? 4 : 0,
 	    .cpu = cpuid_umbra(),
 	};
-	if (!vm->pfns || (vm->options.record && record_begin(vm)))
+	if (!vm->entries || (vm->options.record && record_begin(vm)))
 		return UMBRA_ENOMEM;
 	return memory_mmu_make(vm);
 }
@@ -205,13 +246,72 @@ int memory_slot_protect(struct vm *vm, uint64_t gfn, bool read_only)
 	return memory_slot_renew(vm, gfn);
 }
 
+/* => outside of the MMU's lock. UMBRA_ENOENT: in no slot. UMBRA_ENOMEM: no frame left. */
+static int make_private(struct vm *vm, uint64_t gfn)
+{
+	struct umbra_frame to = {.writable = true};
+	int error;
+
+	if (!frame_take(vm->frames, &to.pfn.n))
+		return UMBRA_ENOMEM;
+	error = mmu_remap(vm, (umbra_gfn){gfn}, &to, NULL);
+	if (error)
+		frame_give(vm->frames, to.pfn.n);
+	return error;
+}
+
+/* Do what is wanted. False: it cannot be done. */
+static bool settle(struct vm *vm)
+{
+	struct wanted wanted = vm->wanted;
+
+	vm->wanted.what = WANTED_NOTHING;
+	if (wanted.what == WANTED_PRIVATE)
+		return make_private(vm, wanted.gfn) == 0;
+	return false;
+}
+
+bool memory_settle(struct vm *vm)
+{
+	if (vm->wanted.what == WANTED_NOTHING)
+		return false;
+	if (!settle(vm))
+		machine_end(vm, UMBRA_END_NOMEM, "no free frame for a page of the guest");
+	return true;
+}
+
+static void *page_of(struct vm *vm, uint64_t gfn, enum umbra_want use)
+{
+	uint32_t *e = entry(vm, gfn);
+	int error;
+
+	while ((error = fetch(vm, e, gfn, use)) == UMBRA_EAGAIN)
+		if (!settle(vm))
+			return NULL;
+	if (error)
+		return NULL;
+	vm->handed[vm->handed_count++ % VM_HANDED] = (uint32_t)(e - vm->entries);
+	return va_of(*e & MEMORY_NUMBER);
+}
+
 void *memory_page(struct vm *vm, uint64_t gfn)
 {
-	uint32_t *pfn = entry(vm, gfn);
+	return page_of(vm, gfn, UMBRA_WANT_WRITE);
+}
 
-	if (!pfn || !populate(vm, pfn))
-		return NULL;
-	return va_of(*pfn);
+const void *memory_page_read(struct vm *vm, uint64_t gfn)
+{
+	return page_of(vm, gfn, UMBRA_WANT_READ);
+}
+
+bool memory_is_handed(const struct vm *vm, uint32_t index)
+{
+	unsigned count = vm->handed_count < VM_HANDED ? vm->handed_count : VM_HANDED;
+
+	for (unsigned i = 0; i < count; i++)
+		if (vm->handed[i] == index)
+			return true;
+	return false;
 }
 
 bool memory_write(struct vm *vm, uint64_t gpa, const void *from, uint64_t size)
@@ -243,7 +343,7 @@ static bool is_memory(struct vm *vm, uint64_t gpa, uint64_t size)
 	if (size && last < gpa)
 		return false;
 	for (uint64_t gfn = gpa >> UMBRA_PAGE_SHIFT; size && gfn <= last >> UMBRA_PAGE_SHIFT; gfn++)
-		if (!memory_page(vm, gfn))
+		if (!memory_page_read(vm, gfn))
 			return false;
 	return true;
 }
@@ -269,7 +369,7 @@ bool memory_guest_read(struct vm *vm, uint64_t gpa, void *to, uint64_t size)
 	while (size) {
 		uint64_t offset = gpa & (UMBRA_PAGE_SIZE - 1);
 		uint64_t piece = UMBRA_PAGE_SIZE - offset;
-		const uint8_t *page = memory_page(vm, gpa >> UMBRA_PAGE_SHIFT);
+		const uint8_t *page = memory_page_read(vm, gpa >> UMBRA_PAGE_SHIFT);
 
 		if (piece > size)
 			piece = size;
@@ -286,11 +386,9 @@ bool memory_random(struct vm *vm, uint64_t *gfn)
 	for (int tries = 0; tries < 256; tries++) {
 		uint64_t i = frames_random(vm->frames, vm->pages);
 
-		if (!vm->pfns[i])
+		if (!memory_has_frame(vm->entries[i]) || vm->entries[i] & MEMORY_SHARED)
 			continue;
-		for (unsigned s = 0; s < vm->slot_count; s++)
-			if (i - vm->slots[s].index < vm->slots[s].pages)
-				*gfn = vm->slots[s].first + i - vm->slots[s].index;
+		*gfn = memory_gfn(vm, (uint32_t)i);
 		return true;
 	}
 	return false;
@@ -304,7 +402,7 @@ int memory_migrate(struct vm *vm, uint64_t gfn, uint64_t *sptes, uint64_t *ticks
 	uint64_t frame, begun;
 	int error;
 
-	if (!old)
+	if (!old || *old & MEMORY_SWAPPED)
 		return UMBRA_ENOENT;
 	if (!frame_take(vm->frames, &frame))
 		return UMBRA_ENOMEM;

@@ -23,8 +23,40 @@ int memory_init(struct vm *vm);
 /* vm->mmu, as vm->machine->config says, with the guest's slots. 0 or UMBRA_E*. */
 int memory_mmu_make(struct vm *vm);
 
-/* The page behind @gfn, allocated if need be. NULL: in no slot, or no frame left. */
+/*
+ * An entry of vm->entries: what is behind a page. 0: nothing yet, it will read as zeros. Else the
+ * number of its frame, or with MEMORY_SWAPPED of its place in the swap file. MEMORY_SHARED: other
+ * pages have the same frame, so it is only read.
+ */
+#define MEMORY_SWAPPED 0x80000000u
+#define MEMORY_SHARED  0x40000000u
+#define MEMORY_NUMBER  0x3fffffffu
+
+static inline bool memory_has_frame(uint32_t entry)
+{
+	return entry && !(entry & MEMORY_SWAPPED);
+}
+
+/*
+ * The page behind @gfn, to be written: allocated, read in or made private if need be, and told so
+ * by mmu_guest_write(). It stays there until VM_HANDED others were asked for, or the guest runs
+ * again. NULL: in no slot, or no frame left. _read: the same, to be read at once.
+ */
 void *memory_page(struct vm *vm, uint64_t gfn);
+const void *memory_page_read(struct vm *vm, uint64_t gfn);
+
+/*
+ * The MMU said UMBRA_RETRY or UMBRA_EAGAIN: do what host.frame_get could not under the MMU's lock,
+ * if that is why. Where it cannot be done the machine ends with a message. False: there was
+ * nothing to do.
+ */
+bool memory_settle(struct vm *vm);
+
+/* Was page @index handed out a moment ago? Then it must keep its frame. */
+bool memory_is_handed(const struct vm *vm, uint32_t index);
+
+/* The gfn of page @index. */
+uint64_t memory_gfn(const struct vm *vm, uint32_t index);
 
 /*
  * Copy @size bytes to guest-physical @gpa, before the guest runs (no table is tracked yet).

@@ -7,6 +7,7 @@
 
 #include "emulate.h"
 #include "machine.h"
+#include "memory.h"
 #include "pagefault.h"
 #include "vcpu.h"
 #include "vm.h"
@@ -99,7 +100,9 @@ static void answer_exit(struct vcpu *vcpu, uint64_t address, uint32_t access)
 
 	switch (answer.verdict) {
 	case UMBRA_RESUME:
+		break;
 	case UMBRA_RETRY:
+		memory_settle(vcpu->vm);
 		break;
 	case UMBRA_INJECT:
 		vcpu->stuck = 0; /* a guest that loops on faults of its own is the timeout's */

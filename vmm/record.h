@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * The MMU's functions as the hypervisor calls them. While a recording is on, each call goes into
- * the ring (umbra/trace.h), behind the inputs that it had. See record.c.
+ * the ring (umbra/trace.h), behind the inputs that it had. See record.c, calls.c.
  */
 #ifndef VMM_RECORD_H
 #define VMM_RECORD_H
@@ -41,6 +41,9 @@ int record_begin(struct vm *vm);
 /* It ends where it is, as if it had not begun. */
 void record_give_up(struct vm *vm);
 
+/* While a recording is on: an event, with the time. */
+void record_event(struct vm *vm, enum umbra_trace_kind kind, uint64_t a, uint64_t b, uint64_t c);
+
 /* host.frame_get answered, for page @index of the guest's memory. */
 void record_frame(struct vm *vm, uint64_t index, umbra_gfn gfn, enum umbra_want want, int error,
 		  const struct umbra_frame *frame);
@@ -71,13 +74,18 @@ void mmu_guest_write(struct vm *vm, uint64_t gpa, size_t size);
 void mmu_unprotect(struct vm *vm, umbra_gfn gfn);
 void mmu_invlpg(struct vcpu *vcpu, uint64_t gva);
 int mmu_invpcid(struct vcpu *vcpu, enum umbra_invpcid type, uint16_t pcid, uint64_t gva);
-int mmu_drop(struct vm *vm, umbra_gfn first, uint64_t pages);
-int mmu_write_protect(struct vm *vm, umbra_gfn first, uint64_t pages);
+int mmu_drop(struct vm *vm, umbra_gfn first, uint64_t pages, struct umbra_dropped *dropped);
+int mmu_write_protect(struct vm *vm, umbra_gfn first, uint64_t pages, uint64_t *sptes);
 int mmu_remap(struct vm *vm, umbra_gfn gfn, const struct umbra_frame *to,
 	      struct umbra_dropped *dropped);
 int mmu_invalidate_begin(struct vm *vm, umbra_gfn first, uint64_t pages,
 			 struct mmu_invalidation *invalidation, struct umbra_dropped *dropped);
+int mmu_invalidate_gather(struct vm *vm, umbra_gfn first, uint64_t pages,
+			  struct mmu_invalidation *invalidation, struct umbra_dropped *dropped);
+void mmu_flush(struct vm *vm);
 void mmu_invalidate_end(struct vm *vm, struct mmu_invalidation *invalidation);
+int mmu_split(struct vm *vm, umbra_gfn first, uint64_t pages, uint64_t *sptes);
+int mmu_watch(struct vm *vm, umbra_gfn gfn, unsigned kinds);
 int mmu_age(struct vm *vm, umbra_gfn first, uint64_t pages, unsigned flags, uint64_t *young);
 int mmu_log_start(struct vm *vm, uint32_t id, unsigned flags);
 int mmu_log_collect(struct vm *vm, umbra_gfn first, uint64_t pages, uint64_t *dirty);

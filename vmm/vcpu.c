@@ -12,6 +12,7 @@
 #include "fetch.h"
 #include "exits.h"
 #include "machine.h"
+#include "memory.h"
 #include "pagefault.h"
 #include "pic.h"
 #include "pit.h"
@@ -94,8 +95,11 @@ unsigned exit_length(struct vcpu *vcpu)
 bool vcpu_repage(struct vcpu *vcpu)
 {
 	struct umbra_paging paging = {vcpu->cr0, vcpu->cr3, vcpu->cr4, vcpu->efer};
-	int error = mmu_set_paging(vcpu, &paging);
+	int error;
 
+	do
+		error = mmu_set_paging(vcpu, &paging);
+	while (error == UMBRA_EAGAIN && memory_settle(vcpu->vm));
 	vcpu->repaging = true;
 	if (error && error != UMBRA_EPDPTE)
 		machine_end(vcpu->vm, UMBRA_END_EMULATE,

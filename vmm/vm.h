@@ -46,12 +46,25 @@ struct options {
 
 #define VM_SLOTS 5
 
-/* A piece of guest RAM. Its frames: vm->pfns[index ...]; 0 means not there yet. */
+/* A piece of guest RAM. What is behind its pages: vm->entries[index ...] (memory.h). */
 struct vm_slot {
 	uint64_t first, pages, index;
 	bool reserved; /* told to the guest as reserved */
 	bool read_only;
 };
+
+/* What host.frame_get could not do under the MMU's lock (memory_settle). */
+struct wanted {
+	enum {
+		WANTED_NOTHING,
+		WANTED_ROOM,    /* a free frame */
+		WANTED_PRIVATE, /* .gfn alone in its frame */
+	} what;
+	uint64_t gfn;
+};
+
+/* An instruction touches at most 12 pages (UMBRA_QUOTA_MIN): theirs stay while it is emulated. */
+#define VM_HANDED 16u
 
 struct vm {
 	struct host *host;
@@ -65,8 +78,11 @@ struct vm {
 
 	struct vm_slot slots[VM_SLOTS];
 	unsigned slot_count;
-	uint32_t *pfns;
-	uint64_t pages;      /* of all slots */
+	uint32_t *entries;
+	uint64_t pages; /* of all slots */
+	struct wanted wanted;
+	uint32_t handed[VM_HANDED]; /* ring: pages that memory_page() gave away last */
+	unsigned handed_count;
 	uint64_t image_sum;  /* seal.c */
 	uint64_t move_begun; /* TSC when the last frame_move was called: the drop was over */
 

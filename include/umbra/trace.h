@@ -48,9 +48,13 @@ enum umbra_trace_kind {
 	UMBRA_TRACE_INVALIDATE_END,   /* a, b: as the one that it ends */
 	UMBRA_TRACE_AGE_RANGE, /* umbra_age. a: first gfn; b: pages; c: young ones | flags << 32 */
 	UMBRA_TRACE_LOG_START, /* a: slot's id; b: flags */
-	UMBRA_TRACE_LOG_COLLECT, /* a: first gfn; b: pages; c: dirty ones */
-	UMBRA_TRACE_LOG_WORD,    /* umbra_log_collect_word. a: first gfn; b: mask; c: dirty */
-	UMBRA_TRACE_LOG_STOP,    /* a: slot's id */
+	UMBRA_TRACE_LOG_COLLECT,       /* a: first gfn; b: pages; c: dirty ones */
+	UMBRA_TRACE_LOG_WORD,          /* umbra_log_collect_word. a: first gfn; b: mask; c: dirty */
+	UMBRA_TRACE_LOG_STOP,          /* a: slot's id */
+	UMBRA_TRACE_SPLIT,             /* a: first gfn; b: pages; c: sptes */
+	UMBRA_TRACE_INVALIDATE_GATHER, /* as UMBRA_TRACE_INVALIDATE_BEGIN */
+	UMBRA_TRACE_FLUSH,
+	UMBRA_TRACE_WATCH, /* a: gfn; b: enum umbra_watch, or-ed */
 	UMBRA_TRACE_KINDS,
 
 	/*

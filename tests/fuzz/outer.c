@@ -87,6 +87,21 @@ void frame_give(struct frames *frames, uint64_t pfn)
 	(void)pfn;
 }
 
+void frame_own(struct frames *frames, uint64_t pfn, unsigned guest, uint32_t page)
+{
+	(void)frames, (void)pfn, (void)guest, (void)page;
+}
+
+void frame_share(struct frames *frames, uint64_t pfn)
+{
+	(void)frames, (void)pfn;
+}
+
+void frame_unshare(struct frames *frames, uint64_t pfn)
+{
+	(void)frames, (void)pfn;
+}
+
 void *outer_block(size_t size)
 {
 	unsigned i = 0;
@@ -196,9 +211,9 @@ void mmu_guest_write(struct vm *vm, uint64_t gpa, size_t size)
 	check(memory_page(vm, gpa >> UMBRA_PAGE_SHIFT), "a write where no memory is");
 }
 
-int mmu_drop(struct vm *vm, umbra_gfn first, uint64_t pages)
+int mmu_drop(struct vm *vm, umbra_gfn first, uint64_t pages, struct umbra_dropped *dropped)
 {
-	(void)vm, (void)first, (void)pages;
+	(void)vm, (void)first, (void)pages, (void)dropped;
 	return 0;
 }
 
