@@ -114,7 +114,7 @@ static int host_frame_get(void *ctx, umbra_gfn gfn, enum umbra_want use, struct 
 	if (!error)
 		*frame = (struct umbra_frame){.pfn = {*e & MEMORY_NUMBER},
 					      .writable = !(*e & MEMORY_SHARED)};
-	if (vm->recording.on)
+	if (vm->recording.on && e)
 		record_frame(vm, (uint64_t)(e - vm->entries), gfn, use, error, frame);
 	return error;
 }
@@ -143,6 +143,7 @@ static void host_frame_move(void *ctx, umbra_gfn gfn, const struct umbra_frame *
 	}
 	release(vm, old);
 	*e = pfn | (to->writable ? 0 : MEMORY_SHARED);
+	record_frame_moved(vm, (uint64_t)(e - vm->entries), to);
 }
 
 static void host_flush(void *ctx, const struct umbra_flush *flush)

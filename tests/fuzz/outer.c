@@ -182,6 +182,11 @@ void record_frame(struct vm *vm, uint64_t index, umbra_gfn gfn, enum umbra_want 
 	(void)vm, (void)index, (void)gfn, (void)want, (void)error, (void)frame;
 }
 
+void record_frame_moved(struct vm *vm, uint64_t index, const struct umbra_frame *to)
+{
+	(void)vm, (void)index, (void)to;
+}
+
 uint64_t record_input(void *ctx, enum umbra_input kind, uint64_t key, uint64_t value)
 {
 	(void)ctx, (void)kind, (void)key;
