@@ -417,11 +417,12 @@ static void test_move_tables(void **state)
 	wrap();
 	assert_int_equal(add(5, 200, 100), 0);
 	*guest_entry(200 % GFNS, 0) = (uint64_t)FIRST << 12 | RIGHTS;
-	for (unsigned i = 0; i < 4; i++) {
-		guest_write(3, 3 + i, 200ull << 12 | rights[i]);
+	for (unsigned i = 0; i < 4; i++)
+		*guest_entry(3, 3 + i) = 200ull << 12 | rights[i];
+	for (unsigned i = 0; i < 4; i++)
 		assert_int_equal(fault((3ull + i) << 21, 0), UMBRA_RESUME);
+	for (unsigned i = 0; i < 4; i++)
 		assert_non_null(shadow_at_level((3ull + i) << 21, 1));
-	}
 	touch(DATA);
 	outside.cr3 = 400ull << 12;
 	assert_int_equal(umbra_vcpu_set_paging(fix.vcpu, &outside), 0);
