@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <umbra/machine.h>
 #include <umbra/umbra.h>
 
 #include "console.h"
@@ -40,6 +41,7 @@ static const char help[] =
     "  --memory SIZE   guest memory, with suffix K, M or G (default 1G, at least 64M)\n"
     "  --quota PAGES   shadow pages at most (default: the hypervisor's choice)\n"
     "  --storm N       migrate N random guest pages a second (default 100)\n"
+    "  --merge N       look at N guest pages a second, have equal ones share a frame (default 0)\n"
     "  --control PATH  listen at that socket for umbra ctl, umbra rmap and umbra walk\n"
     "  --record FILE   record everything that the MMU is asked, for umbra replay\n"
     "  --seal          see at the end that nothing but the guest's memory was written\n"
@@ -134,6 +136,7 @@ enum {
 	OPTION_MEMORY,
 	OPTION_QUOTA,
 	OPTION_STORM,
+	OPTION_MERGE,
 	OPTION_DISK,
 	OPTION_DISK_RO,
 	OPTION_CONSOLE,
@@ -162,6 +165,7 @@ static const struct option table[] = {
     {"memory", required_argument, NULL, OPTION_MEMORY},
     {"quota", required_argument, NULL, OPTION_QUOTA},
     {"storm", required_argument, NULL, OPTION_STORM},
+    {"merge", required_argument, NULL, OPTION_MERGE},
     {"disk", required_argument, NULL, OPTION_DISK},
     {"disk-ro", required_argument, NULL, OPTION_DISK_RO},
     {"console", required_argument, NULL, OPTION_CONSOLE},
@@ -239,6 +243,11 @@ static enum status parse_one(int option, struct options *options, bool *done)
 		if (!parse_count(optarg, 0, STORM_MAX, &options->storm))
 			return complain(STATUS_USAGE, "--storm %s: give 0 to %u pages a second",
 					optarg, STORM_MAX);
+		break;
+	case OPTION_MERGE:
+		if (!parse_count(optarg, 0, UMBRA_MERGE_RATE_MAX, &options->merge))
+			return complain(STATUS_USAGE, "--merge %s: give 0 to %u pages a second",
+					optarg, UMBRA_MERGE_RATE_MAX);
 		break;
 	case OPTION_DISK:
 	case OPTION_DISK_RO:

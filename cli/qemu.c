@@ -254,9 +254,10 @@ enum status qemu_start_umbra(struct qemu *qemu, const struct options *options,
 		add(&arguments, "chardev:bell");
 	}
 	add(&arguments, "-append");
-	add(&arguments, "memory=%llu%s%s storm=%u format=%u nested=%u console=%d seal=%d record=%d",
-	    (unsigned long long)options->memory, quota, sectors, options->storm, guest->format,
-	    options->paging == PAGING_NESTED, options->virtio_console, options->seal,
+	add(&arguments,
+	    "memory=%llu%s%s storm=%u merge=%u format=%u nested=%u console=%d seal=%d record=%d",
+	    (unsigned long long)options->memory, quota, sectors, options->storm, options->merge,
+	    guest->format, options->paging == PAGING_NESTED, options->virtio_console, options->seal,
 	    options->record != NULL);
 	add(&arguments, "-initrd");
 	add(&arguments, "/proc/self/fd/%d %s%s%s", share(&arguments, guest->kernel_fd),

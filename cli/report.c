@@ -75,6 +75,11 @@ static void histogram_rows(FILE *out, const struct umbra_machine *page)
 	}
 }
 
+static uint64_t saved_pages(const struct umbra_machine *page)
+{
+	return page->sharers > page->shared_frames ? page->sharers - page->shared_frames : 0;
+}
+
 void report_stats(FILE *out, const struct umbra_machine *page)
 {
 	const struct umbra_stats *mmu = &page->mmu;
@@ -101,6 +106,12 @@ void report_stats(FILE *out, const struct umbra_machine *page)
 		    "%" PRIu64 " pages, %" PRIu64 " sptes, %.1f ns each; longest %.1f us",
 		    page->drop_gfns, page->drop_sptes, ns_per_spte(page),
 		    seconds(page, page->drop_longest_tsc) * 1e6);
+	if (page->merge_scanned)
+		row(out, "merging",
+		    "%" PRIu64 " pages saved now: %" PRIu64 " frames for %" PRIu64
+		    " pages; %" PRIu64 " merges, %" PRIu64 " breaks, %" PRIu64 " looked at",
+		    saved_pages(page), page->shared_frames, page->sharers, page->merges,
+		    page->merge_breaks, page->merge_scanned);
 	row(out, "zaps of everything", "%" PRIu64, page->zaps);
 	row(out, "audits", "%" PRIu64 ", %" PRIu64 " violations", page->audits,
 	    page->audit_violations);
@@ -197,19 +208,27 @@ static json_t *drop_json(const struct umbra_machine *page)
 			 seconds(page, page->drop_longest_tsc) * 1e6);
 }
 
+static json_t *merge_json(const struct umbra_machine *page)
+{
+	return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o}", "scanned", number(page->merge_scanned),
+			 "merges", number(page->merges), "breaks", number(page->merge_breaks),
+			 "shared_frames", number(page->shared_frames), "sharers",
+			 number(page->sharers), "saved_pages", number(saved_pages(page)));
+}
+
 json_t *report_stats_json(const struct umbra_machine *page)
 {
-	return json_pack("{s:o, s:o, s:o}", "mmu", mmu_json(page), "drop", drop_json(page), "exits",
-			 exits_json(page));
+	return json_pack("{s:o, s:o, s:o, s:o}", "mmu", mmu_json(page), "drop", drop_json(page),
+			 "exits", exits_json(page), "merge", merge_json(page));
 }
 
 bool report_write(const struct report *report, const char *path)
 {
 	char *part = NULL;
 	bool ok = false;
-	json_t *root = json_pack("{s:o, s:o, s:o, s:o}", "guest", guest_json(report), "mmu",
+	json_t *root = json_pack("{s:o, s:o, s:o, s:o, s:o}", "guest", guest_json(report), "mmu",
 				 mmu_json(&report->page), "drop", drop_json(&report->page), "exits",
-				 exits_json(&report->page));
+				 exits_json(&report->page), "merge", merge_json(&report->page));
 
 	if (asprintf(&part, "%s.XXXXXX", path) < 0)
 		part = NULL;

@@ -239,6 +239,26 @@ static void end_record_end(struct control *c)
 		      status ? "the trace ends early: see what the machine's side says" : "");
 }
 
+static void begin_merge(struct control *c)
+{
+	uint64_t rate;
+
+	if (number_parse(c->words[0], &rate) && rate <= UMBRA_MERGE_RATE_MAX)
+		ask(c, UMBRA_COMMAND_MERGE, rate, 0);
+	else
+		control_reply(c, STATUS_USAGE, "merge %s: give 0 to %u pages a second", c->words[0],
+			      UMBRA_MERGE_RATE_MAX);
+}
+
+static void end_merge(struct control *c)
+{
+	if (c->ram->page->result)
+		control_reply(c, STATUS_ERROR,
+			      "merge: too little memory for the tables; give the machine more");
+	else
+		control_reply(c, STATUS_OK, "%s", "");
+}
+
 static void begin_stop(struct control *c)
 {
 	control_reply(c, STATUS_OK, "%s", "");
@@ -253,6 +273,8 @@ static const struct verb verbs[] = {
      end_walk},
     {"record", "FILE", 1, "record from now on; the MMU starts anew", begin_record, end_record},
     {"record-end", "", 0, "end the recording", begin_record_end, end_record_end},
+    {"merge", "RATE", 1, "look at so many pages a second, to be shared; 0: no more", begin_merge,
+     end_merge},
     {"stop", "", 0, "stop the machine", begin_stop, NULL},
 };
 

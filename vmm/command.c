@@ -5,11 +5,13 @@
  */
 #include "command.h"
 #include "control.h"
+#include "host.h"
 #include "machine.h"
 #include "memory.h"
 #include "renew.h"
 #include "vcpu.h"
 #include "vm.h"
+#include "x86.h"
 
 static void command_stats(struct vm *vm)
 {
@@ -64,10 +66,16 @@ static void command_record_end(struct vm *vm)
 	record_end(vm, UMBRA_END_NONE);
 }
 
+static void command_merge(struct vm *vm)
+{
+	vm->machine->result = merge_set(vm->host, vm->machine->argument[0], rdtsc());
+}
+
 static void (*const commands[UMBRA_COMMANDS])(struct vm *vm) = {
     [UMBRA_COMMAND_STATS] = command_stats,   [UMBRA_COMMAND_STOP] = command_stop,
     [UMBRA_COMMAND_RMAP] = command_rmap,     [UMBRA_COMMAND_VIEW] = command_view,
     [UMBRA_COMMAND_RECORD] = command_record, [UMBRA_COMMAND_RECORD_END] = command_record_end,
+    [UMBRA_COMMAND_MERGE] = command_merge,
 };
 
 void command_obey(struct vm *vm, uint32_t command)

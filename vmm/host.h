@@ -6,11 +6,13 @@
 #include <umbra/machine.h>
 
 #include "frames.h"
+#include "merge.h"
 
 struct vm;
 
 struct host {
 	struct frames frames;
+	struct merge merge;
 	struct vm *guest[UMBRA_GUESTS_MAX];
 	unsigned guests;
 };

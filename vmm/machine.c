@@ -68,6 +68,8 @@ void machine_stats(struct vm *vm)
 
 	umbra_stats_get(vm->mmu, &page->mmu);
 	stats_add(&page->mmu, &before);
+	page->shared_frames = vm->frames->shared;
+	page->sharers = vm->frames->sharers;
 	if (page->mmu.sptes < page->peak_sptes)
 		return;
 	page->peak_sptes = page->mmu.sptes;

@@ -6,6 +6,7 @@
  *   command line   memory=BYTES   guest RAM (needed), a multiple of 4096, 16 MiB..64 GiB
  *                  quota=PAGES    shadow pages at most (16384)
  *                  storm=N        migrations of random pages a second from the beginning (0)
+ *                  merge=N        pages a second that are looked at, to be shared (0)
  *                  prefetch=N     neighbours mapped along with a faulting page (8)
  *                  audit=N        audit the MMU every N exits (0: only when asked)
  *                  spare=BYTES    more memory in a slot of its own at 512 GiB, told as reserved (0)
@@ -194,6 +195,8 @@ void vmm_main(uint32_t magic, const struct multiboot *m)
 	machine_page.nested = (uint32_t)vm->options.nested;
 	machine_ready();
 	vm_create(vm);
+	if (merge_set(&host, vm->options.merge, rdtsc()))
+		machine_end(NULL, UMBRA_END_NOMEM, "too little memory to merge pages");
 
 	modules = (const void *)(uintptr_t)m->modules;
 	files.kernel = module_file(&modules[0]);

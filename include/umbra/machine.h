@@ -62,10 +62,13 @@ enum umbra_command {
 	UMBRA_COMMAND_RECORD, /* from now on everything goes into .ring. The MMU starts anew: all
 				 that was mapped comes back by faults */
 	UMBRA_COMMAND_RECORD_END,
+	UMBRA_COMMAND_MERGE, /* pages a second that are looked at, to be shared; 0: off */
 	UMBRA_COMMANDS,
 };
 
 #define UMBRA_ANSWER_BYTES (64u << 10)
+
+#define UMBRA_MERGE_RATE_MAX 1000000u
 
 #define UMBRA_GUESTS_MAX 8u
 
@@ -137,6 +140,14 @@ struct umbra_machine {
 	uint64_t migrations; /* hypervisor: pages moved (region and storm) */
 	uint64_t migrations_region;
 	uint64_t zaps; /* hypervisor: zap-alls asked for */
+
+	/* hypervisor: same-page merging, */
+	uint64_t merge_scanned; /* pages that were looked at, */
+	uint64_t merges;        /*   that came to share a frame, */
+	uint64_t merge_breaks;  /*   and got one of their own again, since they were written */
+	uint64_t shared_frames; /* of the whole machine, now: frames that are shared, */
+	uint64_t sharers;       /*   by so many pages, of all guests */
+
 	uint64_t audits;
 	uint64_t audit_violations;
 
