@@ -278,11 +278,9 @@ static bool is_set_up(struct host *host)
 		merge->places = (uint32_t)places;
 	}
 	if (!merge->shared)
-		merge->shared =
-		    pool_alloc(&host->frames, merge->places * sizeof(merge->shared[0]));
+		merge->shared = pool_alloc(&host->frames, merge->places * sizeof(merge->shared[0]));
 	if (!merge->single)
-		merge->single =
-		    pool_alloc(&host->frames, merge->places * sizeof(merge->single[0]));
+		merge->single = pool_alloc(&host->frames, merge->places * sizeof(merge->single[0]));
 	return merge->shared && merge->single;
 }
 

@@ -38,6 +38,12 @@ static struct {
 	bool used;
 } blocks[BLOCKS];
 
+void merge_broken(struct vm *vm, uint32_t index)
+{
+	(void)vm;
+	(void)index;
+}
+
 void outer_reset(uint64_t memory, unsigned frames)
 {
 	if (!arena) {
@@ -203,6 +209,17 @@ int mmu_slot_delete(struct vm *vm, uint32_t id)
 {
 	(void)vm, (void)id;
 	return 0;
+}
+
+int mmu_slot_flags_set(struct vm *vm, uint32_t id, uint32_t flags)
+{
+	(void)vm, (void)id, (void)flags;
+	return 0;
+}
+
+void watch_touched(void *ctx, const struct umbra_touch *touch)
+{
+	(void)ctx, (void)touch;
 }
 
 void mmu_guest_write(struct vm *vm, uint64_t gpa, size_t size)
