@@ -69,12 +69,12 @@ enum umbra_command {
 	UMBRA_COMMAND_SPLIT,   /* gfn, pages: large sptes */
 	UMBRA_COMMAND_MIGRATE, /* how many random pages (at most UMBRA_MIGRATE_MAX): moved, sptes */
 	UMBRA_COMMAND_STORM,   /* migrations of random pages a second; 0: off */
-	UMBRA_COMMAND_MERGE,   /* pages a second that are looked at, to be shared; 0: off: pages saved
-				  now, frames that are shared, pages that share them */
-	UMBRA_COMMAND_ZAP,     /* */
-	UMBRA_COMMAND_QUOTA,   /* shadow pages; 0: what the machine started with */
-	UMBRA_COMMAND_AUDIT,   /* violations */
-	UMBRA_COMMAND_AGE,     /* pages used since the last time, with a frame, in all */
+	UMBRA_COMMAND_MERGE, /* pages a second that are looked at, to be shared; 0: off: pages saved
+				now, frames that are shared, pages that share them */
+	UMBRA_COMMAND_ZAP,   /* */
+	UMBRA_COMMAND_QUOTA, /* shadow pages; 0: what the machine started with */
+	UMBRA_COMMAND_AUDIT, /* violations */
+	UMBRA_COMMAND_AGE,   /* pages used since the last time, with a frame, in all */
 
 	UMBRA_COMMAND_LOG_START,
 	UMBRA_COMMAND_LOG_COLLECT, /* pages written since the last time */
