@@ -21,6 +21,7 @@
 
 #include <umbra/machine.h>
 
+#include "clock.h"
 #include "qemu.h"
 #include "verbs.h"
 
@@ -66,6 +67,8 @@ static void begin(struct control *c)
 	c->count -= 2;
 	memmove(c->words, c->words + 2, c->count * sizeof(c->words[0]));
 	c->skip = 0;
+	c->stage = 0;
+	c->due = 0;
 	c->mapping_count = 0;
 	if (!verb)
 		control_reply(c, STATUS_USAGE, "no command \"%s\"; `umbra ctl help` lists them",
@@ -124,7 +127,8 @@ static void go_on(struct control *c)
 	const struct umbra_machine *page = c->ram->page;
 
 	if (__atomic_load_n(&page->magic, __ATOMIC_ACQUIRE) != UMBRA_MACHINE_MAGIC ||
-	    __atomic_load_n(&page->command, __ATOMIC_ACQUIRE) != UMBRA_COMMAND_NONE)
+	    __atomic_load_n(&page->command, __ATOMIC_ACQUIRE) != UMBRA_COMMAND_NONE ||
+	    clock_now() < c->due)
 		return;
 	if (c->asked) {
 		c->asked = false;

@@ -56,6 +56,7 @@ int mmu_renew(struct vm *vm)
 	umbra_stats_get(old, &stats);
 	machine_stats_keep(&stats);
 	umbra_mmu_destroy(old);
+	watch_renew(vm);
 	vm->vcpu->flush = true;
 	return 0;
 }

@@ -20,6 +20,7 @@
 #include "record.h"
 #include "rtc.h"
 #include "testdev.h"
+#include "watch.h"
 
 struct blk;
 struct cpu;
@@ -51,6 +52,7 @@ struct vm_slot {
 	uint64_t first, pages, index;
 	bool reserved; /* told to the guest as reserved */
 	bool read_only;
+	bool absent; /* deleted, until it is added again */
 };
 
 /* What host.frame_get could not do under the MMU's lock (memory_settle). */
@@ -99,6 +101,7 @@ struct vm {
 	struct control control;
 	struct range_job range;
 	struct recording recording;
+	struct watching watching;
 };
 
 #endif

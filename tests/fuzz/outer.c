@@ -205,6 +205,17 @@ int mmu_slot_delete(struct vm *vm, uint32_t id)
 	return 0;
 }
 
+int mmu_slot_flags_set(struct vm *vm, uint32_t id, uint32_t flags)
+{
+	(void)vm, (void)id, (void)flags;
+	return 0;
+}
+
+void watch_touched(void *ctx, const struct umbra_touch *touch)
+{
+	(void)ctx, (void)touch;
+}
+
 void mmu_guest_write(struct vm *vm, uint64_t gpa, size_t size)
 {
 	check(gpa % UMBRA_PAGE_SIZE + size <= UMBRA_PAGE_SIZE, "a write beyond its page");
