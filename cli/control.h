@@ -62,7 +62,11 @@ static inline bool control_waits(const struct control *control)
 /* Whoever still waits is told that the machine ended. Safe where there is no socket. */
 void control_close(struct control *control);
 
-/* For `umbra ctl help`. */
+/* The reply to the request under way: its exit status, and what to print. */
+void control_reply(struct control *control, enum status status, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* For `umbra ctl help` (verbs.c). */
 void control_help(void);
 
 #endif

@@ -81,7 +81,6 @@ static void check_frames(struct audit *audit, unsigned level, umbra_gfn gfn)
 		check_frame(audit, (umbra_gfn){gfn.n + more}, pfn + more);
 }
 
-/* Invariant 2. @pte: the guest's entry, of no meaning for a direct page. */
 /* Invariant 4. */
 static void check_log(struct audit *audit, unsigned level, umbra_gfn gfn)
 {
@@ -92,6 +91,23 @@ static void check_log(struct audit *audit, unsigned level, umbra_gfn gfn)
 		      "a logged page may be written unseen");
 }
 
+/* Invariant 8. */
+static void check_watch(struct audit *audit, unsigned level, umbra_gfn gfn)
+{
+	const struct umbra_mmu *mmu = audit->mmu;
+	unsigned kinds = watch_kinds(mmu, gfn);
+
+	if (level > 1) {
+		check(audit, !watch_overlaps(mmu, gfn.n, gfn.n + level_pages(level)), 8,
+		      "a large leaf covers a watched page");
+		return;
+	}
+	check(audit, !(kinds & UMBRA_WATCH_R), 8, "a page watched for any access is mapped");
+	check(audit, !watch_withheld(mmu, gfn, pte_access(audit->spte)), 8,
+	      "a page may be touched in a way that is watched for");
+}
+
+/* Invariant 2. @pte: the guest's entry, of no meaning for a direct page. */
 static void check_leaf(struct audit *audit, struct shadow *shadow, unsigned index, uint64_t pte,
 		       bool comparable)
 {
@@ -105,6 +121,8 @@ static void check_leaf(struct audit *audit, struct shadow *shadow, unsigned inde
 	check(audit, (audit->spte & (PTE_W | PTE_D)) != PTE_W, 2,
 	      "a leaf waits for the hardware to set D");
 	check_log(audit, level, gfn);
+	if (mmu->watches)
+		check_watch(audit, level, gfn);
 	if (!comparable || !check(audit, walk_leaf_decode(mmu, shadow, index, pte, &leaf), 2,
 				  "a leaf stands where the guest maps nothing"))
 		return;

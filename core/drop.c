@@ -21,13 +21,13 @@
 
 #define AREA 512u /* gfns: what a region of 4K heads covers */
 
-/* The first gfn from @gfn on whose area may be mapped, or @end. */
-static uint64_t skip_unused(struct slot *slot, uint64_t gfn, uint64_t end)
+/* The first gfn from @gfn on whose area may be mapped, on level @least or above, or @end. */
+static uint64_t skip_unused(struct slot *slot, uint64_t gfn, uint64_t end, unsigned least)
 {
 	while (gfn < end) {
 		uint64_t next = UINT64_MAX;
 
-		for (unsigned level = 1; level <= LEVELS && next > gfn; level++) {
+		for (unsigned level = least; level <= LEVELS && next > gfn; level++) {
 			uint64_t unused = slot_unused_end(slot, gfn, level);
 
 			next = unused < next ? unused : next;
@@ -75,6 +75,10 @@ static uint64_t drop_area(struct umbra_mmu *mmu, struct slot *slot, uint64_t gfn
 
 	if (!drop_large(mmu, slot, gfn, sweep))
 		return gfn;
+	if (sweep->large_only) {
+		sweep_charge(sweep, 0, 1);
+		return end;
+	}
 	heads = slot_head_find(mmu, slot, (umbra_gfn){base}, 1);
 	if (!heads)
 		return end;
@@ -84,7 +88,9 @@ static uint64_t drop_area(struct umbra_mmu *mmu, struct slot *slot, uint64_t gfn
 static bool drop_slot(struct umbra_mmu *mmu, struct slot *slot, uint64_t *first, uint64_t end,
 		      struct sweep *sweep)
 {
-	while ((*first = skip_unused(slot, *first, end)) < end) {
+	unsigned least = sweep->large_only ? 2 : 1;
+
+	while ((*first = skip_unused(slot, *first, end, least)) < end) {
 		uint64_t area_end = (*first / AREA + 1) * AREA;
 
 		if (!sweep->budget)
@@ -136,7 +142,7 @@ void drop_hold(struct umbra_mmu *mmu, struct held *held, struct sweep *total, st
 
 	hold(mmu, held);
 	for (;;) {
-		struct sweep sweep = {.budget = TUNING_BUDGET};
+		struct sweep sweep = {.budget = TUNING_BUDGET, .large_only = total->large_only};
 		bool done = drop_range(mmu, &first, held->end, &sweep, flush);
 
 		total->sptes += sweep.sptes;
@@ -226,6 +232,24 @@ int umbra_drop_some(struct umbra_mmu *mmu, struct umbra_range *range, uint64_t b
 	return 0;
 }
 
+int umbra_split(struct umbra_mmu *mmu, umbra_gfn first, uint64_t pages, uint64_t *sptes)
+{
+	struct held held = {.first = first.n, .end = first.n + pages};
+	struct sweep sweep = {.large_only = true};
+	struct flush flush = {0};
+
+	if (held.end < first.n)
+		return UMBRA_EINVAL;
+	port_lock(&mmu->lock);
+	drop_hold(mmu, &held, &sweep, &flush);
+	flush_commit(mmu, &flush);
+	drop_release(mmu, &held);
+	port_unlock(&mmu->lock);
+	if (sptes)
+		*sptes = sweep.sptes;
+	return 0;
+}
+
 #define MOVE_PIECE 16u /* pages that are moved before the lock is given up */
 
 /* The host takes the pages of @held over, one by one. */
@@ -287,7 +311,7 @@ static bool protect_some(struct umbra_mmu *mmu, uint64_t *first, uint64_t end, u
 		if (slot_end <= *first || slot->first >= end)
 			continue;
 		*first = slot->first > *first ? slot->first : *first;
-		while ((*first = skip_unused(slot, *first, to)) < to) {
+		while ((*first = skip_unused(slot, *first, to, 1)) < to) {
 			uint64_t area_end = (*first / AREA + 1) * AREA;
 
 			if (*changed >= most)
@@ -325,8 +349,10 @@ int umbra_write_protect(struct umbra_mmu *mmu, umbra_gfn first, uint64_t pages, 
 	return 0;
 }
 
-int umbra_invalidate_begin(struct umbra_mmu *mmu, umbra_gfn first, uint64_t pages,
-			   struct umbra_invalidation *invalidation, struct umbra_dropped *dropped)
+/* Take the range away until umbra_invalidate_end(); @gather: without the flush. */
+static int invalidate(struct umbra_mmu *mmu, umbra_gfn first, uint64_t pages,
+		      struct umbra_invalidation *invalidation, struct umbra_dropped *dropped,
+		      bool gather)
 {
 	struct held *held = (struct held *)invalidation;
 	struct sweep sweep = {0};
@@ -338,16 +364,54 @@ int umbra_invalidate_begin(struct umbra_mmu *mmu, umbra_gfn first, uint64_t page
 	*held = (struct held){.first = first.n, .end = first.n + pages};
 	port_lock(&mmu->lock);
 	drop_hold(mmu, held, &sweep, &flush);
-	flush_commit(mmu, &flush);
+	if (!gather)
+		flush_commit(mmu, &flush);
+	else if (flush.vcpus)
+		flush_later(mmu);
+	held->flushes = gather && flush.vcpus ? mmu->whole_flushes : UINT64_MAX;
 	port_unlock(&mmu->lock);
 	report(dropped, &sweep);
 	return 0;
 }
 
-void umbra_invalidate_end(struct umbra_mmu *mmu, struct umbra_invalidation *invalidation)
+int umbra_invalidate_begin(struct umbra_mmu *mmu, umbra_gfn first, uint64_t pages,
+			   struct umbra_invalidation *invalidation, struct umbra_dropped *dropped)
+{
+	return invalidate(mmu, first, pages, invalidation, dropped, false);
+}
+
+int umbra_invalidate_gather(struct umbra_mmu *mmu, umbra_gfn first, uint64_t pages,
+			    struct umbra_invalidation *invalidation, struct umbra_dropped *dropped)
+{
+	return invalidate(mmu, first, pages, invalidation, dropped, true);
+}
+
+/* What TLBs may still hold of what was taken away goes. => lock held */
+static void flush_stale(struct umbra_mmu *mmu)
+{
+	struct flush flush = {0};
+
+	if (!mmu->tlb_stale)
+		return;
+	flush_all(mmu, &flush);
+	flush_commit(mmu, &flush);
+}
+
+void umbra_flush(struct umbra_mmu *mmu)
 {
 	port_lock(&mmu->lock);
-	drop_release(mmu, (struct held *)invalidation);
+	flush_stale(mmu);
+	port_unlock(&mmu->lock);
+}
+
+void umbra_invalidate_end(struct umbra_mmu *mmu, struct umbra_invalidation *invalidation)
+{
+	struct held *held = (struct held *)invalidation;
+
+	port_lock(&mmu->lock);
+	if (held->flushes == mmu->whole_flushes)
+		flush_stale(mmu);
+	drop_release(mmu, held);
 	port_unlock(&mmu->lock);
 }
 

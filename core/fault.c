@@ -103,7 +103,9 @@ static bool is_whole(const struct fault *fault, unsigned level)
 	return first >= slot->first && first + pages <= slot->first + slot->pages &&
 	       !((gfn ^ fault->frame.pfn.n) & (pages - 1)) &&
 	       !slot_has_tables(slot, fault->walk.gfn, level) &&
-	       !drop_is_held(fault->vcpu->mmu, first, pages);
+	       !drop_is_held(fault->vcpu->mmu, first, pages) &&
+	       !(fault->vcpu->mmu->watches &&
+		 watch_overlaps(fault->vcpu->mmu, first, first + pages));
 }
 
 /* The level to map the page on: as large as guest and host have it. */
@@ -292,6 +294,11 @@ static bool prefetch_one(struct umbra_mmu *mmu, struct shadow *shadow, unsigned 
 	    (!frame.writable || slot->flags & UMBRA_SLOT_READONLY ||
 	     (slot->log && !log_is_set(slot, leaf.gfn)) || !track_is_writable(mmu, leaf.gfn)))
 		leaf.access &= ~ACCESS_W;
+	if (mmu->watches) {
+		if (watch_kinds(mmu, leaf.gfn) & UMBRA_WATCH_R)
+			return false;
+		leaf.access &= ~watch_withheld(mmu, leaf.gfn, leaf.access);
+	}
 	value = spte_leaf(1, frame.pfn.n, leaf.access, leaf.marks);
 	if (old) {
 		if (rmap_gfn(mmu, handle_of(shadow, index)).n != leaf.gfn.n ||
@@ -413,6 +420,8 @@ static struct umbra_answer map(struct fault *fault, struct shadow *shadow, uint6
 	if (fault->again)
 		return answer(UMBRA_RESUME, gpa);
 	rights = leaf_rights(fault, &verdict);
+	if (mmu->watches && verdict != UMBRA_MMIO)
+		rights = watch_let(fault->vcpu, fault->gva, gpa, fault->error_code, rights);
 	if (verdict != UMBRA_RESUME)
 		return (struct umbra_answer){
 		    .verdict = verdict,
@@ -483,6 +492,8 @@ struct umbra_answer umbra_translate(struct umbra_vcpu *vcpu, uint64_t gva, uint3
 		result.verdict = UMBRA_MMIO;
 	else if (result.verdict == UMBRA_RESUME && drop_is_held(vcpu->mmu, walk.gfn.n, 1))
 		result = answer(UMBRA_RETRY, 0);
+	if (vcpu->mmu->watches && result.verdict == UMBRA_RESUME)
+		watch_touch(vcpu, gva, result.gpa, error_code);
 	flush_commit(vcpu->mmu, &flush);
 	port_unlock(&vcpu->mmu->lock);
 	return result;

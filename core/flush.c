@@ -7,7 +7,9 @@
  * A guest that changes its own tables owes the flush itself, so nothing is flushed for its
  * other vcpus then. But the sptes are gone from the reverse map, while those TLBs may still hold
  * them: flush_later() remembers that, and the next operation that revokes anything for the
- * host's sake flushes those vcpus even if it finds no spte.
+ * host's sake flushes those vcpus even if it finds no spte. Operations that give up the lock half
+ * way, and those whose flush is gathered (umbra_invalidate_gather), note what they took the same
+ * way.
  *
  * Lock: the MMU's; host.flush is called under it.
  */
@@ -64,8 +66,10 @@ bool flush_commit(struct umbra_mmu *mmu, struct flush *flush)
 		named.pages = flush->pages;
 	} else {
 		mmu->tlb_stale &= ~named.vcpus;
-		if (named.vcpus == mmu->vcpus)
+		if (named.vcpus == mmu->vcpus) {
+			mmu->whole_flushes++;
 			shadow_release_pending(mmu);
+		}
 	}
 	*flush = (struct flush){0};
 	if (!named.vcpus)

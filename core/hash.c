@@ -91,6 +91,8 @@ uint64_t umbra_state_hash(struct umbra_mmu *mmu)
 	for (unsigned i = 0; i < UMBRA_VCPUS_MAX; i++)
 		if (mmu->vcpu[i])
 			hashing.hash = hash_vcpu(hashing.hash, mmu->vcpu[i]);
+	for (uint32_t i = 0; i < mmu->watches; i++)
+		hashing.hash = mix(mix(hashing.hash, mmu->watch[i].gfn), mmu->watch[i].kinds);
 	hashing.hash = hash_stats(hashing.hash, &mmu->stats);
 	port_unlock(&mmu->lock);
 	return hashing.hash;

@@ -23,6 +23,8 @@
  *      in use is hashed under its key, once.
  *   6. Counters equal what a walk over everything counts; free + used descriptors = all.
  *   7. (tests/machine) no TLB holds what a finished operation revoked.
+ *   8. No spte grants a kind of access that is armed (watch.c) for its gfn: none at all for R, no W
+ *      for W, NX for X. No large leaf covers a gfn for which something is armed.
  *
  * Locks. One lock per MMU. Functions of core files need it held, unless their comment says
  * "no lock". Nothing under the lock allocates: pool.c fills the stores before.
@@ -206,6 +208,13 @@ struct slot {
 struct held {
 	uint64_t first, end;
 	struct held *next;
+	uint64_t flushes; /* mmu.whole_flushes when its flush was put off; UINT64_MAX: it was not */
+};
+
+/* watch.c */
+struct watch {
+	uint64_t gfn;
+	unsigned kinds; /* enum umbra_watch, or-ed: armed; never 0 */
 };
 
 #define SPARES 16u
@@ -232,8 +241,13 @@ struct umbra_mmu {
 	/* drop.c */
 	struct held *held; /* list */
 
+	/* watch.c */
+	uint32_t watches;
+	struct watch watch[UMBRA_WATCHES_MAX]; /* sorted by .gfn */
+
 	/* flush.c */
-	uint64_t tlb_stale; /* vcpus whose TLB may hold what a guest's change took away */
+	uint64_t tlb_stale;     /* vcpus whose TLB may hold what was taken away without a flush */
+	uint64_t whole_flushes; /* of everything, on every vcpu: so many yet */
 
 	/* shadow.c */
 	struct store chunks; /* struct chunk, by page id >> TUNING_CHUNK_SHIFT; */
@@ -462,6 +476,7 @@ struct sweep {
 	uint64_t budget; /* sptes that may still go */
 	uint64_t sptes;  /* gone so far */
 	uint64_t bits;   /* of all their values: the A and D they had, or-ed */
+	bool large_only; /* drop_range(): 4K pages stay */
 };
 #define SWEEP_ALL ((struct sweep){.budget = UINT64_MAX})
 
@@ -555,6 +570,16 @@ bool drop_is_held(const struct umbra_mmu *mmu, uint64_t first, uint64_t pages);
 bool drop_large(struct umbra_mmu *mmu, struct slot *slot, uint64_t gfn, struct sweep *sweep);
 void drop_count(struct umbra_mmu *mmu, uint64_t sptes);
 void drop_tables(struct umbra_mmu *mmu, uint64_t first, uint64_t end, struct flush *flush);
+
+/* ---- watch.c ---- */
+
+unsigned watch_kinds(const struct umbra_mmu *mmu, umbra_gfn gfn);
+bool watch_overlaps(const struct umbra_mmu *mmu, uint64_t first, uint64_t end);
+void watch_forget(struct umbra_mmu *mmu, uint64_t first, uint64_t end);
+unsigned watch_withheld(const struct umbra_mmu *mmu, umbra_gfn gfn, unsigned rights);
+unsigned watch_let(struct umbra_vcpu *vcpu, uint64_t gva, uint64_t gpa, uint32_t error_code,
+		   unsigned rights);
+void watch_touch(struct umbra_vcpu *vcpu, uint64_t gva, uint64_t gpa, uint32_t error_code);
 
 /* ---- root.c ---- */
 

@@ -285,6 +285,7 @@ static void forget(struct umbra_mmu *mmu, uint32_t at, struct slot *slot)
 
 	*slot = mmu->slot[at];
 	slot_regions(mmu, slot, 0, UINT64_MAX, region_release, &list);
+	watch_forget(mmu, slot->first, slot->first + slot->pages);
 	mmu->slots--;
 	for (uint32_t i = at; i < mmu->slots; i++)
 		mmu->slot[i] = mmu->slot[i + 1];
@@ -372,7 +373,8 @@ int umbra_slot_delete(struct umbra_mmu *mmu, uint32_t id)
 		return UMBRA_ENOENT;
 	}
 	mmu->slot[at].going = true;
-	held = (struct held){mmu->slot[at].first, mmu->slot[at].first + mmu->slot[at].pages, NULL};
+	held = (struct held){.first = mmu->slot[at].first,
+			     .end = mmu->slot[at].first + mmu->slot[at].pages};
 	drop_hold(mmu, &held, &sweep, &flush);
 	at = slot_named(mmu, id); /* others may have come and gone meanwhile */
 	if (mmu->slot[at].tables)

@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What the guest's workload and the `umbra` command ask of the hypervisor. Long jobs (migrating
- * the region, the storm) run in pieces of PIECE pages between guest entries, so that the guest
- * goes on running and interrupts stay prompt. Owns the region list and the figures of
+ * What the guest's workload asks of the hypervisor, and the jobs that go on meanwhile. Long jobs
+ * (migrating the region, the storm) run in pieces of PIECE pages between guest entries, so that the
+ * guest goes on running and interrupts stay prompt. Owns the region list and the figures of
  * migrations, zaps and audits in the machine page.
  */
+#include "command.h"
 #include "control.h"
 #include "cpu.h"
 #include "machine.h"
 #include "memory.h"
 #include "print.h"
 #include "range.h"
-#include "renew.h"
 #include "string.h"
 #include "vcpu.h"
 #include "vm.h"
@@ -197,82 +197,6 @@ void control_port_write(struct vm *vm, uint16_t port, uint32_t value)
 		vm->control.result = operate(vm, value);
 }
 
-/* ------------------------------------------------------------------ commands from outside */
-
-static void command_stats(struct vm *vm)
-{
-	machine_stats(vm);
-}
-
-static void command_stop(struct vm *vm)
-{
-	machine_end(vm, UMBRA_END_COMMAND, "stopped by command");
-}
-
-#define MAPPINGS (UMBRA_ANSWER_BYTES / sizeof(struct umbra_mapping))
-
-static bool answer_mapping(void *ctx, const struct umbra_mapping *mapping)
-{
-	struct vm *vm = ctx;
-	struct umbra_machine *page = vm->machine;
-	struct umbra_mapping *to = vm->control.answer;
-
-	if (vm->control.skip) {
-		vm->control.skip--;
-		return true;
-	}
-	to[page->answers++] = *mapping;
-	return page->answers < MAPPINGS;
-}
-
-static void command_rmap(struct vm *vm)
-{
-	vm->control.skip = vm->machine->argument[1];
-	vm->machine->result =
-	    umbra_rmap_visit(vm->mmu, (umbra_gfn){vm->machine->argument[0]}, answer_mapping, vm);
-}
-
-static void command_view(struct vm *vm)
-{
-	struct umbra_machine *page = vm->machine;
-
-	page->result = umbra_view(vm->vcpu->umbra, page->argument[0], vm->control.answer);
-	page->answers = page->result == 0;
-}
-
-static void command_record(struct vm *vm)
-{
-	vm->machine->result = vm->recording.on ? UMBRA_EEXIST : mmu_renew(vm);
-}
-
-static void command_record_end(struct vm *vm)
-{
-	machine_stats(vm);
-	vm->machine->result = vm->recording.on ? 0 : UMBRA_ENOENT;
-	record_end(vm, UMBRA_END_NONE);
-}
-
-static void (*const commands[UMBRA_COMMANDS])(struct vm *vm) = {
-    [UMBRA_COMMAND_STATS] = command_stats,   [UMBRA_COMMAND_STOP] = command_stop,
-    [UMBRA_COMMAND_RMAP] = command_rmap,     [UMBRA_COMMAND_VIEW] = command_view,
-    [UMBRA_COMMAND_RECORD] = command_record, [UMBRA_COMMAND_RECORD_END] = command_record_end,
-};
-
-static void obey(struct vm *vm, uint32_t command)
-{
-	struct umbra_machine *page = vm->machine;
-
-	page->result = UMBRA_EINVAL;
-	page->answers = 0;
-	if (command < UMBRA_COMMANDS && commands[command]) {
-		page->result = 0;
-		commands[command](vm);
-	}
-	/* Another one may have come on top of it: that stays. */
-	__atomic_compare_exchange_n(&page->command, &command, UMBRA_COMMAND_NONE, false,
-				    __ATOMIC_RELEASE, __ATOMIC_RELAXED);
-}
-
 void control_poll(struct vm *vm, uint64_t now)
 {
 	struct control *c = &vm->control;
@@ -287,7 +211,7 @@ void control_poll(struct vm *vm, uint64_t now)
 		audit(vm);
 	}
 	if (command != UMBRA_COMMAND_NONE)
-		obey(vm, command);
+		command_obey(vm, command);
 }
 
 uint64_t control_next(const struct vm *vm, uint64_t now)

@@ -24,7 +24,7 @@ static int drop_each(struct vm *vm)
 	int error = 0;
 
 	for (uint64_t i = 0; i < vm->range.pages && !error; i++)
-		error = mmu_drop(vm, (umbra_gfn){vm->range.first + i}, 1);
+		error = mmu_drop(vm, (umbra_gfn){vm->range.first + i}, 1, NULL);
 	return error;
 }
 
@@ -53,13 +53,13 @@ static uint32_t timed(struct vm *vm, uint32_t operation)
 	begun = rdtsc();
 	switch (operation) {
 	case UMBRA_CTL_RANGE_DROP:
-		error = mmu_drop(vm, first, range->pages);
+		error = mmu_drop(vm, first, range->pages, NULL);
 		break;
 	case UMBRA_CTL_RANGE_DROP_EACH:
 		error = drop_each(vm);
 		break;
 	case UMBRA_CTL_RANGE_PROTECT:
-		error = mmu_write_protect(vm, first, range->pages);
+		error = mmu_write_protect(vm, first, range->pages, NULL);
 		break;
 	case UMBRA_CTL_RANGE_REMAP:
 		error = remap_each(vm, &ticks);

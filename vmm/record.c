@@ -267,23 +267,27 @@ int mmu_invpcid(struct vcpu *vcpu, enum umbra_invpcid type, uint16_t pcid, uint6
 	return error;
 }
 
-int mmu_drop(struct vm *vm, umbra_gfn first, uint64_t pages)
+int mmu_drop(struct vm *vm, umbra_gfn first, uint64_t pages, struct umbra_dropped *dropped)
 {
-	struct umbra_dropped dropped = {0};
-	int error = umbra_drop(vm->mmu, first, pages, &dropped);
+	struct umbra_dropped what = {0};
+	int error = umbra_drop(vm->mmu, first, pages, &what);
 
 	if (!error)
-		event(vm, UMBRA_TRACE_DROP, first.n, pages, dropped.sptes);
+		event(vm, UMBRA_TRACE_DROP, first.n, pages, what.sptes);
+	if (!error && dropped)
+		*dropped = what;
 	return error;
 }
 
-int mmu_write_protect(struct vm *vm, umbra_gfn first, uint64_t pages)
+int mmu_write_protect(struct vm *vm, umbra_gfn first, uint64_t pages, uint64_t *sptes)
 {
-	uint64_t sptes = 0;
-	int error = umbra_write_protect(vm->mmu, first, pages, &sptes);
+	uint64_t changed = 0;
+	int error = umbra_write_protect(vm->mmu, first, pages, &changed);
 
 	if (!error)
-		event(vm, UMBRA_TRACE_PROTECT, first.n, pages, sptes);
+		event(vm, UMBRA_TRACE_PROTECT, first.n, pages, changed);
+	if (!error && sptes)
+		*sptes = changed;
 	return error;
 }
 

@@ -55,8 +55,8 @@ void mmu_guest_write(struct vm *vm, uint64_t gpa, size_t size);
 void mmu_unprotect(struct vm *vm, umbra_gfn gfn);
 void mmu_invlpg(struct vcpu *vcpu, uint64_t gva);
 int mmu_invpcid(struct vcpu *vcpu, enum umbra_invpcid type, uint16_t pcid, uint64_t gva);
-int mmu_drop(struct vm *vm, umbra_gfn first, uint64_t pages);
-int mmu_write_protect(struct vm *vm, umbra_gfn first, uint64_t pages);
+int mmu_drop(struct vm *vm, umbra_gfn first, uint64_t pages, struct umbra_dropped *dropped);
+int mmu_write_protect(struct vm *vm, umbra_gfn first, uint64_t pages, uint64_t *sptes);
 int mmu_remap(struct vm *vm, umbra_gfn gfn, const struct umbra_frame *to,
 	      struct umbra_dropped *dropped);
 void mmu_zap_all(struct vm *vm);

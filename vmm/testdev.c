@@ -40,7 +40,7 @@ void testdev_write(struct vcpu *vcpu, uint16_t port, unsigned size, uint32_t val
 	if (port == TESTDEV_EXIT)
 		guest_exit(vcpu, value);
 	if (port == TESTDEV_FLUSH) {
-		mmu_drop(vm, (umbra_gfn){value >> UMBRA_PAGE_SHIFT}, 1);
+		mmu_drop(vm, (umbra_gfn){value >> UMBRA_PAGE_SHIFT}, 1, NULL);
 	} else if (port >= TESTDEV_ECHO && port < TESTDEV_ECHO + 4) {
 		uint32_t mask = (size == 4 ? ~0u : (1u << 8 * size) - 1) << 8 * (port & 3);
 

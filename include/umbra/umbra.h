@@ -45,13 +45,15 @@
  *   umbra_mmu_destroy                                  taken and released; no other call may
  *                                                      run or come
  *   umbra_drop, umbra_remap, umbra_slot_delete,        taken; given up and taken again after
- *   umbra_write_protect, umbra_invalidate_begin        every 1024 mappings or so
+ *   umbra_write_protect, umbra_split,                  every 1024 mappings or so
+ *   umbra_invalidate_begin, _gather, umbra_watch
  *   umbra_age, umbra_log_start, umbra_log_collect      the same, after every 2 MiB
  *   every other umbra_* function                       taken and released; may be called
  *                                                      from any thread; a vcpu's functions
  *                                                      by one thread at a time
  *   host.alloc, host.free                              not held
- *   host.frame_get, .frame_va, .frame_move, .flush     held: these must not call umbra_*
+ *   host.frame_get, .frame_va, .frame_move, .flush,    held: these must not call umbra_*
+ *   host.input, .touched
  *
  * Errors: 0 or a negative UMBRA_E*; on an error nothing has changed and out-parameters are
  * untouched. Nothing that a guest writes can make a function fail in another way than its
@@ -140,6 +142,23 @@ enum umbra_input {
 			  */
 };
 
+/* Kinds of access to a page, or-ed. */
+enum umbra_watch {
+	UMBRA_WATCH_R = 1, /* any access at all: what may write or execute may read */
+	UMBRA_WATCH_W = 2,
+	UMBRA_WATCH_X = 4,
+};
+
+/* host.touched: an access to a watched page that is about to be made. */
+struct umbra_touch {
+	umbra_gfn gfn;
+	uint64_t gva; /* with nested paging: the gpa, unless it is umbra_translate() that asks */
+	uint64_t gpa;
+	uint32_t vcpu;   /* number */
+	uint32_t kind;   /* enum umbra_watch, or-ed: what was armed and is not any more */
+	uint32_t access; /* what it does: UMBRA_PF_W, _U, _I, or-ed */
+};
+
 struct umbra_host {
 	/*
 	 * @size bytes of zeroed memory, contiguous for the hardware too, aligned to 4096. hpa
@@ -186,6 +205,12 @@ struct umbra_host {
 	 * asked and what frame_get answered, that is all that the MMU's state depends on.
 	 */
 	uint64_t (*input)(void *ctx, enum umbra_input kind, uint64_t key, uint64_t value);
+
+	/*
+	 * The guest touches a page that umbra_watch() was called for, in a way that was armed; it
+	 * is armed no more. May be NULL if umbra_watch() is never called.
+	 */
+	void (*touched)(void *ctx, const struct umbra_touch *touch);
 };
 
 /* ------------------------------------------------------------------ the MMU */
@@ -465,6 +490,15 @@ int umbra_drop_some(struct umbra_mmu *mmu, struct umbra_range *range, uint64_t b
  */
 int umbra_write_protect(struct umbra_mmu *mmu, umbra_gfn first, uint64_t pages, uint64_t *sptes);
 
+/*
+ * Take away every mapping that maps some of @pages pages from @first on by more than 4 KiB, then
+ * flush once. (What stood around the range in such a mapping goes with it.) Faults map in 4 KiB
+ * where host.frame_get answers level 1 from now on; else they may map large again. *@sptes (may be
+ * NULL): how many went. The lock is given up now and then; faults on the range are UMBRA_RETRY
+ * until the function returns. gfns outside slots are skipped. UMBRA_EINVAL: the range wraps around.
+ */
+int umbra_split(struct umbra_mmu *mmu, umbra_gfn first, uint64_t pages, uint64_t *sptes);
+
 /* A range that the host is changing: memory of the embedder's, of which only umbra makes sense. */
 struct umbra_invalidation {
 	uint64_t opaque[4];
@@ -480,6 +514,18 @@ struct umbra_invalidation {
 int umbra_invalidate_begin(struct umbra_mmu *mmu, umbra_gfn first, uint64_t pages,
 			   struct umbra_invalidation *invalidation, struct umbra_dropped *dropped);
 void umbra_invalidate_end(struct umbra_mmu *mmu, struct umbra_invalidation *invalidation);
+
+/*
+ * umbra_invalidate_begin() for several ranges with one flush between them: on return the range's
+ * mappings are gone and faults there are UMBRA_RETRY, but TLBs may still lead to its frames until
+ * umbra_flush() (or any flush of everything on every vcpu) returns: only then change, copy or reuse
+ * them. umbra_invalidate_end() flushes if nobody has.
+ */
+int umbra_invalidate_gather(struct umbra_mmu *mmu, umbra_gfn first, uint64_t pages,
+			    struct umbra_invalidation *invalidation, struct umbra_dropped *dropped);
+
+/* Flush what was gathered, once; nothing was: host.flush is not called. */
+void umbra_flush(struct umbra_mmu *mmu);
 
 /*
  * Give @gfn another frame: drop every mapping of it in one pass, flush once, let host.frame_move
@@ -545,6 +591,23 @@ enum umbra_age {
  */
 int umbra_age(struct umbra_mmu *mmu, umbra_gfn first, uint64_t pages, unsigned flags,
 	      uint64_t *young);
+
+#define UMBRA_WATCHES_MAX 1024u
+
+/*
+ * Tell host.touched of the guest's first access to @gfn of each kind in @kinds (enum umbra_watch,
+ * or-ed) from now on; kinds that are not in it are not watched any more, 0: none is. A kind is told
+ * once, then the access goes on, and umbra_watch() arms it anew. Accesses are those that
+ * umbra_fault() lets through or has emulated (UMBRA_RESUME, UMBRA_EMULATE) and those of
+ * umbra_translate(): not the processor's walks of page tables, nor what the embedder does by itself
+ * (umbra_guest_write). A write touches W and R, a fetch X and R. Neighbours of the page are mapped
+ * in 4 KiB while it is watched; nothing else gets slower. A watch goes with its slot, when that is
+ * deleted or moves away.
+ *
+ * UMBRA_ENOENT: @gfn is in no slot. UMBRA_EINVAL: unknown kind, no host.touched. UMBRA_ENOMEM:
+ * there are UMBRA_WATCHES_MAX pages with watches.
+ */
+int umbra_watch(struct umbra_mmu *mmu, umbra_gfn gfn, unsigned kinds);
 
 /* Zap every shadow page, flush once. Everything comes back by faults. */
 void umbra_zap_all(struct umbra_mmu *mmu);

@@ -156,6 +156,31 @@ static void set_quota(struct sim *sim, uint32_t pages)
 		sim_fail(sim, "quota of %u refused: %d", pages, error);
 }
 
+/* What came to share an operation's number. */
+static void do_more(struct input *input, struct sim *sim, uint64_t gfn, uint64_t pages, uint8_t how)
+{
+	uint64_t first[3] = {gfn};
+
+	switch (how >> 4 & 7) {
+	case 1:
+		sim_split(sim, gfn, pages);
+		break;
+	case 2:
+		first[1] = tables_gfn(input);
+		first[2] = tables_gfn(input);
+		sim_invalidate(sim, first, 1 + how % 3u);
+		break;
+	case 3:
+	case 4:
+		sim_watch(sim, gfn, how & 7);
+		break;
+	default:
+		sim_op(sim, "zap all", 0, 0, 0);
+		umbra_zap_all(sim->mmu);
+		break;
+	}
+}
+
 static void do_host(struct input *input, struct sim *sim, unsigned what)
 {
 	uint64_t gfn = tables_gfn(input), pages;
@@ -195,8 +220,7 @@ static void do_host(struct input *input, struct sim *sim, unsigned what)
 		sim_gather(sim, TABLES_BIG);
 		break;
 	default:
-		sim_op(sim, "zap all", 0, 0, 0);
-		umbra_zap_all(sim->mmu);
+		do_more(input, sim, gfn, pages, how);
 		break;
 	}
 }

@@ -209,9 +209,9 @@ void mmu_guest_write(struct vm *vm, uint64_t gpa, size_t size)
 	check(memory_page(vm, gpa >> UMBRA_PAGE_SHIFT), "a write where no memory is");
 }
 
-int mmu_drop(struct vm *vm, umbra_gfn first, uint64_t pages)
+int mmu_drop(struct vm *vm, umbra_gfn first, uint64_t pages, struct umbra_dropped *dropped)
 {
-	(void)vm, (void)first, (void)pages;
+	(void)vm, (void)first, (void)pages, (void)dropped;
 	return 0;
 }
 

@@ -58,6 +58,7 @@ static const char *const names[COVER_FEATURES] = {
     [COVER_BOOT_STAGE] = "stages of booting",
     [COVER_SLOT_CUT] = "slots that end in large pages",
     [COVER_GATHERED] = "areas gathered",
+    [COVER_TOUCHED] = "watched pages touched",
 };
 
 void cover_pass(struct sim *sim, struct ref_access access, uint64_t size, uint64_t page_size)

@@ -371,13 +371,20 @@ static void do_log(struct sim *sim, uint64_t gfn, uint64_t pages)
 	}
 }
 
+static void do_invalidate_pages(struct sim *sim, uint64_t gfn)
+{
+	uint64_t first[3] = {gfn, spare(sim, some_gfn(sim)), spare(sim, some_gfn(sim))};
+
+	sim_invalidate(sim, first, 1 + (unsigned)sim_random(sim, 3));
+}
+
 static void do_host(struct sim *sim)
 {
 	uint64_t gfn = spare(sim, some_gfn(sim)), pages = 1 + sim_random(sim, 3);
 
 	if (gfn + pages > sim->options.gfns)
 		pages = 1;
-	switch (sim_random(sim, 19)) {
+	switch (sim_random(sim, 23)) {
 	case 0:
 	case 1:
 		sim_drop(sim, gfn, pages, SIM_SWAP);
@@ -425,6 +432,16 @@ static void do_host(struct sim *sim)
 	case 17:
 	case 18:
 		do_log(sim, gfn, pages);
+		break;
+	case 19:
+		sim_split(sim, gfn, pages);
+		break;
+	case 20:
+		do_invalidate_pages(sim, gfn);
+		break;
+	case 21:
+	case 22:
+		sim_watch(sim, gfn, (unsigned)sim_random(sim, 8));
 		break;
 	case 16:
 		sim_age(sim, sim_random(sim, 2) ? gfn : gfn / 512 * 512,

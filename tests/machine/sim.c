@@ -96,6 +96,7 @@ void sim_slot_delete(struct sim *sim, uint32_t id)
 	if (umbra_slot_delete(sim->mmu, id))
 		sim_fail(sim, "slot %u cannot be deleted", id);
 	slot->present = false;
+	sim_watch_forget(sim, slot->first, slot->pages);
 	sim_check_revoked(sim, slot->first, slot->pages, false);
 	sim_mirror_forget(sim, slot->first, slot->pages);
 }
@@ -404,7 +405,9 @@ void sim_translate(struct sim_cpu *cpu, uint64_t gva, struct ref_access access)
 	ref = sim_ref(cpu, gva, access);
 	tell_keys(cpu);
 	sim_op(cpu->sim, "translate: cpu, gva, code", cpu->number, gva, code_of(cpu, access));
+	sim_watch_ask(cpu, gva, access, &ref);
 	answer = umbra_translate(cpu->vcpu, gva, code_of(cpu, access));
+	sim_watch_answered(cpu->sim, answer.verdict, false);
 	judge(cpu, gva, access, &ref, &answer, false);
 }
 
@@ -501,7 +504,9 @@ enum sim_outcome sim_access(struct sim_cpu *cpu, uint64_t gva, struct ref_access
 		sim->count.faults++;
 		ref = sim_ref(cpu, gva, access);
 		tell_keys(cpu);
+		sim_watch_ask(cpu, gva, access, &ref);
 		answer = umbra_fault(cpu->vcpu, gva, hw_code | (cpu->ac ? UMBRA_PF_AC : 0));
+		sim_watch_answered(sim, answer.verdict, true);
 		judge(cpu, gva, access, &ref, &answer, true);
 		switch (answer.verdict) {
 		case UMBRA_RESUME:
@@ -667,6 +672,7 @@ struct sim *sim_create(const struct sim_options *options)
 	    arena_create(&arena_options, &sim->arena))
 		abort();
 	failing_init(&sim->failing, &arena_host, sim->arena, &host);
+	sim_watch_init(sim, &host);
 	if (umbra_mmu_create(&host, &sim->failing, &options->config, &sim->mmu))
 		sim_fail(sim, "no MMU");
 	for (unsigned i = 0; i < SIM_CPUS; i++) {
@@ -687,6 +693,7 @@ void sim_destroy(struct sim *sim)
 	munmap(sim->mirror, sim->options.gfns * 4096);
 	free(sim->touched);
 	free(sim->changed);
+	free(sim->watched);
 	free(sim->touched_gfn);
 	free(sim->change);
 	free(sim);

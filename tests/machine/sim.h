@@ -124,6 +124,13 @@ struct sim_options {
 	bool abort_on_violation; /* what a fuzzer calls a crash */
 };
 
+/* What umbra is asked about. */
+struct sim_access_due {
+	struct sim_cpu *cpu; /* NULL: nothing that reaches memory */
+	uint64_t gva, gpa;
+	struct ref_access access;
+};
+
 struct sim {
 	struct sim_options options;
 	uint64_t random;
@@ -137,6 +144,9 @@ struct sim {
 	uint32_t *touched_gfn;           /*   and a list of them */
 	uint64_t touched_count;
 	unsigned char *changed; /* gfns: pages that changed since they were collected */
+
+	unsigned char *watched; /* gfns: what is armed */
+	struct sim_access_due due;
 
 	uint64_t now;
 	struct sim_change *change;
@@ -286,6 +296,23 @@ void sim_check_audit(struct sim *sim);
 
 /* What the shadow tables would let pass at @gva now, on every cpu, is right. */
 void sim_check_gva(struct sim *sim, uint64_t gva);
+
+/* ---- sim_host.c ---- */
+
+void sim_split(struct sim *sim, uint64_t first, uint64_t pages);
+
+/* Pages @first[i] and the next, of three at most, are away for a while; one flush. */
+void sim_invalidate(struct sim *sim, const uint64_t first[], unsigned ranges);
+
+/* ---- sim_watch.c ---- */
+
+void sim_watch_init(struct sim *sim, struct umbra_host *host);
+void sim_watch_ask(struct sim_cpu *cpu, uint64_t gva, struct ref_access access,
+		   const struct ref_result *ref);
+void sim_watch_answered(struct sim *sim, enum umbra_verdict verdict, bool fault);
+void sim_watch_pass(struct sim_cpu *cpu, uint64_t gva, uint64_t gfn, struct ref_access access);
+void sim_watch(struct sim *sim, uint64_t gfn, unsigned kinds);
+void sim_watch_forget(struct sim *sim, uint64_t first, uint64_t pages);
 
 /* ---- sim_log.c ---- */
 

@@ -304,6 +304,7 @@ uint64_t sim_check_access(struct sim_cpu *cpu, uint64_t gva, struct ref_access a
 		sim_fail(sim, "cpu %u: %s of gva %#llx reaches gpa %#llx, which is protected",
 			 cpu->number, kind_name(access), (unsigned long long)gva,
 			 (unsigned long long)gpa);
+	sim_watch_pass(cpu, gva, gfn.n, access);
 	now = sim_ref(cpu, gva, access);
 	if (is_match(cpu, &now, gpa, pass)) {
 		cover_pass(sim, access, pass->size, now.page_size);

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Several processors at once, in threads: each faults, loads CR3, flushes and writes tables of its
- * own guest while a host thread drops, moves, zaps, changes the quota, adds and deletes a slot, and
- * counts. The audit comes at the end: between a store and its umbra_guest_write() a table may
- * differ from its shadow. Run under ThreadSanitizer it proves that the one lock covers what it
- * should; run plainly, that nothing is lost. The seed is argv[1] (default 1) and is printed.
+ * own guest while a host thread drops, moves, watches, splits, zaps, changes the quota, adds and
+ * deletes a slot, and counts. The audit comes at the end: between a store and its
+ * umbra_guest_write() a table may differ from its shadow. Run under ThreadSanitizer it proves that
+ * the one lock covers what it should; run plainly, that nothing is lost. The seed is argv[1]
+ * (default 1) and is printed.
  */
 #include <pthread.h>
 #include <stdatomic.h>
@@ -143,6 +144,40 @@ static void audit(struct umbra_mmu *mmu)
 	}
 }
 
+static atomic_ullong touches;
+
+static void touched(void *ctx, const struct umbra_touch *touch)
+{
+	(void)ctx;
+	if (touch->gfn.n >= DATA || !touch->kind)
+		fail("a touch of what nobody watches");
+	touches++;
+}
+
+/* What came later. Another thread may be at the same page. */
+static void host_more(struct umbra_mmu *mmu, umbra_gfn gfn, uint64_t r)
+{
+	struct umbra_invalidation held[2];
+
+	switch (r >> 40 & 3) {
+	case 0:
+		if (umbra_invalidate_gather(mmu, gfn, 2, &held[0], NULL) ||
+		    umbra_invalidate_gather(mmu, (umbra_gfn){gfn.n ^ 8}, 1, &held[1], NULL))
+			fail("a range could not be held");
+		umbra_flush(mmu);
+		umbra_invalidate_end(mmu, &held[0]);
+		umbra_invalidate_end(mmu, &held[1]);
+		break;
+	case 1:
+		if (umbra_split(mmu, gfn, 8, NULL))
+			fail("split refused");
+		break;
+	default:
+		if (umbra_watch(mmu, gfn, r >> 44 & 7))
+			fail("watch refused");
+	}
+}
+
 static void host_step(struct umbra_mmu *mmu, struct arena *arena, uint64_t r)
 {
 	const struct umbra_slot extra = {.id = 9, .first = {EXTRA_SLOT}, .pages = 64, .flags = 0};
@@ -150,7 +185,10 @@ static void host_step(struct umbra_mmu *mmu, struct arena *arena, uint64_t r)
 	struct umbra_stats stats;
 	struct umbra_frame to = {.writable = true};
 
-	switch (r % 8) {
+	switch (r % 9) {
+	case 8:
+		host_more(mmu, gfn, r);
+		break;
 	case 0:
 		umbra_drop(mmu, gfn, (r >> 32) % 16, NULL);
 		break;
@@ -202,11 +240,13 @@ int main(int argc, char **argv)
 	uint64_t seed = argc > 1 ? strtoull(argv[1], NULL, 0) : 1;
 	pthread_t thread[CPUS + 1];
 	struct cpu cpu[CPUS];
+	struct umbra_host host = arena_host;
 	struct arena *arena;
 	struct umbra_mmu *mmu;
 
+	host.touched = touched;
 	printf("threads: seed %llu\n", (unsigned long long)seed);
-	if (arena_create(&options, &arena) || umbra_mmu_create(&arena_host, arena, &config, &mmu) ||
+	if (arena_create(&options, &arena) || umbra_mmu_create(&host, arena, &config, &mmu) ||
 	    umbra_slot_add(mmu, &slot))
 		fail("no memory");
 	for (unsigned i = 0; i < CPUS; i++) {
@@ -226,6 +266,7 @@ int main(int argc, char **argv)
 	atomic_store(&done, true);
 	pthread_join(thread[CPUS], NULL);
 	audit(mmu);
+	printf("threads: %llu touches\n", (unsigned long long)atomic_load(&touches));
 	for (unsigned i = 0; i < CPUS; i++)
 		printf("threads: cpu %u: %llu faults resumed\n", i,
 		       (unsigned long long)cpu[i].resumed);

@@ -182,6 +182,17 @@ static void test_places(void **state)
 	broken(level[1]->place[3], level[1]->place[4], 2);
 }
 
+static void test_watched(void **state)
+{
+	(void)state;
+	assert_int_equal(umbra_watch(sim->mmu, (umbra_gfn){0x43}, UMBRA_WATCH_W), 0);
+	sim_check_audit(sim);
+	broken(level[1]->table[3], level[1]->table[3] | REF_W | REF_D, 8);
+	broken(sim->mmu->watch[0].kinds, UMBRA_WATCH_X, 8);
+	broken(sim->mmu->watch[0].kinds, UMBRA_WATCH_R, 8);
+	assert_int_equal(umbra_watch(sim->mmu, (umbra_gfn){0x43}, 0), 0);
+}
+
 static void test_counters(void **state)
 {
 	struct umbra_mmu *mmu = sim->mmu;
@@ -208,6 +219,7 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(test_guest_changed, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_links, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_places, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_watched, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_counters, setup, teardown),
 	};
 

@@ -241,6 +241,54 @@ static void test_dropped_under_a_guest(void **state)
 	assert_sound();
 }
 
+static struct umbra_invalidation gathered[2];
+
+static void gather(unsigned which, uint64_t gfn)
+{
+	assert_int_equal(
+	    umbra_invalidate_gather(fix.mmu, (umbra_gfn){gfn}, 1, &gathered[which], NULL), 0);
+}
+
+/* Two ranges, one flush; and none where nothing was there. */
+static void test_gathered(void **state)
+{
+	(void)state;
+	assert_int_equal(
+	    umbra_invalidate_gather(fix.mmu, (umbra_gfn){FIRST}, UINT64_MAX, &gathered[0], NULL),
+	    UMBRA_EINVAL);
+	assert_int_equal(fault(DATA, UMBRA_PF_U), UMBRA_RESUME);
+	assert_int_equal(fault(DATA + 0x1000, UMBRA_PF_U), UMBRA_RESUME);
+	fix.flushes = 0;
+	gather(0, FIRST);
+	gather(1, FIRST + 1);
+	assert_int_equal(fix.flushes, 0);
+	assert_int_equal(fault(DATA, UMBRA_PF_U), UMBRA_RETRY);
+	umbra_flush(fix.mmu);
+	assert_int_equal(fix.flushes, 1);
+	assert_int_equal(fix.flushed.pages, 0);
+	umbra_flush(fix.mmu);
+	umbra_invalidate_end(fix.mmu, &gathered[0]);
+	assert_int_equal(fault(DATA, UMBRA_PF_U), UMBRA_RESUME);
+	assert_int_equal(fault(DATA + 0x1000, UMBRA_PF_U), UMBRA_RETRY);
+	umbra_invalidate_end(fix.mmu, &gathered[1]);
+	assert_int_equal(fix.flushes, 1);
+	assert_sound();
+}
+
+/* Whoever forgets to flush has it done before anything is mapped anew; once. */
+static void test_gathered_and_ended(void **state)
+{
+	(void)state;
+	assert_int_equal(fault(DATA, UMBRA_PF_U), UMBRA_RESUME);
+	fix.flushes = 0;
+	gather(0, FIRST);
+	gather(1, FIRST + 1);
+	umbra_invalidate_end(fix.mmu, &gathered[0]);
+	assert_int_equal(fix.flushes, 1);
+	umbra_invalidate_end(fix.mmu, &gathered[1]);
+	assert_int_equal(fix.flushes, 1);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -250,6 +298,8 @@ int main(void)
 	    FIXTURE_TEST(test_over_slots),
 	    FIXTURE_TEST(test_held),
 	    FIXTURE_TEST(test_invalidate),
+	    FIXTURE_TEST(test_gathered),
+	    FIXTURE_TEST(test_gathered_and_ended),
 	    FIXTURE_TEST(test_protected_in_pieces),
 	    FIXTURE_TEST(test_some),
 	    FIXTURE_TEST(test_dropped_under_a_guest),

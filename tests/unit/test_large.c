@@ -344,6 +344,34 @@ static void test_nested_translate(void **state)
 	assert_int_equal(wide_fault(0x1000, USER_WRITE), UMBRA_RESUME);
 }
 
+/* What is large goes, here and nowhere else; what is small stays. */
+static void test_split(void **state)
+{
+	uint64_t sptes = 77;
+
+	(void)state;
+	wide_map(0x600000, 0x400 << 12 | RIGHTS | PTE_PS);
+	wide_write(0x3000 + 8 * 4, 0x600 << 12 | RIGHTS | PTE_PS);
+	assert_int_equal(wide_fault(0x600000, USER_WRITE), UMBRA_RESUME);
+	assert_int_equal(wide_fault(0x800000, USER_WRITE), UMBRA_RESUME);
+	wide.flushes = 0;
+	assert_int_equal(umbra_split(wide.mmu, (umbra_gfn){1}, UINT64_MAX, &sptes), UMBRA_EINVAL);
+	assert_int_equal(sptes, 77);
+	assert_int_equal(umbra_split(wide.mmu, (umbra_gfn){0x5ff}, 1, &sptes), 0);
+	assert_int_equal(sptes, 1);
+	assert_int_equal(wide.flushes, 1);
+	assert_int_equal(wide_count(0x400), 0);
+	assert_mapped(0x800000, 2, 0x600);
+	wide.level = 1;
+	assert_int_equal(wide_fault(0x600000, USER_WRITE), UMBRA_RESUME);
+	assert_mapped(0x600000, 1, 0x400);
+	assert_int_equal(umbra_split(wide.mmu, (umbra_gfn){0}, 1ull << 40, &sptes), 0);
+	assert_int_equal(sptes, 1);
+	assert_mapped(0x600000, 1, 0x400);
+	assert_int_equal(wide_count(0x600), 0);
+	wide_sound();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -361,6 +389,7 @@ int main(void)
 	    WIDE_TEST(test_four_mib),
 	    WIDE_TEST(test_marks),
 	    WIDE_TEST(test_direct),
+	    WIDE_TEST(test_split),
 	    cmocka_unit_test_setup_teardown(test_nested, wide_setup_nested, wide_teardown),
 	    cmocka_unit_test_setup_teardown(test_nested_translate, wide_setup_nested,
 					    wide_teardown),
