@@ -3,6 +3,8 @@
 #ifndef CLI_VERBS_H
 #define CLI_VERBS_H
 
+#include <stdbool.h>
+
 struct control;
 
 struct verb {
@@ -18,5 +20,8 @@ struct verb {
 
 /* NULL: there is none of that name. */
 const struct verb *verb_find(const char *name);
+
+/* Does it speak of all guests where none is named, and of those that have ended? */
+bool verb_is_of_all(const struct verb *verb);
 
 #endif

@@ -5,8 +5,9 @@
  * mmu.watch[] is sorted by gfn; an entry says which kinds are armed. An armed kind is granted by no
  * spte (invariant 8): arming takes it away by reverse map and flushes; whoever makes an spte asks
  * watch_withheld() first, or makes none for more than 4 KiB. So the access comes to umbra_fault(),
- * which tells host.touched, disarms the kind, and lets the access go on: from then on the page costs
- * what any page costs. Accesses that the embedder makes for the guest are told in umbra_translate().
+ * which tells host.touched, disarms the kind, and lets the access go on: from then on the page
+ * costs what any page costs. Accesses that the embedder makes for the guest are told in
+ * umbra_translate().
  *
  *     armed       R             W               X
  *     no spte     at all        has W           lacks NX
@@ -85,13 +86,13 @@ unsigned watch_withheld(const struct umbra_mmu *mmu, umbra_gfn gfn, unsigned rig
 {
 	unsigned kinds = watch_kinds(mmu, gfn);
 
-	return rights & ((kinds & UMBRA_WATCH_W ? ACCESS_W : 0) |
-			 (kinds & UMBRA_WATCH_X ? ACCESS_X : 0));
+	return rights &
+	       ((kinds & UMBRA_WATCH_W ? ACCESS_W : 0) | (kinds & UMBRA_WATCH_X ? ACCESS_X : 0));
 }
 
 /*
- * The access of the kind @error_code to @gpa is about to be let through: tell of what it touches, and
- * disarm that.
+ * The access of the kind @error_code to @gpa is about to be let through: tell of what it touches,
+ * and disarm that.
  */
 void watch_touch(struct umbra_vcpu *vcpu, uint64_t gva, uint64_t gpa, uint32_t error_code)
 {

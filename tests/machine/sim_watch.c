@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Watches, judged by a model: what is armed for each gfn, and the access that a processor is about to
- * make. host.touched is called for exactly those accesses that touch what is armed, with what they
- * touch; and none gets through untold, by no table and no TLB (sim_watch_pass, of every access that
- * the hardware lets through).
+ * Watches, judged by a model: what is armed for each gfn, and the access that a processor is about
+ * to make. host.touched is called for exactly those accesses that touch what is armed, with what
+ * they touch; and none gets through untold, by no table and no TLB (sim_watch_pass, of every access
+ * that the hardware lets through).
  */
 #include <stdlib.h>
 
@@ -50,8 +50,8 @@ void sim_watch_ask(struct sim_cpu *cpu, uint64_t gva, struct ref_access access,
 		   const struct ref_result *ref)
 {
 	const struct sim_slot *slot = sim_slot_of(cpu->sim, ref->gpa);
-	bool reaches = ref->kind == REF_OK && slot &&
-		       !(access.write && slot->flags & UMBRA_SLOT_READONLY);
+	bool reaches =
+	    ref->kind == REF_OK && slot && !(access.write && slot->flags & UMBRA_SLOT_READONLY);
 
 	cpu->sim->due = (struct sim_access_due){
 	    .cpu = reaches ? cpu : NULL,

@@ -144,7 +144,8 @@ static void test_translate(void **state)
 
 static void test_refused(void **state)
 {
-	const struct umbra_slot many = {.id = 3, .first = {1 << 20}, .pages = 2 * UMBRA_WATCHES_MAX};
+	const struct umbra_slot many = {
+	    .id = 3, .first = {1 << 20}, .pages = 2 * UMBRA_WATCHES_MAX};
 
 	(void)state;
 	watch(FIRST, 8, UMBRA_EINVAL);
