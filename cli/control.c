@@ -22,6 +22,7 @@
 
 #include <umbra/machine.h>
 
+#include "clock.h"
 #include "number.h"
 #include "qemu.h"
 #include "verbs.h"
@@ -104,6 +105,8 @@ static void begin(struct control *c)
 	c->count -= 3;
 	memmove(c->words, c->words + 3, c->count * sizeof(c->words[0]));
 	c->skip = 0;
+	c->stage = 0;
+	c->due = 0;
 	c->mapping_count = 0;
 	if (!verb)
 		control_reply(c, STATUS_USAGE, "no command \"%s\"; `umbra ctl help` lists them",
@@ -163,7 +166,8 @@ static void go_on(struct control *c)
 	bool ended = page->phase == UMBRA_PHASE_ENDED;
 
 	if (__atomic_load_n(&page->magic, __ATOMIC_ACQUIRE) != UMBRA_MACHINE_MAGIC ||
-	    (!ended && __atomic_load_n(&page->command, __ATOMIC_ACQUIRE) != UMBRA_COMMAND_NONE))
+	    (!ended && (__atomic_load_n(&page->command, __ATOMIC_ACQUIRE) != UMBRA_COMMAND_NONE ||
+			clock_now() < c->due)))
 		return;
 	if (ended && !verb_is_of_all(c->verb)) {
 		control_reply(c, STATUS_CONTROL, "guest %u has ended: %s",

@@ -19,6 +19,7 @@ struct verb;
 #define CONTROL_POLLS   2
 #define CONTROL_REQUEST 8192u
 #define CONTROL_WORDS   8u
+#define CONTROL_KEPT    8u
 
 struct control {
 	int listener, client;   /* -1: none */
@@ -38,6 +39,9 @@ struct control {
 	bool json;
 	bool everybody; /* no guest was named: verbs that can speak of all of them do */
 	bool asked;     /* .page->command is ours */
+	unsigned stage; /* of a verb that asks more than once */
+	double due;     /* clock_now() before which it has nothing to ask; 0: now */
+	uint64_t kept[CONTROL_KEPT];
 	uint64_t skip;
 	struct umbra_mapping *mappings;
 	size_t mapping_count;

@@ -17,6 +17,7 @@ struct audit {
 	uint64_t spte;
 	uint64_t leaves, tables; /* entries present */
 	uint64_t large[2];       /* of the leaves, of 2 MiB and of 1 GiB */
+	uint64_t outside;        /* gfns in no slot that are shadowed as tables */
 	uint64_t guest_tables;   /* gfns in slots that are shadowed, */
 	uint64_t counted[2];     /*   as directories count them in 2 MiB, and such areas in 1 GiB */
 	uint64_t chained, linked; /* sptes in chains of gfns, of parents */
@@ -249,8 +250,10 @@ static void check_tracked(struct audit *audit, umbra_gfn gfn)
 {
 	struct slot *slot = slot_find(audit->mmu, gfn);
 
-	if (!slot)
+	if (!slot) {
+		audit->outside++;
 		return;
+	}
 	audit->guest_tables++;
 	for (unsigned level = 2; level <= LEVELS; level++)
 		check(audit, slot_has_tables(slot, gfn, level), 6,
@@ -378,6 +381,8 @@ static void check_counters(struct audit *audit, uint64_t used, uint64_t unsync)
 	for (unsigned i = 0; i < 2; i++)
 		check(audit, audit->large[i] == mmu->stats.sptes_large[i], 6,
 		      "the count of large sptes is wrong");
+	check(audit, audit->outside == mmu->tables_outside, 6,
+	      "the count of tables outside of slots is wrong");
 	check(audit, audit->guest_tables == audit->counted[0], 6,
 	      "tables are counted that are none");
 	check(audit, audit->leaves == audit->chained, 1, "leaves and chains differ in number");

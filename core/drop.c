@@ -174,18 +174,6 @@ bool drop_is_held(const struct umbra_mmu *mmu, uint64_t first, uint64_t pages)
 	return false;
 }
 
-/* Zap the shadow pages of guest tables in gfns [@first, @end): what they hold is void. */
-void drop_tables(struct umbra_mmu *mmu, uint64_t first, uint64_t end, struct flush *flush)
-{
-	for (uint32_t i = 0; i < mmu->chunks.count << TUNING_CHUNK_SHIFT; i++) {
-		struct shadow *shadow = shadow_of(mmu, i);
-
-		if (shadow->state == SHADOW_USED && !shadow->role.direct &&
-		    shadow->gfn.n >= first && shadow->gfn.n < end)
-			shadow_zap(mmu, shadow, flush);
-	}
-}
-
 static void report(struct umbra_dropped *dropped, const struct sweep *sweep)
 {
 	if (dropped)

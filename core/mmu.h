@@ -181,8 +181,9 @@ struct slot {
 	uint32_t flags;
 	uint64_t first;
 	uint64_t pages;
-	bool tables;   /* some gfn of it was shadowed as a guest's table */
-	bool going;    /* being deleted */
+	uint64_t to; /* .moves: there */
+	bool moves;
+	bool going;    /* being deleted, or moved: others do not find it by its name */
 	uint64_t *log; /* a bit a page: dirty. NULL: not logged */
 	struct umbra_memory log_memory;
 	/*
@@ -230,9 +231,9 @@ struct umbra_mmu {
 	/* slot.c */
 	struct slot slot[UMBRA_SLOTS_MAX]; /* sorted by .first */
 	uint32_t slots;
-	uint32_t slot_hit;   /* where the last look-up ended */
-	bool tables_outside; /* some gfn in no slot was shadowed as a guest's table */
-	uint32_t generation; /* of the slots: notes of others are void */
+	uint32_t slot_hit;       /* where the last look-up ended */
+	uint32_t generation;     /* of the slots: notes of others are void */
+	uint64_t tables_outside; /* gfns in no slot that are shadowed as guest's tables */
 
 	/* root.c */
 	struct umbra_vcpu *vcpu[UMBRA_VCPUS_MAX];
@@ -375,7 +376,6 @@ static inline uint64_t level_pages(unsigned level)
 /* ---- slot.c ---- */
 
 struct slot *slot_find(struct umbra_mmu *mmu, umbra_gfn gfn);
-struct slot *slot_by_id(struct umbra_mmu *mmu, uint32_t id);
 
 /* Number of the region of @gfn in its slot's directory. */
 static inline uint64_t slot_region_index(const struct slot *slot, uint64_t gfn, unsigned level)
@@ -434,7 +434,9 @@ static inline bool slot_has_tables(const struct slot *slot, umbra_gfn gfn, unsig
 }
 
 uint64_t slot_unused_end(const struct slot *slot, uint64_t gfn, unsigned level);
-void slot_destroy(struct umbra_mmu *mmu);
+uint64_t slot_tables_next(const struct slot *slot, uint64_t gfn, uint64_t end);
+int slot_dirs_alloc(struct umbra_mmu *mmu, struct slot *slot);
+void slot_dirs_free(struct umbra_mmu *mmu, struct slot *slot);
 
 /* Call @visit for every region of the slot that exists and overlaps gfns [@first, @end). */
 void slot_regions(struct umbra_mmu *mmu, struct slot *slot, uint64_t first, uint64_t end,
@@ -569,7 +571,6 @@ void drop_release(struct umbra_mmu *mmu, const struct held *held);
 bool drop_is_held(const struct umbra_mmu *mmu, uint64_t first, uint64_t pages);
 bool drop_large(struct umbra_mmu *mmu, struct slot *slot, uint64_t gfn, struct sweep *sweep);
 void drop_count(struct umbra_mmu *mmu, uint64_t sptes);
-void drop_tables(struct umbra_mmu *mmu, uint64_t first, uint64_t end, struct flush *flush);
 
 /* ---- watch.c ---- */
 
@@ -580,6 +581,12 @@ unsigned watch_withheld(const struct umbra_mmu *mmu, umbra_gfn gfn, unsigned rig
 unsigned watch_let(struct umbra_vcpu *vcpu, uint64_t gva, uint64_t gpa, uint32_t error_code,
 		   unsigned rights);
 void watch_touch(struct umbra_vcpu *vcpu, uint64_t gva, uint64_t gpa, uint32_t error_code);
+
+/* ---- plug.c ---- */
+
+struct slot *slot_by_id(struct umbra_mmu *mmu, uint32_t id);
+void drop_tables(struct umbra_mmu *mmu, uint64_t first, uint64_t end, struct flush *flush);
+void slot_destroy(struct umbra_mmu *mmu);
 
 /* ---- root.c ---- */
 

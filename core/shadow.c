@@ -79,10 +79,9 @@ static void table_begins(struct umbra_mmu *mmu, umbra_gfn gfn, struct flush *flu
 	struct sweep sweep = SWEEP_ALL;
 
 	if (!slot) {
-		mmu->tables_outside = true;
+		mmu->tables_outside += !shadow_first_of(mmu, gfn);
 		return;
 	}
-	slot->tables = true;
 	if (shadow_first_of(mmu, gfn) || !slot_table_add(mmu, slot, gfn))
 		return;
 	drop_large(mmu, slot, gfn.n, &sweep);
@@ -138,6 +137,8 @@ static void unhash(struct umbra_mmu *mmu, struct shadow *shadow)
 
 		if (slot)
 			slot_table_remove(mmu, slot, shadow->gfn);
+		else
+			mmu->tables_outside--;
 	}
 }
 

@@ -12,12 +12,11 @@
  *
  * The same words count the guest's tables, so that whoever wants to map a large page sees at once
  * whether there is one in it: a region of level 1 is a 2 MiB page, one of level 2 a 1 GiB page.
+ * (Slots come and go in plug.c.)
  *
  * Lock: the MMU's.
  */
 #include "mmu.h"
-
-#define SLOT_PAGES_MAX (1ull << 28)
 
 /* The slot that holds @gfn, or NULL. */
 struct slot *slot_find(struct umbra_mmu *mmu, umbra_gfn gfn)
@@ -152,6 +151,21 @@ void slot_regions(struct umbra_mmu *mmu, struct slot *slot, uint64_t first, uint
 	}
 }
 
+/* The first gfn from @gfn on in whose 2 MiB guest tables lie, or @end. */
+uint64_t slot_tables_next(const struct slot *slot, uint64_t gfn, uint64_t end)
+{
+	while (gfn < end) {
+		unsigned level = 2;
+
+		if (slot_has_tables(slot, (umbra_gfn){gfn}, 3))
+			level = slot_has_tables(slot, (umbra_gfn){gfn}, 2) ? 0 : 1;
+		if (!level)
+			return gfn;
+		gfn = (gfn | (level_pages(level + 1) - 1)) + 1;
+	}
+	return end;
+}
+
 static size_t dir_size(const struct slot *slot, unsigned level)
 {
 	size_t count = slot->dir[level - 1].count;
@@ -161,7 +175,7 @@ static size_t dir_size(const struct slot *slot, unsigned level)
 }
 
 /* => no lock: the slot is not in the table (any more) */
-static void dirs_free(struct umbra_mmu *mmu, struct slot *slot)
+void slot_dirs_free(struct umbra_mmu *mmu, struct slot *slot)
 {
 	for (unsigned level = 1; level <= LEVELS; level++) {
 		uint64_t *hpa;
@@ -178,8 +192,8 @@ static void dirs_free(struct umbra_mmu *mmu, struct slot *slot)
 	}
 }
 
-/* => no lock */
-static int dirs_alloc(struct umbra_mmu *mmu, struct slot *slot)
+/* For a slot of .first and .pages. => no lock */
+int slot_dirs_alloc(struct umbra_mmu *mmu, struct slot *slot)
 {
 	for (unsigned level = 1; level <= LEVELS; level++) {
 		uint64_t regions =
@@ -190,197 +204,10 @@ static int dirs_alloc(struct umbra_mmu *mmu, struct slot *slot)
 		error = mmu->host.alloc(mmu->ctx, dir_size(slot, level), false,
 					&slot->dir[level - 1].memory);
 		if (error) {
-			dirs_free(mmu, slot);
+			slot_dirs_free(mmu, slot);
 			return error;
 		}
 		slot->dir[level - 1].top = slot->dir[level - 1].memory.va;
 	}
-	return 0;
-}
-
-/* Where the slot goes in the sorted table, or UMBRA_EEXIST. */
-static int slot_place(struct umbra_mmu *mmu, const struct umbra_slot *slot)
-{
-	uint32_t at = 0;
-
-	if (mmu->slots == UMBRA_SLOTS_MAX)
-		return UMBRA_EEXIST;
-	for (uint32_t i = 0; i < mmu->slots; i++) {
-		const struct slot *other = &mmu->slot[i];
-
-		if (other->id == slot->id || (slot->first.n < other->first + other->pages &&
-					      other->first < slot->first.n + slot->pages))
-			return UMBRA_EEXIST;
-		if (other->first < slot->first.n)
-			at = i + 1;
-	}
-	return at;
-}
-
-static bool is_slot_valid(const struct umbra_mmu *mmu, const struct umbra_slot *slot)
-{
-	uint64_t limit = 1ull << (mmu->config.maxphyaddr - UMBRA_PAGE_SHIFT);
-
-	return slot->pages && slot->pages <= SLOT_PAGES_MAX && slot->first.n < limit &&
-	       slot->pages <= limit - slot->first.n && !(slot->flags & ~UMBRA_SLOT_READONLY);
-}
-
-int umbra_slot_add(struct umbra_mmu *mmu, const struct umbra_slot *wanted)
-{
-	struct slot slot = {
-	    .id = wanted->id,
-	    .flags = wanted->flags,
-	    .first = wanted->first.n,
-	    .pages = wanted->pages,
-	};
-	struct flush flush = {0};
-	int at;
-
-	if (!is_slot_valid(mmu, wanted))
-		return UMBRA_EINVAL;
-	at = dirs_alloc(mmu, &slot);
-	if (at)
-		return at;
-	port_lock(&mmu->lock);
-	at = slot_place(mmu, wanted);
-	if (at >= 0) {
-		if (mmu->tables_outside)
-			drop_tables(mmu, slot.first, slot.first + slot.pages, &flush);
-		if (++mmu->generation == NOTE_GENERATIONS) {
-			mmu->generation = 0;
-			shadow_zap_all(mmu, &flush);
-		}
-		for (uint32_t i = mmu->slots++; i > (uint32_t)at; i--)
-			mmu->slot[i] = mmu->slot[i - 1];
-		mmu->slot[at] = slot;
-		flush_commit(mmu, &flush);
-	}
-	port_unlock(&mmu->lock);
-	if (at < 0)
-		dirs_free(mmu, &slot);
-	return at < 0 ? at : 0;
-}
-
-/* Take the regions' pages out; the list runs through their first words. */
-static void region_release(struct umbra_mmu *mmu, struct region *region, uint64_t first,
-			   uint64_t end, void *arg)
-{
-	struct umbra_memory *list = arg;
-	struct umbra_memory memory = region->memory;
-
-	(void)first;
-	(void)end;
-	memcpy(memory.va, list, sizeof(*list));
-	*list = memory;
-	mmu->heads.block[region->id] = NULL;
-	region->next_free = mmu->region_free;
-	mmu->region_free = region->id + 1;
-	mmu->region_free_count++;
-}
-
-/* => lock held on entry, not on exit */
-static void forget(struct umbra_mmu *mmu, uint32_t at, struct slot *slot)
-{
-	struct umbra_memory list = {0};
-
-	*slot = mmu->slot[at];
-	slot_regions(mmu, slot, 0, UINT64_MAX, region_release, &list);
-	watch_forget(mmu, slot->first, slot->first + slot->pages);
-	mmu->slots--;
-	for (uint32_t i = at; i < mmu->slots; i++)
-		mmu->slot[i] = mmu->slot[i + 1];
-	port_unlock(&mmu->lock);
-	while (list.va) {
-		struct umbra_memory memory = list;
-
-		memcpy(&list, memory.va, sizeof(list));
-		mmu->host.free(mmu->ctx, UMBRA_PAGE_SIZE, memory);
-	}
-	dirs_free(mmu, slot);
-	log_free(mmu, slot);
-}
-
-/* Return every slot's memory. => no lock, nobody else there */
-void slot_destroy(struct umbra_mmu *mmu)
-{
-	while (mmu->slots) {
-		struct slot slot;
-
-		port_lock(&mmu->lock);
-		forget(mmu, mmu->slots - 1, &slot);
-	}
-}
-
-/* Index of the slot in the table; mmu->slots: there is none of that name. */
-static uint32_t slot_named(const struct umbra_mmu *mmu, uint32_t id)
-{
-	uint32_t at = 0;
-
-	while (at < mmu->slots && mmu->slot[at].id != id)
-		at++;
-	return at;
-}
-
-struct slot *slot_by_id(struct umbra_mmu *mmu, uint32_t id)
-{
-	uint32_t at = slot_named(mmu, id);
-
-	return at < mmu->slots && !mmu->slot[at].going ? &mmu->slot[at] : NULL;
-}
-
-/*
- * Tables in read-only memory are taken to have A and D set, others not: so what shadows tables of
- * the slot is void when that changes.
- */
-int umbra_slot_flags_set(struct umbra_mmu *mmu, uint32_t id, uint32_t flags)
-{
-	struct flush flush = {0};
-	struct slot *slot, seen = {0};
-	uint32_t changed = 0;
-
-	if (flags & ~(uint32_t)UMBRA_SLOT_READONLY)
-		return UMBRA_EINVAL;
-	port_lock(&mmu->lock);
-	slot = slot_by_id(mmu, id);
-	if (slot) {
-		changed = slot->flags ^ flags;
-		slot->flags = flags;
-		seen = *slot;
-	}
-	if (changed && seen.tables)
-		drop_tables(mmu, seen.first, seen.first + seen.pages, &flush);
-	flush_commit(mmu, &flush);
-	port_unlock(&mmu->lock);
-	if (!slot)
-		return UMBRA_ENOENT;
-	if (changed & flags & UMBRA_SLOT_READONLY)
-		return umbra_write_protect(mmu, (umbra_gfn){seen.first}, seen.pages, NULL);
-	return 0;
-}
-
-int umbra_slot_delete(struct umbra_mmu *mmu, uint32_t id)
-{
-	struct sweep sweep = {0};
-	struct flush flush = {0};
-	struct held held;
-	struct slot slot;
-	uint32_t at;
-
-	port_lock(&mmu->lock);
-	at = slot_named(mmu, id);
-	if (at == mmu->slots || mmu->slot[at].going) {
-		port_unlock(&mmu->lock);
-		return UMBRA_ENOENT;
-	}
-	mmu->slot[at].going = true;
-	held = (struct held){.first = mmu->slot[at].first,
-			     .end = mmu->slot[at].first + mmu->slot[at].pages};
-	drop_hold(mmu, &held, &sweep, &flush);
-	at = slot_named(mmu, id); /* others may have come and gone meanwhile */
-	if (mmu->slot[at].tables)
-		drop_tables(mmu, held.first, held.end, &flush);
-	flush_commit(mmu, &flush);
-	drop_release(mmu, &held);
-	forget(mmu, at, &slot);
 	return 0;
 }

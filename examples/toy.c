@@ -111,9 +111,14 @@ static void guest_entry(uint64_t gfn, uint64_t index, uint64_t entry)
 
 int main(void)
 {
-	const struct umbra_host host = {host_alloc,    host_free,       host_frame_get,
-					host_frame_va, host_frame_move, host_flush,
-					NULL};
+	const struct umbra_host host = {
+	    .alloc = host_alloc,
+	    .free = host_free,
+	    .frame_get = host_frame_get,
+	    .frame_va = host_frame_va,
+	    .frame_move = host_frame_move,
+	    .flush = host_flush,
+	};
 	const struct umbra_config config = {.shadow_quota = 64, .maxphyaddr = 40};
 	const struct umbra_slot slot = {.id = 0, .first = {0}, .pages = GUEST};
 	const struct umbra_paging paging = {

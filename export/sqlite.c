@@ -123,16 +123,19 @@ static bool put_drop(struct sink *s, const struct export_event *e)
 {
 	const struct umbra_record *r = e->record;
 	bool one = r->kind == UMBRA_TRACE_REMAP, all = r->kind == UMBRA_TRACE_ZAP_ALL;
+	bool large = one && (r->c >> 56 & 3) == 2;
 	const int64_t values[] = {(int64_t)e->number, (int64_t)e->time};
 
-	if (!one && !all && r->kind != UMBRA_TRACE_DROP && r->kind != UMBRA_TRACE_PROTECT)
+	if (!one && !all && r->kind != UMBRA_TRACE_DROP && r->kind != UMBRA_TRACE_PROTECT &&
+	    r->kind != UMBRA_TRACE_INVALIDATE_BEGIN && r->kind != UMBRA_TRACE_INVALIDATE_GATHER &&
+	    r->kind != UMBRA_TRACE_SPLIT)
 		return true;
 	sqlite3_clear_bindings(s->drop);
 	sqlite3_bind_text(s->drop, 3, trace_kind_name(r->kind), -1, SQLITE_STATIC);
 	if (!all) {
 		sqlite3_bind_int64(s->drop, 4, (int64_t)r->a);
-		sqlite3_bind_int64(s->drop, 5, one ? 1 : (int64_t)r->b);
-		sqlite3_bind_int64(s->drop, 6, (int64_t)r->c);
+		sqlite3_bind_int64(s->drop, 5, large ? 512 : one ? 1 : (int64_t)r->b);
+		sqlite3_bind_int64(s->drop, 6, one ? (uint32_t)r->c : (int64_t)r->c);
 	}
 	return put(s, s->drop, values, 2);
 }

@@ -57,10 +57,19 @@ static bool is_about(const struct past *past, const struct subject *subject)
 		return true;
 	switch (e->kind) {
 	case UMBRA_TRACE_UNPROTECT:
-	case UMBRA_TRACE_REMAP:
+	case UMBRA_TRACE_WATCH:
 		return e->a == subject->gfn;
+	case UMBRA_TRACE_REMAP:
+		return subject->gfn - e->a < ((e->c >> 56 & 3) == 2 ? LARGE_PAGES : 1);
+	case UMBRA_TRACE_LOG_WORD:
+		return subject->gfn - e->a < 64;
 	case UMBRA_TRACE_DROP:
 	case UMBRA_TRACE_PROTECT:
+	case UMBRA_TRACE_INVALIDATE_BEGIN:
+	case UMBRA_TRACE_INVALIDATE_GATHER:
+	case UMBRA_TRACE_INVALIDATE_END:
+	case UMBRA_TRACE_SPLIT:
+	case UMBRA_TRACE_LOG_COLLECT:
 		return subject->gfn - e->a < e->b;
 	case UMBRA_TRACE_WRITE:
 		return e->a >> UMBRA_PAGE_SHIFT == subject->gfn;

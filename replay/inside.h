@@ -2,7 +2,9 @@
 /*
  * The replayer from inside, for its own files:
  *
- *     replay.c   the host that the library sees, and the events
+ *     replay.c   records, and the events of vcpus
+ *     operate.c  the other events
+ *     backing.c  the host that the library sees
  *     loose.c    the host of a trace that was cut
  *     watch.c    --tlb: processors that make the guest's accesses, and what they must not find
  *     oracle.c   where each of these accesses leads, by the reference walker
@@ -21,6 +23,9 @@
 #define FIRST_HPA (1ull << 44) /* above all frames */
 #define LOW_PAGES 1024u
 #define LOW_END   ((LOW_PAGES + 1ull) << UMBRA_PAGE_SHIFT)
+
+#define LARGE_PAGES 512u /* of 2 MiB */
+#define OPEN_MAX    256u /* ranges that the host changes at a time */
 
 #define LL(n) ((unsigned long long)(n))
 
@@ -41,6 +46,21 @@ struct subject {
 	uint32_t table;
 };
 
+/* A range that the host is changing. */
+struct open {
+	struct umbra_invalidation umbra;
+	uint64_t first, pages;
+	struct open *next;
+};
+
+/* What an event takes away: mappings of gfns first .. first + pages - 1; or the right to write. */
+struct taken {
+	uint64_t first, pages; /* .pages 0: nothing */
+	uint64_t mask;         /* not 0: only the i-th ones whose bit i is set */
+	bool writable;         /* only the right to write, */
+	bool logged;           /*   and only where a log is on */
+};
+
 struct replay {
 	struct replay_options options;
 	struct umbra_mmu *mmu;
@@ -48,7 +68,11 @@ struct replay {
 	struct guest guest;
 
 	struct umbra_slot slots[UMBRA_SLOTS_MAX];
+	bool logged[UMBRA_SLOTS_MAX]; /* the slot's writes are, by write protection */
 	unsigned slot_count;
+	struct open *open;
+	unsigned open_count;
+	uint64_t asked;   /* the gfn whose frame was wanted last */
 	uint64_t made_up; /* frames that loose replay invented */
 
 	const struct umbra_record *input, *inputs_end; /* the queue: of the event at hand */
@@ -65,8 +89,7 @@ struct replay {
 	size_t tables_room;
 	void *low_tables[LOW_PAGES];
 	struct umbra_record pending; /* a fault that the guest is about to retry; kind 0: none */
-	const struct umbra_record *taken; /* the event that took frames away */
-	uint64_t taken_pfn;
+	struct taken taken;          /* by the event at hand */
 
 	struct past *history;
 	struct subject subject;
@@ -84,6 +107,18 @@ enum replay_status replay_trouble(struct replay *r, enum replay_status status, c
 void replay_violation(struct replay *r, unsigned wrong, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
+/* @got is what the library answered now, @recorded what it did then. */
+void replay_compare(struct replay *r, const char *what, uint64_t recorded, uint64_t got);
+
+extern const struct umbra_host replay_host;
+
+/* An event that is no vcpu's. False: the library refused it. */
+bool operate(struct replay *r, const struct umbra_record *e);
+void operate_free(struct replay *r);
+
+/* The slot of that name, or its place behind all. */
+unsigned replay_slot_by_id(const struct replay *r, uint64_t id);
+
 /* The slot that @gfn lies in; NULL: none. */
 const struct umbra_slot *replay_slot(const struct replay *r, uint64_t gfn);
 
@@ -93,16 +128,16 @@ void loose_apply(struct replay *r);
 /* host.frame_get. */
 int loose_frame(struct replay *r, uint64_t gfn, enum umbra_want want, struct umbra_frame *frame);
 
-/* The frame that a page is moved to which was moved to @pfn. */
-uint64_t loose_target(struct replay *r, uint64_t pfn);
-
-/* @gfn was moved: it is no part of a large page any more. */
-void loose_moved(struct replay *r, uint64_t gfn);
+/*
+ * What @gfn is moved to that was moved to *@to. False: it cannot be: some of the frames side by
+ * side are others'.
+ */
+bool loose_target(struct replay *r, uint64_t gfn, struct umbra_frame *to);
 
 /* Remember that the hardware finds @va at @hpa, @room bytes. False: out of memory. */
 bool watch_note(struct replay *r, bool low, uint64_t hpa, char *va, uint64_t room);
 
-/* Before an event: what will the frame be that it takes away? */
+/* Before an event: what will it take away? */
 void watch_before(struct replay *r, const struct umbra_record *e);
 
 /* The event was a root: the guest tries again what faulted. */
@@ -115,7 +150,7 @@ void watch_behind(struct replay *r, const struct umbra_record *e);
 void oracle_vcpu(struct replay *r, unsigned vcpu);
 void oracle_paging(struct replay *r, unsigned vcpu, const struct umbra_paging *paging);
 
-/* The access that faulted got through, and found @hit: is that right? */
-void oracle_check(struct replay *r, const struct umbra_record *fault, const struct tlb_hit *hit);
+/* The access that faulted got through, and found *@hit: is that right? @hit->gfn is set. */
+void oracle_check(struct replay *r, const struct umbra_record *fault, struct tlb_hit *hit);
 
 #endif

@@ -7,7 +7,8 @@
  *   - all inputs of an event come before it. A word that changes is a store of the guest's if an
  *     spte, or a TLB, would let it pass, else a device's, of which the library is told. One that
  * only got accessed or dirty bits is left alone: the library sets them when they are due.
- *   - a gfn keeps its frame until it is moved, and no frame is two gfns'. Whoever has none, or one
+ *   - a gfn keeps its frame until it is moved, and no frame is two gfns', though they were merged
+ *     when it was recorded. Whoever has none, or one
  *     that is another's by now, gets one from the top of memory downwards; if the trace names that
  *     frame later on, it finds it taken, and gets another in its turn. So frames are distinct
  *     without anybody having to know the whole trace.
@@ -20,7 +21,6 @@
 #include "inside.h"
 
 #define ACCESSED_DIRTY 0x60ull
-#define LARGE_PAGES    512u
 
 static struct guest_frame *owner_of(struct replay *r, uint64_t pfn, uint64_t *gfn)
 {
@@ -114,9 +114,9 @@ static void apply_frame(struct replay *r, const struct umbra_record *input)
 	}
 }
 
-static bool is_frame(void *ctx, uint64_t pfn)
+static bool is_of_gfn(void *ctx, const struct tlb_entry *entry)
 {
-	return pfn == *(uint64_t *)ctx;
+	return entry->gfn == *(uint64_t *)ctx;
 }
 
 static bool is_writable(void *ctx, const struct umbra_mapping *mapping)
@@ -128,14 +128,12 @@ static bool is_writable(void *ctx, const struct umbra_mapping *mapping)
 /* Can the guest store there, and nobody hears of it? */
 static bool is_guests_store(struct replay *r, uint64_t gfn)
 {
-	const struct guest_frame *page = guest_frame(&r->guest, gfn);
-	uint64_t gva, pfn = page ? page->pfn : 0;
-
 	bool writable = false;
+	uint64_t gva;
 
 	umbra_rmap_visit(r->mmu, (umbra_gfn){gfn}, is_writable, &writable);
-	for (unsigned i = 0; r->options.tlb && page && page->there && i < UMBRA_VCPUS_MAX; i++)
-		writable |= tlb_find(&r->tlb[i], true, is_frame, &pfn, &gva);
+	for (unsigned i = 0; r->options.tlb && i < UMBRA_VCPUS_MAX; i++)
+		writable |= tlb_find(&r->tlb[i], true, is_of_gfn, &gfn, &gva);
 	return writable;
 }
 
@@ -172,17 +170,17 @@ void loose_apply(struct replay *r)
 	}
 }
 
-uint64_t loose_target(struct replay *r, uint64_t pfn)
+bool loose_target(struct replay *r, uint64_t gfn, struct umbra_frame *to)
 {
-	return is_free(r, pfn) ? pfn : make_up(r);
-}
+	uint64_t owner;
 
-void loose_moved(struct replay *r, uint64_t gfn)
-{
-	const struct guest_frame *page = guest_frame(&r->guest, gfn);
-
-	gfn -= gfn % LARGE_PAGES;
-	if (page && page->level > 1)
-		for (unsigned i = 0; i < LARGE_PAGES; i++)
-			guest_frame(&r->guest, gfn + i)->level = 1;
+	if (to->level < 2) {
+		to->pfn.n = is_free(r, to->pfn.n) ? to->pfn.n : make_up(r);
+		return true;
+	}
+	for (unsigned i = 0; i < LARGE_PAGES; i++)
+		if (to->pfn.n + i >= GUEST_PFNS ||
+		    (owner_of(r, to->pfn.n + i, &owner) && owner != gfn + i))
+			return false;
+	return true;
 }

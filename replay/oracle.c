@@ -133,7 +133,7 @@ static void check_frame(struct replay *r, uint64_t gva, uint64_t gpa, const stru
 				 LL(gfn));
 }
 
-void oracle_check(struct replay *r, const struct umbra_record *fault, const struct tlb_hit *hit)
+void oracle_check(struct replay *r, const struct umbra_record *fault, struct tlb_hit *hit)
 {
 	const struct ref_memory memory = {read_word, r};
 	const struct ref_access access = {fault->c & UMBRA_PF_W, fault->c & UMBRA_PF_U,
@@ -141,12 +141,14 @@ void oracle_check(struct replay *r, const struct umbra_record *fault, const stru
 	struct ref_cpu cpu = r->cpu[fault->vcpu];
 	struct ref_result result;
 
+	hit->gfn = fault->a >> UMBRA_PAGE_SHIFT;
 	if (r->options.config.nested) {
 		check_frame(r, fault->a, fault->a, hit);
 		return;
 	}
 	cpu.ac = fault->c & UMBRA_PF_AC;
 	result = ref_walk(&memory, &cpu, fault->a, access);
+	hit->gfn = result.gpa >> UMBRA_PAGE_SHIFT;
 	if (result.kind != REF_OK)
 		replay_violation(r, REPLAY_WRONG_RIGHTS,
 				 "gva %llx is reached, and by the guest's tables it is not (%x)",

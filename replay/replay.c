@@ -15,6 +15,7 @@
 #include <string.h>
 
 #define INPUTS_MAX (1u << 24)
+#define RANGE_MAX  (1ull << 26) /* pages of which something is told one by one: 256 GiB */
 
 enum replay_status replay_trouble(struct replay *r, enum replay_status status, const char *format,
 				  ...)
@@ -43,182 +44,9 @@ void replay_violation(struct replay *r, unsigned wrong, const char *format, ...)
 	va_end(list);
 }
 
-/* ------------------------------------------------------------------ the host */
-
-static int host_alloc(void *ctx, size_t size, bool low, struct umbra_memory *memory)
-{
-	struct replay *r = ctx;
-	uint64_t *hpa = low ? &r->low : &r->hpa, room = (size + 4095) & ~4095ull;
-
-	memory->va = aligned_alloc(4096, room);
-	if (!memory->va || (low && *hpa + room > LOW_END)) {
-		free(memory->va);
-		return UMBRA_ENOMEM;
-	}
-	memset(memory->va, 0, room);
-	memory->hpa = *hpa;
-	if (r->options.tlb && !watch_note(r, low, *hpa, memory->va, room)) {
-		free(memory->va);
-		return UMBRA_ENOMEM;
-	}
-	*hpa += room;
-	return 0;
-}
-
-static void host_free(void *ctx, size_t size, struct umbra_memory memory)
-{
-	(void)ctx, (void)size;
-	free(memory.va);
-}
-
-/* The queue's next input, if it is of @kind about @key. */
-static const struct umbra_record *take(struct replay *r, unsigned kind, uint64_t key)
-{
-	const struct umbra_record *front = r->input;
-
-	if (front == r->inputs_end || front->kind != kind || front->a != key || r->quiet)
-		return NULL;
-	r->input++;
-	return front;
-}
-
-/* What host.frame_get may answer. */
-static bool is_answer(const struct umbra_record *input)
-{
-	int error = (int)(int32_t)(input->c >> 32);
-	unsigned level = input->c >> 16 & 3;
-
-	if (error)
-		return error == UMBRA_ENOENT || error == UMBRA_ENOMEM || error == UMBRA_EAGAIN;
-	return level < 2 || (input->a ^ input->b) % (1ull << 9 * (level - 1)) == 0;
-}
-
-static int apply_frame(struct replay *r, const struct umbra_record *input)
-{
-	int error = (int)(int32_t)(input->c >> 32);
-	struct guest_frame *frame;
-
-	if (error && is_answer(input))
-		return error;
-	if (!is_answer(input) || !guest_back(&r->guest, input->a, input->b)) {
-		replay_trouble(r, REPLAY_DAMAGED, "gfn %llx cannot have the frame %llx",
-			       LL(input->a), LL(input->b));
-		return UMBRA_ENOMEM;
-	}
-	frame = guest_frame(&r->guest, input->a);
-	frame->writable = input->c >> 8 & 1;
-	frame->level = input->c >> 16 & 3;
-	return 0;
-}
-
-static int host_frame_get(void *ctx, umbra_gfn gfn, enum umbra_want want, struct umbra_frame *frame)
-{
-	struct replay *r = ctx;
-	const struct umbra_record *input = NULL;
-	const struct guest_frame *known;
-	int error = 0;
-
-	if (r->options.loose)
-		return loose_frame(r, gfn.n, want, frame);
-	if (r->input != r->inputs_end && (r->input->c & 0xff) == (uint64_t)want)
-		input = take(r, UMBRA_TRACE_FRAME, gfn.n);
-	if (input)
-		error = apply_frame(r, input);
-	if (error)
-		return error;
-	known = guest_frame(&r->guest, gfn.n);
-	if (!known || !known->there) {
-		if (want == UMBRA_WANT_PEEK)
-			return UMBRA_ENOENT;
-		r->subject.gfn = gfn.n;
-		replay_trouble(r, REPLAY_DIVERGED,
-			       "the frame of gfn %llx was wanted, which the recording "
-			       "does not have",
-			       LL(gfn.n));
-		return UMBRA_ENOMEM;
-	}
-	*frame = (struct umbra_frame){{known->pfn}, known->writable, known->level};
-	return 0;
-}
-
-static void *host_frame_va(void *ctx, umbra_pfn pfn)
-{
-	static struct guest_table nothing;
-	struct replay *r = ctx;
-	uint64_t gfn;
-	struct guest_table *table =
-	    guest_gfn(&r->guest, pfn.n, &gfn) ? guest_table(&r->guest, gfn) : NULL;
-
-	if (!table) {
-		replay_trouble(r, REPLAY_NOMEM, "no memory for a page of the guest's");
-		table = &nothing;
-	}
-	return table->words;
-}
-
-static void host_frame_move(void *ctx, umbra_gfn gfn, const struct umbra_frame *to)
-{
-	struct replay *r = ctx;
-	struct guest_frame *frame = guest_frame(&r->guest, gfn.n);
-
-	if (frame && !frame->there)
-		frame->writable = true;
-	if (r->options.loose)
-		loose_moved(r, gfn.n);
-	if (!guest_back(&r->guest, gfn.n, to->pfn.n))
-		replay_trouble(r, REPLAY_DAMAGED, "gfn %llx cannot move to the frame %llx",
-			       LL(gfn.n), LL(to->pfn.n));
-}
-
-static void host_flush(void *ctx, const struct umbra_flush *flush)
-{
-	struct replay *r = ctx;
-
-	for (unsigned i = 0; r->options.tlb && i < UMBRA_VCPUS_MAX; i++)
-		if (flush->vcpus & 1ull << i)
-			tlb_flush(&r->tlb[i], flush->gva, flush->pages);
-}
-
-static uint64_t apply_word(struct replay *r, const struct umbra_record *input)
-{
-	unsigned size = input->kind == UMBRA_TRACE_WORD8 ? 8 : 4;
-	struct guest_table *table = guest_table(&r->guest, input->a >> UMBRA_PAGE_SHIFT);
-
-	if (!table || input->a % size)
-		replay_trouble(r, REPLAY_DAMAGED, "a table's word at %llx, where none can be",
-			       LL(input->a));
-	else
-		guest_tell(table, input->a, input->b, size);
-	return input->b;
-}
-
-static uint64_t host_input(void *ctx, enum umbra_input kind, uint64_t key, uint64_t value)
-{
-	static const uint8_t kinds[] = {[UMBRA_INPUT_WORD4] = UMBRA_TRACE_WORD4,
-					[UMBRA_INPUT_WORD8] = UMBRA_TRACE_WORD8,
-					[UMBRA_INPUT_AGE] = UMBRA_TRACE_AGE};
-	struct replay *r = ctx;
-	const struct umbra_record *input = take(r, kinds[kind], key);
-
-	if (!input)
-		return value;
-	return kind == UMBRA_INPUT_AGE ? input->b : apply_word(r, input);
-}
-
-static const struct umbra_host host = {
-    .alloc = host_alloc,
-    .free = host_free,
-    .frame_get = host_frame_get,
-    .frame_va = host_frame_va,
-    .frame_move = host_frame_move,
-    .flush = host_flush,
-    .input = host_input,
-};
-
 /* ------------------------------------------------------------------ events */
 
-/* @got is what the library answered now, @recorded what it did then. */
-static void compare(struct replay *r, const char *what, uint64_t recorded, uint64_t got)
+void replay_compare(struct replay *r, const char *what, uint64_t recorded, uint64_t got)
 {
 	if (recorded == got)
 		return;
@@ -246,7 +74,7 @@ static void on_vcpu(struct replay *r, const struct umbra_record *e, struct umbra
 	switch (e->kind) {
 	case UMBRA_TRACE_PAGING:
 		error = umbra_vcpu_set_paging(vcpu, &paging);
-		compare(r, "the answer", e->c >> 32, (uint32_t)error);
+		replay_compare(r, "the answer", e->c >> 32, (uint32_t)error);
 		if (!error && r->options.tlb)
 			oracle_paging(r, e->vcpu, &paging);
 		break;
@@ -256,109 +84,29 @@ static void on_vcpu(struct replay *r, const struct umbra_record *e, struct umbra
 		umbra_vcpu_set_keys(vcpu, (uint32_t)e->a, (uint32_t)(e->a >> 32));
 		break;
 	case UMBRA_TRACE_ROOT:
-		compare(r, "the root", 0, (uint32_t)umbra_vcpu_root(vcpu, &root));
+		replay_compare(r, "the root", 0, (uint32_t)umbra_vcpu_root(vcpu, &root));
 		if (r->options.tlb && root.levels && !r->trouble)
 			watch_retry(r, e, &root);
 		break;
 	case UMBRA_TRACE_FAULT:
 		answer = umbra_fault(vcpu, e->a, (uint32_t)e->c);
-		compare(r, "the answer to the fault", e->c, packed((uint32_t)e->c, &answer));
+		replay_compare(r, "the answer to the fault", e->c, packed((uint32_t)e->c, &answer));
 		if (r->options.tlb && answer.verdict == UMBRA_RESUME)
 			r->pending = *e;
 		break;
 	case UMBRA_TRACE_TRANSLATE:
 		answer = umbra_translate(vcpu, e->a, (uint32_t)e->c);
-		compare(r, "the translation", e->c, packed((uint32_t)e->c, &answer));
+		replay_compare(r, "the translation", e->c, packed((uint32_t)e->c, &answer));
 		break;
 	case UMBRA_TRACE_INVLPG:
 		umbra_invlpg(vcpu, e->a);
 		break;
 	case UMBRA_TRACE_INVPCID:
-		compare(r, "the answer", 0,
-			(uint32_t)umbra_invpcid(vcpu, (enum umbra_invpcid)(e->b & 0xffff),
-						(uint16_t)(e->b >> 16), e->a));
+		replay_compare(r, "the answer", 0,
+			       (uint32_t)umbra_invpcid(vcpu, (enum umbra_invpcid)(e->b & 0xffff),
+						       (uint16_t)(e->b >> 16), e->a));
 		break;
 	}
-}
-
-const struct umbra_slot *replay_slot(const struct replay *r, uint64_t gfn)
-{
-	for (unsigned i = 0; i < r->slot_count; i++)
-		if (gfn - r->slots[i].first.n < r->slots[i].pages)
-			return &r->slots[i];
-	return NULL;
-}
-
-static void forget_slot(struct replay *r, uint32_t id)
-{
-	for (unsigned i = 0; i < r->slot_count; i++)
-		if (r->slots[i].id == id)
-			r->slots[i] = r->slots[--r->slot_count];
-}
-
-/* False: the library refused it. */
-static bool on_mmu(struct replay *r, const struct umbra_record *e)
-{
-	struct umbra_slot slot = {(uint32_t)e->c, (uint32_t)(e->c >> 32), {e->a}, e->b};
-	struct umbra_dropped dropped = {0};
-	struct umbra_stats stats;
-	uint64_t sptes = 0;
-	struct umbra_frame to = {.writable = true};
-	int error = 0;
-
-	switch (e->kind) {
-	case UMBRA_TRACE_SLOT_ADD:
-		error = umbra_slot_add(r->mmu, &slot);
-		if (!error)
-			r->slots[r->slot_count++] = slot;
-		break;
-	case UMBRA_TRACE_SLOT_DELETE:
-		error = umbra_slot_delete(r->mmu, (uint32_t)e->a);
-		if (!error)
-			forget_slot(r, (uint32_t)e->a);
-		break;
-	case UMBRA_TRACE_VCPU:
-		error = umbra_vcpu_create(r->mmu, e->vcpu, &r->vcpu[e->vcpu]);
-		if (!error)
-			oracle_vcpu(r, e->vcpu);
-		break;
-	case UMBRA_TRACE_WRITE:
-		umbra_guest_write(r->mmu, e->a, e->b);
-		break;
-	case UMBRA_TRACE_UNPROTECT:
-		compare(r, "the count of tables", e->b, umbra_unprotect(r->mmu, (umbra_gfn){e->a}));
-		break;
-	case UMBRA_TRACE_DROP:
-		error = umbra_drop(r->mmu, (umbra_gfn){e->a}, e->b, &dropped);
-		compare(r, "the count of sptes", e->c, dropped.sptes);
-		break;
-	case UMBRA_TRACE_PROTECT:
-		error = umbra_write_protect(r->mmu, (umbra_gfn){e->a}, e->b, &sptes);
-		compare(r, "the count of sptes", e->c, sptes);
-		break;
-	case UMBRA_TRACE_REMAP:
-		to.pfn.n = r->options.loose ? loose_target(r, e->b) : e->b;
-		error = umbra_remap(r->mmu, (umbra_gfn){e->a}, &to, &dropped);
-		compare(r, "the count of sptes", e->c, dropped.sptes);
-		break;
-	case UMBRA_TRACE_ZAP_ALL:
-		umbra_zap_all(r->mmu);
-		break;
-	case UMBRA_TRACE_QUOTA:
-		if (!r->options.lenient)
-			error = umbra_quota_set(r->mmu, (uint32_t)e->a);
-		break;
-	case UMBRA_TRACE_END:
-		umbra_stats_get(r->mmu, &stats);
-		compare(r, "the count of sptes", e->b, stats.sptes);
-		compare(r, "the count of shadow pages", e->c, stats.shadow_pages);
-		break;
-	}
-	if (error && r->options.loose)
-		r->counts.skipped++;
-	else if (error)
-		replay_trouble(r, REPLAY_DIVERGED, "the library refuses it with error %d", error);
-	return !error;
 }
 
 static bool is_of_vcpu(unsigned kind)
@@ -389,6 +137,8 @@ static bool can_be(const struct replay *r, const struct umbra_record *e)
 {
 	if (e->vcpu >= UMBRA_VCPUS_MAX || (is_of_vcpu(e->kind) && !r->vcpu[e->vcpu]))
 		return false;
+	if (e->kind == UMBRA_TRACE_AGE_RANGE || e->kind == UMBRA_TRACE_LOG_COLLECT)
+		return e->b <= RANGE_MAX;
 	return e->kind != UMBRA_TRACE_WRITE ||
 	       (e->b <= UMBRA_PAGE_SIZE && e->a % UMBRA_PAGE_SIZE + e->b <= UMBRA_PAGE_SIZE);
 }
@@ -411,6 +161,12 @@ static void remember(struct replay *r, const struct umbra_record *e)
 	case UMBRA_TRACE_DROP:
 	case UMBRA_TRACE_PROTECT:
 	case UMBRA_TRACE_UNPROTECT:
+	case UMBRA_TRACE_INVALIDATE_BEGIN:
+	case UMBRA_TRACE_INVALIDATE_GATHER:
+	case UMBRA_TRACE_SPLIT:
+	case UMBRA_TRACE_WATCH:
+	case UMBRA_TRACE_LOG_COLLECT:
+	case UMBRA_TRACE_LOG_WORD:
 		r->subject.gfn = e->a;
 		break;
 	}
@@ -458,7 +214,7 @@ static enum replay_status event(struct replay *r, const struct umbra_record *e)
 	if (is_of_vcpu(e->kind))
 		on_vcpu(r, e, r->vcpu[e->vcpu]);
 	else
-		done = on_mmu(r, e);
+		done = operate(r, e);
 	if (!r->options.brief && e->kind == UMBRA_TRACE_FAULT)
 		remember_mapping(r, e);
 	if (!r->trouble && r->input != r->inputs_end) {
@@ -575,7 +331,7 @@ struct replay *replay_new(const struct replay_options *options, int *error)
 	r->kept = malloc(r->room * sizeof(*r->kept));
 	r->history = calloc(HISTORY, sizeof(*r->history));
 	if (valid && r->kept && r->history && guest_init(&r->guest, options->config.maxphyaddr))
-		*error = umbra_mmu_create(&host, r, &options->config, &r->mmu);
+		*error = umbra_mmu_create(&replay_host, r, &options->config, &r->mmu);
 	if (r->mmu)
 		return r;
 	replay_free(r);
@@ -586,6 +342,7 @@ void replay_free(struct replay *r)
 {
 	if (r->mmu)
 		umbra_mmu_destroy(r->mmu);
+	operate_free(r);
 	guest_free(&r->guest);
 	for (unsigned i = 0; i < UMBRA_VCPUS_MAX; i++)
 		tlb_free(&r->tlb[i]);

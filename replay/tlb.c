@@ -47,15 +47,20 @@ static bool grow(struct tlb *tlb)
 }
 
 /* A TLB that cannot grow forgets, as every TLB may. */
-static void insert(struct tlb *tlb, uint64_t gva, uint64_t pfn, bool writable)
+static void insert(struct tlb *tlb, const struct tlb_entry *with)
 {
 	struct tlb_entry *entry;
 
 	if (2 * tlb->count >= tlb->room && !grow(tlb))
 		return;
-	entry = find(tlb, (gva >> 12) + 1);
+	entry = find(tlb, with->page);
 	tlb->count += !entry->page;
-	*entry = (struct tlb_entry){(gva >> 12) + 1, pfn, writable};
+	*entry = *with;
+}
+
+void tlb_keep(struct tlb *tlb, uint64_t gva, const struct tlb_hit *hit)
+{
+	insert(tlb, &(struct tlb_entry){(gva >> 12) + 1, hit->pfn, hit->gfn, hit->writable});
 }
 
 void tlb_load(struct tlb *tlb, const struct umbra_root *root)
@@ -98,7 +103,6 @@ bool tlb_access(struct tlb *tlb, uint64_t gva, uint32_t error_code, tlb_read *re
 				.user = rights & ENTRY_U,
 				.no_execute = nx,
 				.key = entry >> 59 & 15};
-	insert(tlb, gva, hit->pfn, hit->writable);
 	return true;
 }
 
@@ -120,18 +124,18 @@ void tlb_flush(struct tlb *tlb, uint64_t gva, uint64_t pages)
 		const struct tlb_entry *entry = &kept.entries[i];
 
 		if (entry->page && entry->page - 1 - (gva >> 12) >= pages)
-			insert(tlb, (entry->page - 1) << 12, entry->pfn, entry->writable);
+			insert(tlb, entry);
 	}
 	free(kept.entries);
 }
 
-bool tlb_find(const struct tlb *tlb, bool writable, bool (*is_gone)(void *ctx, uint64_t pfn),
-	      void *ctx, uint64_t *gva)
+bool tlb_find(const struct tlb *tlb, bool writable,
+	      bool (*is_gone)(void *ctx, const struct tlb_entry *entry), void *ctx, uint64_t *gva)
 {
 	for (size_t i = 0; tlb->count && i < tlb->room; i++) {
 		const struct tlb_entry *entry = &tlb->entries[i];
 
-		if (entry->page && (entry->writable || !writable) && is_gone(ctx, entry->pfn)) {
+		if (entry->page && (entry->writable || !writable) && is_gone(ctx, entry)) {
 			*gva = (entry->page - 1) << 12;
 			return true;
 		}

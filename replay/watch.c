@@ -38,16 +38,58 @@ static const uint64_t *table_at(void *ctx, uint64_t hpa)
 	return NULL;
 }
 
+static struct taken of_slot(const struct replay *r, uint64_t id, bool writable)
+{
+	unsigned i = replay_slot_by_id(r, id);
+
+	if (i == r->slot_count)
+		return (struct taken){0};
+	return (struct taken){
+	    .first = r->slots[i].first.n, .pages = r->slots[i].pages, .writable = writable};
+}
+
+static struct taken what_goes(const struct replay *r, const struct umbra_record *e)
+{
+	struct taken range = {.first = e->a, .pages = e->b};
+
+	switch (e->kind) {
+	case UMBRA_TRACE_DROP:
+	case UMBRA_TRACE_INVALIDATE_BEGIN:
+		return range;
+	case UMBRA_TRACE_PROTECT:
+		range.writable = true;
+		return range;
+	case UMBRA_TRACE_LOG_COLLECT:
+		range.writable = range.logged = true;
+		return range;
+	case UMBRA_TRACE_LOG_WORD:
+		return (struct taken){
+		    .first = e->a, .pages = 64, .mask = e->b, .writable = true, .logged = true};
+	case UMBRA_TRACE_REMAP:
+		range.pages = (e->c >> 56 & 3) == 2 ? LARGE_PAGES : 1;
+		return range;
+	case UMBRA_TRACE_SLOT_DELETE:
+		return of_slot(r, e->a, false);
+	case UMBRA_TRACE_SLOT_FLAGS:
+		if (!(e->b & UMBRA_SLOT_READONLY))
+			return (struct taken){0};
+		return of_slot(r, e->a, true);
+	case UMBRA_TRACE_LOG_START:
+		if (e->b & ~(uint64_t)UMBRA_LOG_SPLIT)
+			return (struct taken){0};
+		return of_slot(r, e->a, true);
+	case UMBRA_TRACE_ZAP_ALL:
+		return (struct taken){.pages = UINT64_MAX};
+	default:
+		return (struct taken){0};
+	}
+}
+
 void watch_before(struct replay *r, const struct umbra_record *e)
 {
-	const struct guest_frame *page;
-
 	if (e->kind != UMBRA_TRACE_ROOT)
 		r->pending.kind = 0;
-	if (e->kind != UMBRA_TRACE_REMAP)
-		return;
-	page = guest_frame(&r->guest, e->a);
-	r->taken_pfn = page && page->there ? page->pfn : UINT64_MAX;
+	r->taken = what_goes(r, e);
 }
 
 /* The guest tries again what faulted; with nothing in between, it must get through. */
@@ -62,6 +104,7 @@ void watch_retry(struct replay *r, const struct umbra_record *e, const struct um
 		r->counts.accesses++;
 		if (tlb_access(tlb, fault->a, (uint32_t)fault->c, table_at, r, &hit)) {
 			oracle_check(r, fault, &hit);
+			tlb_keep(tlb, fault->a, &hit);
 		} else {
 			r->subject.gva = fault->a >> UMBRA_PAGE_SHIFT;
 			replay_violation(r, REPLAY_WRONG_UNMAPPED,
@@ -71,45 +114,29 @@ void watch_retry(struct replay *r, const struct umbra_record *e, const struct um
 	r->pending.kind = 0;
 }
 
-static bool is_taken(void *ctx, uint64_t pfn)
+static bool is_taken(void *ctx, const struct tlb_entry *entry)
 {
-	struct replay *r = ctx;
-	const struct umbra_record *e = r->taken;
-	uint64_t gfn;
+	const struct replay *r = ctx;
+	const struct taken *taken = &r->taken;
+	const struct umbra_slot *slot;
+	uint64_t at = entry->gfn - taken->first;
 
-	if (e->kind == UMBRA_TRACE_REMAP)
-		return pfn == r->taken_pfn;
-	return guest_gfn(&r->guest, pfn, &gfn) && gfn - e->a < e->b;
+	if (at >= taken->pages || (taken->mask && !(taken->mask >> at & 1)))
+		return false;
+	slot = taken->logged ? replay_slot(r, entry->gfn) : NULL;
+	return !taken->logged || (slot && r->logged[slot - r->slots]);
 }
 
 void watch_behind(struct replay *r, const struct umbra_record *e)
 {
 	uint64_t gva;
 
-	r->taken = e;
-	switch (e->kind) {
-	case UMBRA_TRACE_INVLPG:
-		if (tlb_holds(&r->tlb[e->vcpu], e->a))
-			replay_violation(r, REPLAY_WRONG_TLB,
-					 "gva %llx is in the TLB behind INVLPG", LL(e->a));
-		return;
-	case UMBRA_TRACE_ZAP_ALL:
-	case UMBRA_TRACE_REMAP:
-	case UMBRA_TRACE_DROP:
-	case UMBRA_TRACE_PROTECT:
-		break;
-	default:
-		return;
-	}
-	for (unsigned i = 0; i < UMBRA_VCPUS_MAX; i++) {
-		if (e->kind == UMBRA_TRACE_ZAP_ALL
-			? r->tlb[i].count != 0
-			: tlb_find(&r->tlb[i], e->kind == UMBRA_TRACE_PROTECT, is_taken, r, &gva)) {
-			if (e->kind == UMBRA_TRACE_ZAP_ALL)
-				gva = 0;
+	if (e->kind == UMBRA_TRACE_INVLPG && tlb_holds(&r->tlb[e->vcpu], e->a))
+		replay_violation(r, REPLAY_WRONG_TLB, "gva %llx is in the TLB behind INVLPG",
+				 LL(e->a));
+	for (unsigned i = 0; r->taken.pages && i < UMBRA_VCPUS_MAX; i++)
+		if (tlb_find(&r->tlb[i], r->taken.writable, is_taken, r, &gva))
 			replay_violation(r, REPLAY_WRONG_TLB,
 					 "vcpu %u's TLB leads from gva %llx to what was taken away",
 					 i, LL(gva));
-		}
-	}
 }

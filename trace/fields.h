@@ -26,9 +26,9 @@ enum trace_field {
 	FIELD_SPTES,      /* that an operation took away or changed; at the end: that are there */
 	FIELD_TABLES,     /* shadow pages, the same */
 	FIELD_BYTES,
-	FIELD_VALUE, /* a word of a guest's table */
+	FIELD_VALUE, /* a word of a guest's table; of the log */
 	FIELD_SLOT,  /* its id */
-	FIELD_FLAGS, /* enum umbra_slot_flags */
+	FIELD_FLAGS, /* enum umbra_slot_flags, _age, _log, _watch; of a remap: 1, not writable */
 	FIELD_CR0,
 	FIELD_CR3,
 	FIELD_CR4,
@@ -50,6 +50,7 @@ enum trace_field {
 	FIELD_HVA, /* of the host's */
 	FIELD_HVA_END,
 	FIELD_REASON, /* of an exit */
+	FIELD_FOUND,  /* pages that were young, or dirty */
 	FIELDS,
 };
 

@@ -217,10 +217,10 @@ static enum trace_status header_read(struct trace_reader *r, struct trace_header
 	status = get(r, 0, h, sizeof(*h), error);
 	if (status)
 		return status;
-	if (h->version != TRACE_VERSION) {
+	if (h->version < TRACE_OLDEST || h->version > TRACE_VERSION) {
 		snprintf(error->text, sizeof(error->text),
-			 "%s: a trace of version %u; this umbra reads version %u", r->path,
-			 h->version, TRACE_VERSION);
+			 "%s: a trace of version %u; this umbra reads versions %u to %u", r->path,
+			 h->version, TRACE_OLDEST, TRACE_VERSION);
 		error->status = TRACE_OTHER;
 		return TRACE_OTHER;
 	}

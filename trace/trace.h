@@ -11,8 +11,9 @@
 #include <umbra/umbra.h>
 
 #define TRACE_MAGIC   0x31656361727475ull /* "utrace1" */
-#define TRACE_VERSION 1u
-#define TRACE_CHUNK   65536u /* records in a chunk, at most */
+#define TRACE_VERSION 2u                  /* what is written; */
+#define TRACE_OLDEST  1u                  /*   the oldest that is read */
+#define TRACE_CHUNK   65536u              /* records in a chunk, at most */
 
 /* Where a trace comes from. */
 enum trace_source {

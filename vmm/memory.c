@@ -16,7 +16,7 @@
 static struct vm_slot *slot_of(struct vm *vm, uint64_t gfn)
 {
 	for (unsigned i = 0; i < vm->slot_count; i++)
-		if (gfn - vm->slots[i].first < vm->slots[i].pages)
+		if (gfn - vm->slots[i].first < vm->slots[i].pages && !vm->slots[i].absent)
 			return &vm->slots[i];
 	return NULL;
 }
@@ -114,7 +114,7 @@ static int host_frame_get(void *ctx, umbra_gfn gfn, enum umbra_want use, struct 
 	if (!error)
 		*frame = (struct umbra_frame){.pfn = {*e & MEMORY_NUMBER},
 					      .writable = !(*e & MEMORY_SHARED)};
-	if (vm->recording.on)
+	if (vm->recording.on && e)
 		record_frame(vm, (uint64_t)(e - vm->entries), gfn, use, error, frame);
 	return error;
 }
@@ -143,6 +143,7 @@ static void host_frame_move(void *ctx, umbra_gfn gfn, const struct umbra_frame *
 	}
 	release(vm, old);
 	*e = pfn | (to->writable ? 0 : MEMORY_SHARED);
+	record_frame_moved(vm, (uint64_t)(e - vm->entries), to);
 }
 
 static void host_flush(void *ctx, const struct umbra_flush *flush)
@@ -160,6 +161,7 @@ static const struct umbra_host host = {
     .frame_va = host_frame_va,
     .frame_move = host_frame_move,
     .flush = host_flush,
+    .touched = watch_touched,
 };
 
 static void slot(struct vm *vm, uint64_t start, uint64_t end, bool reserved)
@@ -197,7 +199,7 @@ int memory_mmu_make(struct vm *vm)
 	if (error)
 		return error;
 	for (unsigned i = 0; !error && i < vm->slot_count; i++)
-		error = slot_tell(vm, i);
+		error = vm->slots[i].absent ? 0 : slot_tell(vm, i);
 	if (error) {
 		umbra_mmu_destroy(vm->mmu);
 		vm->mmu = NULL;
@@ -238,6 +240,39 @@ void memory_destroy(struct vm *vm)
 	pool_free(vm->frames, vm->entries, vm->pages * sizeof(vm->entries[0]));
 	vm->entries = NULL;
 	vm->pages = vm->slot_count = 0;
+}
+
+int memory_slot_delete(struct vm *vm, uint64_t id)
+{
+	if (id >= vm->slot_count || vm->slots[id].absent)
+		return UMBRA_ENOENT;
+	vm->slots[id].absent = true;
+	return mmu_slot_delete(vm, (uint32_t)id);
+}
+
+int memory_slot_add(struct vm *vm, uint64_t id)
+{
+	int error;
+
+	if (id >= vm->slot_count)
+		return UMBRA_ENOENT;
+	if (!vm->slots[id].absent)
+		return UMBRA_EEXIST;
+	error = slot_tell(vm, (unsigned)id);
+	vm->slots[id].absent = error != 0;
+	return error;
+}
+
+int memory_slot_flags(struct vm *vm, uint64_t id, uint32_t flags)
+{
+	int error;
+
+	if (id >= vm->slot_count || vm->slots[id].absent)
+		return UMBRA_ENOENT;
+	error = mmu_slot_flags_set(vm, (uint32_t)id, flags);
+	if (!error)
+		vm->slots[id].read_only = flags & UMBRA_SLOT_READONLY;
+	return error;
 }
 
 int memory_slot_renew(struct vm *vm, uint64_t gfn)

@@ -35,7 +35,10 @@ int mmu_renew(struct vm *vm)
 	struct umbra_mmu *old = vm->mmu;
 	struct umbra_vcpu *old_vcpu = vm->vcpu->umbra;
 	struct umbra_stats stats;
-	int error = record_begin(vm);
+	int error = record_is_amid(vm) ? UMBRA_EAGAIN : record_begin(vm);
+
+	if (error == UMBRA_EAGAIN)
+		return error;
 
 	if (!error)
 		error = memory_mmu_make(vm);
@@ -53,6 +56,7 @@ int mmu_renew(struct vm *vm)
 	umbra_stats_get(old, &stats);
 	machine_stats_keep(vm, &stats);
 	umbra_mmu_destroy(old);
+	watch_renew(vm);
 	vm->vcpu->flush = true;
 	return 0;
 }

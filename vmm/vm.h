@@ -22,6 +22,7 @@
 #include "rtc.h"
 #include "serial.h"
 #include "testdev.h"
+#include "watch.h"
 
 struct blk;
 struct cpu;
@@ -55,6 +56,7 @@ struct vm_slot {
 	uint64_t first, pages, index;
 	bool reserved; /* told to the guest as reserved */
 	bool read_only;
+	bool absent; /* deleted, until it is added again */
 };
 
 /* What host.frame_get could not do under the MMU's lock (memory_settle). */
@@ -103,6 +105,7 @@ struct vm {
 	struct control control;
 	struct range_job range;
 	struct recording recording;
+	struct watching watching;
 	struct serial serial;
 	struct umbra_stats stats_before; /* of MMUs that are gone */
 	bool ended;                      /* machine_end() */

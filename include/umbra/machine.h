@@ -63,8 +63,37 @@ enum umbra_command {
 	UMBRA_COMMAND_RECORD, /* from now on everything goes into .ring. The MMU starts anew: all
 				 that was mapped comes back by faults */
 	UMBRA_COMMAND_RECORD_END,
+
+	/* What a host does to guest memory. Answers are 64-bit numbers, in the order given here. */
+	UMBRA_COMMAND_DROP,    /* gfn, pages: sptes, were some accessed, dirty */
+	UMBRA_COMMAND_PROTECT, /* gfn, pages: sptes */
+	UMBRA_COMMAND_SPLIT,   /* gfn, pages: large sptes */
+	UMBRA_COMMAND_MIGRATE, /* how many random pages (at most UMBRA_MIGRATE_MAX): moved, sptes */
+	UMBRA_COMMAND_STORM,   /* migrations of random pages a second; 0: off */
+	UMBRA_COMMAND_ZAP,     /* */
+	UMBRA_COMMAND_QUOTA,   /* shadow pages; 0: what the machine started with */
+	UMBRA_COMMAND_AUDIT,   /* violations */
+	UMBRA_COMMAND_AGE,     /* pages used since the last time, with a frame, in all */
+
+	UMBRA_COMMAND_LOG_START,
+	UMBRA_COMMAND_LOG_COLLECT, /* pages written since the last time */
+	UMBRA_COMMAND_LOG_STOP,
+
+	UMBRA_COMMAND_SLOTS,       /* for each: id, first gfn, pages, is read-only, is there */
+	UMBRA_COMMAND_SLOT_DELETE, /* id */
+	UMBRA_COMMAND_SLOT_ADD,    /* id, of one that was deleted: contents are what they were */
+	UMBRA_COMMAND_SLOT_RENEW,  /* id: both, one after the other */
+	UMBRA_COMMAND_SLOT_FLAGS,  /* id, enum umbra_slot_flags */
+
+	UMBRA_COMMAND_WATCH,       /* gfn, enum umbra_watch or-ed; 0: no more */
+	UMBRA_COMMAND_WATCH_CLEAR, /* watch nothing */
+	UMBRA_COMMAND_WATCHES,     /* for each: gfn, kinds, reads, writes, fetches that were seen */
+	UMBRA_COMMAND_TOUCHES,     /* the last ones, oldest first, for each: microseconds since the
+				      machine began, gfn, kinds, rip, gva */
 	UMBRA_COMMANDS,
 };
+
+#define UMBRA_MIGRATE_MAX 65536u
 
 #define UMBRA_ANSWER_BYTES (64u << 10)
 

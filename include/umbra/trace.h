@@ -37,12 +37,24 @@ enum umbra_trace_kind {
 	UMBRA_TRACE_INVPCID,   /* a: gva; b: type | PCID << 16 */
 	UMBRA_TRACE_DROP,      /* a: first gfn; b: pages; c: sptes */
 	UMBRA_TRACE_PROTECT,   /* umbra_write_protect, the same */
-	UMBRA_TRACE_REMAP,     /* a: gfn; b: pfn; c: sptes */
+	UMBRA_TRACE_REMAP,     /* a: gfn; b: pfn; c: sptes | level << 56 | UMBRA_TRACE_READONLY */
 	UMBRA_TRACE_ZAP_ALL,
 	UMBRA_TRACE_QUOTA, /* a: pages */
 	UMBRA_TRACE_MARK,  /* nothing was called. a: enum umbra_ctl of a guest's report; b: argument
 			    */
 	UMBRA_TRACE_END,   /* a: enum umbra_end; b: sptes; c: shadow pages, both at the end */
+	UMBRA_TRACE_SLOT_FLAGS,       /* a: id; b: flags */
+	UMBRA_TRACE_INVALIDATE_BEGIN, /* a: first gfn; b: pages; c: sptes */
+	UMBRA_TRACE_INVALIDATE_END,   /* a, b: as the one that it ends */
+	UMBRA_TRACE_AGE_RANGE, /* umbra_age. a: first gfn; b: pages; c: young ones | flags << 32 */
+	UMBRA_TRACE_LOG_START, /* a: slot's id; b: flags */
+	UMBRA_TRACE_LOG_COLLECT,       /* a: first gfn; b: pages; c: dirty ones */
+	UMBRA_TRACE_LOG_WORD,          /* umbra_log_collect_word. a: first gfn; b: mask; c: dirty */
+	UMBRA_TRACE_LOG_STOP,          /* a: slot's id */
+	UMBRA_TRACE_SPLIT,             /* a: first gfn; b: pages; c: sptes */
+	UMBRA_TRACE_INVALIDATE_GATHER, /* as UMBRA_TRACE_INVALIDATE_BEGIN */
+	UMBRA_TRACE_FLUSH,
+	UMBRA_TRACE_WATCH, /* a: gfn; b: enum umbra_watch, or-ed */
 	UMBRA_TRACE_KINDS,
 
 	/*
@@ -84,6 +96,9 @@ enum umbra_trace_kind {
 	UMBRA_TRACE_KVM_EMULATE, /* a: RIP; b: first 8 bytes; c: length | failed << 8 */
 	UMBRA_TRACE_KVM_KINDS,
 };
+
+/* In .c of UMBRA_TRACE_REMAP: to a frame that is not writable. */
+#define UMBRA_TRACE_READONLY (1ull << 63)
 
 /* Bits of UMBRA_TRACE_KVM_PAGE and its like. */
 #define UMBRA_KVM_CREATED 1u /* of UMBRA_TRACE_KVM_PAGE; else it was found */

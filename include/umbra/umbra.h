@@ -44,7 +44,7 @@
  *   umbra_mmu_create                                   not taken
  *   umbra_mmu_destroy                                  taken and released; no other call may
  *                                                      run or come
- *   umbra_drop, umbra_remap, umbra_slot_delete,        taken; given up and taken again after
+ *   umbra_drop, umbra_remap, umbra_slot_delete, _move, taken; given up and taken again after
  *   umbra_write_protect, umbra_split,                  every 1024 mappings or so
  *   umbra_invalidate_begin, _gather, umbra_watch
  *   umbra_age, umbra_log_start, umbra_log_collect      the same, after every 2 MiB
@@ -300,8 +300,22 @@ int umbra_slot_add(struct umbra_mmu *mmu, const struct umbra_slot *slot);
  */
 int umbra_slot_flags_set(struct umbra_mmu *mmu, uint32_t id, uint32_t flags);
 
-/* Drop every mapping of the slot, zap what it backed, flush once, forget it. UMBRA_ENOENT. */
+/*
+ * Drop every mapping of the slot, zap what it backed, flush once, forget it. Other slots stay as
+ * they are. The lock is given up now and then; meanwhile nobody else finds the slot by @id, and
+ * faults there are UMBRA_RETRY. UMBRA_ENOENT.
+ */
 int umbra_slot_delete(struct umbra_mmu *mmu, uint32_t id);
+
+/*
+ * Slot @id begins at @first from now on, and is no memory any more where it was: a device's memory
+ * that the guest moves (a PCI BAR). What maps it goes, and what shadows tables in its old and new
+ * place, with one flush; other slots stay as they are. host.frame_get is asked by the new gfns. The
+ * dirty log's bits move along, watches go. The places may overlap. The lock is given up as in
+ * umbra_slot_delete(). UMBRA_ENOENT: no such slot. UMBRA_EINVAL: beyond maxphyaddr. UMBRA_EEXIST:
+ * another slot is there. UMBRA_ENOMEM.
+ */
+int umbra_slot_move(struct umbra_mmu *mmu, uint32_t id, umbra_gfn first);
 
 /* ------------------------------------------------------------------ vcpus */
 

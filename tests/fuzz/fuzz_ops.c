@@ -170,6 +170,9 @@ static void do_more(struct input *input, struct sim *sim, uint64_t gfn, uint64_t
 		first[2] = tables_gfn(input);
 		sim_invalidate(sim, first, 1 + how % 3u);
 		break;
+	case 5:
+		sim_slot_move(sim, TABLES_PLUGGED, 40 + (how & 15));
+		break;
 	case 3:
 	case 4:
 		sim_watch(sim, gfn, how & 7);

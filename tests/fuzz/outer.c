@@ -185,6 +185,11 @@ void record_frame(struct vm *vm, uint64_t index, umbra_gfn gfn, enum umbra_want 
 	(void)vm, (void)index, (void)gfn, (void)want, (void)error, (void)frame;
 }
 
+void record_frame_moved(struct vm *vm, uint64_t index, const struct umbra_frame *to)
+{
+	(void)vm, (void)index, (void)to;
+}
+
 uint64_t record_input(void *ctx, enum umbra_input kind, uint64_t key, uint64_t value)
 {
 	(void)ctx, (void)kind, (void)key;
@@ -201,6 +206,17 @@ int mmu_slot_delete(struct vm *vm, uint32_t id)
 {
 	(void)vm, (void)id;
 	return 0;
+}
+
+int mmu_slot_flags_set(struct vm *vm, uint32_t id, uint32_t flags)
+{
+	(void)vm, (void)id, (void)flags;
+	return 0;
+}
+
+void watch_touched(void *ctx, const struct umbra_touch *touch)
+{
+	(void)ctx, (void)touch;
 }
 
 void mmu_guest_write(struct vm *vm, uint64_t gpa, size_t size)

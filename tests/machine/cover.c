@@ -58,6 +58,7 @@ static const char *const names[COVER_FEATURES] = {
     [COVER_BOOT_STAGE] = "stages of booting",
     [COVER_SLOT_CUT] = "slots that end in large pages",
     [COVER_GATHERED] = "areas gathered",
+    [COVER_SLOT_MOVED] = "slots moved",
     [COVER_TOUCHED] = "watched pages touched",
 };
 

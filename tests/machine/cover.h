@@ -69,6 +69,7 @@ enum cover {
 	COVER_BOOT_STAGE,
 	COVER_SLOT_CUT, /* slots added that hold a part of a 2 MiB area */
 	COVER_GATHERED,
+	COVER_SLOT_MOVED,
 	COVER_TOUCHED, /* pages that were watched */
 	COVER_FEATURES
 };

@@ -273,10 +273,25 @@ static void do_flags(struct sim *sim)
 			   sim_random(sim, 2) ? UMBRA_SLOT_READONLY : 0);
 }
 
+/* Mostly somewhere free; also over itself, and where others are. */
+static void do_move(struct sim *sim)
+{
+	static const uint64_t to[] = {0x268, 0x300, 0x320, 0x3c0, 0x5c0, 0xc0, 0x200};
+	bool big = sim_random(sim, 4) == 0;
+
+	if (big)
+		sim_slot_move(sim, GUEST_TOP, 0xa00 + sim_random(sim, 0x31));
+	else
+		sim_slot_move(sim, GUEST_PLUGGED, to[sim_random(sim, 7)] + sim_random(sim, 4));
+}
+
 static void do_plug(struct sim *sim)
 {
 	if (sim_random(sim, 3) == 0) {
-		do_flags(sim);
+		if (sim_random(sim, 2))
+			do_flags(sim);
+		else
+			do_move(sim);
 		return;
 	}
 	if (sim_random(sim, 3) == 0) {

@@ -48,6 +48,16 @@ static int make_vcpu(struct maker *maker)
 	return umbra_vcpu_create(maker->mmu, 3, &maker->vcpu);
 }
 
+static int move_slot(struct maker *maker)
+{
+	return umbra_slot_move(maker->mmu, 1, (umbra_gfn){1u << 21});
+}
+
+static int log_slot(struct maker *maker)
+{
+	return umbra_log_start(maker->mmu, 1, 0);
+}
+
 static int make_root(struct maker *maker)
 {
 	struct umbra_root root;
@@ -58,11 +68,13 @@ static int make_root(struct maker *maker)
 /* Each in order; what fails is tried again without the failure. Returns failures. */
 static uint64_t make_all(struct maker *maker)
 {
-	int (*const make[])(struct maker *) = {make_mmu, make_slot, make_vcpu, make_root};
+	int (*const make[])(struct maker *) = {make_mmu,  make_slot, make_vcpu,
+					       move_slot, log_slot,  make_root};
+	const unsigned steps = sizeof(make) / sizeof(make[0]);
 	struct umbra_audit report;
 	uint64_t fired;
 
-	for (unsigned i = 0; i < 4; i++) {
+	for (unsigned i = 0; i < steps; i++) {
 		uint64_t held = arena_in_use(maker->arena);
 		int error = make[i](maker);
 
@@ -71,7 +83,7 @@ static uint64_t make_all(struct maker *maker)
 		if (error != UMBRA_ENOMEM)
 			fail("another error than UMBRA_ENOMEM", maker->at);
 		/* Stocks may have grown before a root; everything else is undone. */
-		if (i < 3 && arena_in_use(maker->arena) != held)
+		if (i < steps - 1 && arena_in_use(maker->arena) != held)
 			fail("memory was kept", maker->at);
 		if (i > 0 && umbra_audit(maker->mmu, &report))
 			fail(report.what, maker->at);

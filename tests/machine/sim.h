@@ -304,6 +304,8 @@ void sim_split(struct sim *sim, uint64_t first, uint64_t pages);
 /* Pages @first[i] and the next, of three at most, are away for a while; one flush. */
 void sim_invalidate(struct sim *sim, const uint64_t first[], unsigned ranges);
 
+void sim_slot_move(struct sim *sim, uint32_t id, uint64_t first);
+
 /* ---- sim_watch.c ---- */
 
 void sim_watch_init(struct sim *sim, struct umbra_host *host);

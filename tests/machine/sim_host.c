@@ -5,6 +5,8 @@
  */
 #include "sim.h"
 
+#include <string.h>
+
 #define RANGES 3u
 
 static bool count_large(void *ctx, const struct umbra_mapping *mapping)
@@ -93,4 +95,47 @@ void sim_invalidate(struct sim *sim, const uint64_t first[], unsigned ranges)
 	}
 	for (unsigned i = 0; i < ranges; i++)
 		umbra_invalidate_end(sim->mmu, &held[i]);
+}
+
+static bool is_taken(const struct sim *sim, uint32_t id, uint64_t first, uint64_t pages)
+{
+	for (unsigned i = 0; i < SIM_SLOTS; i++) {
+		const struct sim_slot *slot = &sim->slot[i];
+
+		if (i != id && slot->present && first < slot->first + slot->pages &&
+		    slot->first < first + pages)
+			return true;
+	}
+	return false;
+}
+
+/* The embedder's memory stays where it is: the slot shows other parts of it. */
+void sim_slot_move(struct sim *sim, uint32_t id, uint64_t first)
+{
+	struct sim_slot *slot = &sim->slot[id], old = *slot;
+	uint64_t flushes = sim->flush_calls;
+	int wanted, error;
+
+	if (slot->present && first + slot->pages > sim->options.gfns)
+		return;
+	wanted = !slot->present                          ? UMBRA_ENOENT
+		 : is_taken(sim, id, first, slot->pages) ? UMBRA_EEXIST
+							 : 0;
+	sim_op(sim, "slot move: id, first", id, first, slot->pages);
+	error = umbra_slot_move(sim->mmu, id, (umbra_gfn){first});
+	if (error == UMBRA_ENOMEM && sim->shortage)
+		return;
+	if (error != wanted)
+		sim_fail(sim, "moving slot %u to %#llx says %d, not %d", id,
+			 (unsigned long long)first, error, wanted);
+	if (error || first == old.first)
+		return;
+	if (sim->flush_calls > flushes + 1)
+		sim_fail(sim, "a slot that moves flushes more than once");
+	slot->first = first;
+	sim_watch_forget(sim, old.first, old.pages);
+	sim_check_revoked(sim, old.first, old.pages, false);
+	sim_mirror_forget(sim, old.first, old.pages);
+	memmove(sim->changed + first, sim->changed + old.first, old.pages);
+	sim->cover[COVER_SLOT_MOVED]++;
 }

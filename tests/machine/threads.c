@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Several processors at once, in threads: each faults, loads CR3, flushes and writes tables of its
- * own guest while a host thread drops, moves, watches, splits, zaps, changes the quota, adds and
- * deletes a slot, and counts. The audit comes at the end: between a store and its
+ * own guest while a host thread drops, moves, watches, splits, zaps, changes the quota, adds, moves
+ * and deletes a slot, and counts. The audit comes at the end: between a store and its
  * umbra_guest_write() a table may differ from its shadow. Run under ThreadSanitizer it proves that
  * the one lock covers what it should; run plainly, that nothing is lost. The seed is argv[1]
  * (default 1) and is printed.
@@ -199,8 +199,10 @@ static void host_step(struct umbra_mmu *mmu, struct arena *arena, uint64_t r)
 		umbra_quota_set(mmu, UMBRA_QUOTA_MIN + (r >> 32) % 64);
 		break;
 	case 3:
-		if (umbra_slot_add(mmu, &extra) || umbra_slot_delete(mmu, extra.id))
-			fail("a slot could not be added and deleted");
+		if (umbra_slot_add(mmu, &extra) ||
+		    umbra_slot_move(mmu, extra.id, (umbra_gfn){EXTRA_SLOT + (r >> 8) % 512}) ||
+		    umbra_slot_delete(mmu, extra.id))
+			fail("a slot could not be added, moved and deleted");
 		break;
 	case 4:
 		umbra_stats_get(mmu, &stats);
@@ -229,7 +231,7 @@ static void no_tlb(void *ctx, const struct umbra_flush *flush)
 
 int main(int argc, char **argv)
 {
-	const struct arena_options options = {.gfns = EXTRA_SLOT + 64,
+	const struct arena_options options = {.gfns = EXTRA_SLOT + 576,
 					      .frames = 2048,
 					      .high = 64 << 20,
 					      .low = 1 << 20,

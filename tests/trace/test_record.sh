@@ -96,7 +96,7 @@ backwards() {
 }
 : >"$work/empty.utr"
 check 'an empty file' fails 33 'an empty file' "$umbra" replay "$work/empty.utr"
-check 'another version' changed 8 07 36 'version 7; this umbra reads'
+check 'another version' changed 8 07 36 'version 7; this umbra reads versions 1 to 2'
 check 'the other endianness' backwards
 check 'a damaged header' changed 20 ff 38 'damaged header, at offset'
 check 'a damaged chunk' changed 400 ff 38 'at offset'

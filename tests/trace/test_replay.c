@@ -19,12 +19,17 @@ static const struct umbra_record guest[] = {
     {.kind = UMBRA_TRACE_VCPU},
 };
 
+#define VERDICT(verdict) ((uint64_t)(verdict) << 32)
+#define ERROR(error)     ((uint64_t)(uint32_t)(error) << 32)
+#define COUNT(array)     (sizeof(array) / sizeof((array)[0]))
+
 static struct replay *begin(bool loose)
 {
-	const struct replay_options options = {.config = {.shadow_quota = 64, .maxphyaddr = 40},
-					       .audit = 1,
-					       .tlb = true,
-					       .loose = loose};
+	const struct replay_options options = {
+	    .config = {.shadow_quota = 64, .prefetch = 2, .maxphyaddr = 40},
+	    .audit = 1,
+	    .tlb = true,
+	    .loose = loose};
 	int error;
 	struct replay *replay = replay_new(&options, &error);
 
@@ -65,6 +70,24 @@ static void test_nonsense(void **state)
 	    {{.kind = UMBRA_TRACE_DROP, .a = 5, .b = ALL}, REPLAY_DIVERGED},
 	    {{.kind = UMBRA_TRACE_PROTECT, .a = 5, .b = ALL}, REPLAY_DIVERGED},
 	    {{.kind = UMBRA_TRACE_QUOTA, .a = 1}, REPLAY_DIVERGED},
+	    {{.kind = UMBRA_TRACE_SLOT_FLAGS, .a = 7}, REPLAY_DIVERGED},
+	    {{.kind = UMBRA_TRACE_SLOT_FLAGS, .b = 1u << 31}, REPLAY_DIVERGED},
+	    {{.kind = UMBRA_TRACE_INVALIDATE_BEGIN, .a = 5, .b = ALL}, REPLAY_DIVERGED},
+	    {{.kind = UMBRA_TRACE_INVALIDATE_END, .a = 5, .b = 1}, REPLAY_DIVERGED},
+	    {{.kind = UMBRA_TRACE_INVALIDATE_GATHER, .a = 5, .b = ALL}, REPLAY_DIVERGED},
+	    {{.kind = UMBRA_TRACE_SPLIT, .a = 5, .b = ALL}, REPLAY_DIVERGED},
+	    {{.kind = UMBRA_TRACE_WATCH, .a = 1024, .b = 1}, REPLAY_DIVERGED},
+	    {{.kind = UMBRA_TRACE_WATCH, .a = 5, .b = 1u << 31}, REPLAY_DIVERGED},
+	    {{.kind = UMBRA_TRACE_AGE_RANGE, .a = ALL, .b = 2}, REPLAY_DIVERGED},
+	    {{.kind = UMBRA_TRACE_AGE_RANGE, .b = 64, .c = ALL}, REPLAY_DIVERGED},
+	    {{.kind = UMBRA_TRACE_AGE_RANGE, .b = 1ull << 40}, REPLAY_DAMAGED},
+	    {{.kind = UMBRA_TRACE_LOG_START, .a = 7}, REPLAY_DIVERGED},
+	    {{.kind = UMBRA_TRACE_LOG_START, .b = ALL}, REPLAY_DIVERGED},
+	    {{.kind = UMBRA_TRACE_LOG_COLLECT, .a = ALL, .b = 2}, REPLAY_DIVERGED},
+	    {{.kind = UMBRA_TRACE_LOG_COLLECT, .b = ALL}, REPLAY_DAMAGED},
+	    {{.kind = UMBRA_TRACE_LOG_WORD, .b = ALL}, REPLAY_DIVERGED},
+	    {{.kind = UMBRA_TRACE_LOG_STOP}, REPLAY_DIVERGED},
+	    {{.kind = UMBRA_TRACE_REMAP, .b = 513, .c = 2ull << 56}, REPLAY_DIVERGED},
 	};
 	uint64_t skipped;
 
@@ -141,13 +164,134 @@ static void test_made_up(void **state)
 	replay_free(replay);
 }
 
+/* Two pages that are merged, and one of them broken off again by a write. */
+static void test_merged(void **state)
+{
+	static const struct umbra_record records[] = {
+	    {.kind = UMBRA_TRACE_FRAME, .a = 5, .b = 0x100, .c = READ},
+	    {.kind = UMBRA_TRACE_FAULT, .a = 0x5000},
+	    {.kind = UMBRA_TRACE_FRAME, .a = 70, .b = 0x200, .c = READ},
+	    {.kind = UMBRA_TRACE_FAULT, .a = 0x46000},
+	    {.kind = UMBRA_TRACE_REMAP, .a = 5, .b = 0x300, .c = 1 | UMBRA_TRACE_READONLY},
+	    {.kind = UMBRA_TRACE_REMAP, .a = 70, .b = 0x300, .c = 1 | UMBRA_TRACE_READONLY},
+	    {.kind = UMBRA_TRACE_FAULT, .a = 0x5000},
+	    {.kind = UMBRA_TRACE_ROOT, .a = 3},
+	    {.kind = UMBRA_TRACE_FAULT, .a = 0x46000},
+	    {.kind = UMBRA_TRACE_ROOT, .a = 3},
+	    {.kind = UMBRA_TRACE_PROTECT, .b = 1024}, /* of the right to write there is none */
+	    {.kind = UMBRA_TRACE_FRAME, .a = 70, .c = UMBRA_WANT_WRITE | ERROR(UMBRA_EAGAIN)},
+	    {.kind = UMBRA_TRACE_FAULT, .a = 0x46000, .c = UMBRA_PF_W | VERDICT(UMBRA_RETRY)},
+	    {.kind = UMBRA_TRACE_REMAP, .a = 70, .b = 0x200, .c = 1},
+	    {.kind = UMBRA_TRACE_FAULT, .a = 0x46000, .c = UMBRA_PF_W},
+	    {.kind = UMBRA_TRACE_ROOT, .a = 3},
+	    {.kind = UMBRA_TRACE_DROP, .a = 70, .b = 1, .c = 1},
+	    {.kind = UMBRA_TRACE_DROP, .a = 5, .b = 1, .c = 1},
+	};
+	uint64_t skipped;
+
+	(void)state;
+	assert_int_equal(play(false, records, COUNT(records), &skipped), REPLAY_OK);
+	assert_int_equal(play(true, records, COUNT(records), &skipped), REPLAY_OK);
+	assert_int_equal(skipped, 0);
+}
+
+/* A page that has gone is not mapped in passing. */
+static void test_gone(void **state)
+{
+	static const struct umbra_record records[] = {
+	    {.kind = UMBRA_TRACE_FRAME, .a = 6, .b = 0x100, .c = READ},
+	    {.kind = UMBRA_TRACE_FAULT, .a = 0x6000},
+	    {.kind = UMBRA_TRACE_DROP, .a = 6, .b = 1, .c = 1},
+	    {.kind = UMBRA_TRACE_FRAME, .a = 5, .b = 0x200, .c = READ},
+	    {.kind = UMBRA_TRACE_FRAME, .a = 6, .c = UMBRA_WANT_PEEK | ERROR(UMBRA_ENOENT)},
+	    {.kind = UMBRA_TRACE_FAULT, .a = 0x5000},
+	    {.kind = UMBRA_TRACE_DROP, .a = 0, .b = 64, .c = 1},
+	    {.kind = UMBRA_TRACE_FAULT, .a = 0x5000},
+	    {.kind = UMBRA_TRACE_DROP, .a = 0, .b = 64, .c = 1},
+	};
+	uint64_t skipped;
+
+	(void)state;
+	assert_int_equal(play(false, records, COUNT(records), &skipped), REPLAY_OK);
+}
+
+/* 512 pages to one place, and one of them away from there: the others are as they were told. */
+static void test_collapsed(void **state)
+{
+	static const struct umbra_record records[] = {
+	    {.kind = UMBRA_TRACE_FRAME, .a = 513, .b = 0x105, .c = READ},
+	    {.kind = UMBRA_TRACE_FAULT, .a = 0x201000},
+	    {.kind = UMBRA_TRACE_REMAP, .a = 512, .b = 0x1000, .c = 1 | 2ull << 56},
+	    {.kind = UMBRA_TRACE_FAULT, .a = 0x201000},
+	    {.kind = UMBRA_TRACE_REMAP, .a = 513, .b = 0x105, .c = 1},
+	    {.kind = UMBRA_TRACE_FRAME, .a = 512, .b = 0x1000, .c = READ | 1 << 16},
+	    {.kind = UMBRA_TRACE_FAULT, .a = 0x200000},
+	};
+	struct replay *replay = begin(false);
+
+	(void)state;
+	for (unsigned i = 0; i < COUNT(records); i++) {
+		assert_int_equal(replay_record(replay, &records[i]), REPLAY_OK);
+		if (i == 2)
+			assert_int_equal(guest_frame(&replay->guest, 1023)->pfn, 0x11ff);
+	}
+	assert_int_equal(guest_frame(&replay->guest, 1023)->level, 1);
+	replay_free(replay);
+}
+
+static void test_host(void **state)
+{
+	static const struct umbra_record records[] = {
+	    {.kind = UMBRA_TRACE_FRAME, .a = 5, .b = 0x100, .c = READ},
+	    {.kind = UMBRA_TRACE_FAULT, .a = 0x5000},
+	    {.kind = UMBRA_TRACE_ROOT, .a = 3},
+	    {.kind = UMBRA_TRACE_AGE_RANGE, .b = 64, .c = 1},
+	    {.kind = UMBRA_TRACE_AGE_RANGE, .b = 64, .c = 1 | (uint64_t)UMBRA_AGE_TEST << 32},
+	    {.kind = UMBRA_TRACE_LOG_START},
+	    {.kind = UMBRA_TRACE_FAULT, .a = 0x5000, .c = UMBRA_PF_W},
+	    {.kind = UMBRA_TRACE_ROOT, .a = 3},
+	    {.kind = UMBRA_TRACE_LOG_COLLECT, .b = 1024, .c = 1},
+	    {.kind = UMBRA_TRACE_FAULT, .a = 0x5000, .c = UMBRA_PF_W},
+	    {.kind = UMBRA_TRACE_ROOT, .a = 3},
+	    {.kind = UMBRA_TRACE_LOG_WORD, .b = ALL, .c = 1 << 5},
+	    {.kind = UMBRA_TRACE_LOG_STOP},
+	    {.kind = UMBRA_TRACE_INVALIDATE_BEGIN, .a = 5, .b = 2, .c = 1},
+	    {.kind = UMBRA_TRACE_FAULT, .a = 0x5000, .c = VERDICT(UMBRA_RETRY)},
+	    {.kind = UMBRA_TRACE_INVALIDATE_END, .a = 5, .b = 2},
+	    {.kind = UMBRA_TRACE_INVALIDATE_GATHER, .a = 5, .b = 2},
+	    {.kind = UMBRA_TRACE_FLUSH},
+	    {.kind = UMBRA_TRACE_INVALIDATE_END, .a = 5, .b = 2},
+	    {.kind = UMBRA_TRACE_WATCH, .a = 5, .b = UMBRA_WATCH_R},
+	    {.kind = UMBRA_TRACE_FAULT, .a = 0x5000},
+	    {.kind = UMBRA_TRACE_ROOT, .a = 3},
+	    {.kind = UMBRA_TRACE_SPLIT, .b = 512},
+	    {.kind = UMBRA_TRACE_SLOT_FLAGS, .b = UMBRA_SLOT_READONLY},
+	    {.kind = UMBRA_TRACE_FAULT, .a = 0x5000, .c = UMBRA_PF_W | VERDICT(UMBRA_MMIO)},
+	    {.kind = UMBRA_TRACE_SLOT_DELETE},
+	    {.kind = UMBRA_TRACE_INVALIDATE_BEGIN, .a = 5, .b = 2}, /* for ever */
+	};
+	static const struct umbra_record wrong[] = {
+	    {.kind = UMBRA_TRACE_LOG_COLLECT, .b = 1024, .c = 1},
+	    {.kind = UMBRA_TRACE_LOG_WORD, .b = ALL, .c = 1},
+	};
+	uint64_t skipped;
+
+	(void)state;
+	assert_int_equal(play(false, records, COUNT(records), &skipped), REPLAY_OK);
+	for (unsigned i = 0; i < COUNT(wrong); i++) {
+		const struct umbra_record pair[] = {records[5], wrong[i]};
+
+		assert_int_equal(play(false, pair, 2, &skipped), REPLAY_DIVERGED);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_nonsense),
-	    cmocka_unit_test(test_frames),
-	    cmocka_unit_test(test_refused),
-	    cmocka_unit_test(test_made_up),
+	    cmocka_unit_test(test_nonsense),  cmocka_unit_test(test_frames),
+	    cmocka_unit_test(test_refused),   cmocka_unit_test(test_made_up),
+	    cmocka_unit_test(test_merged),    cmocka_unit_test(test_gone),
+	    cmocka_unit_test(test_collapsed), cmocka_unit_test(test_host),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

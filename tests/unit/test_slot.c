@@ -312,20 +312,142 @@ static void test_logged(void **state)
 	assert_int_equal(umbra_log_stop(fix.mmu, 0), UMBRA_ENOENT);
 }
 
+static int move(uint32_t id, uint64_t first)
+{
+	int result = umbra_slot_move(fix.mmu, id, (umbra_gfn){first});
+
+	assert_sound();
+	return result;
+}
+
+static void ignore(void *ctx, const struct umbra_touch *touch)
+{
+	(void)ctx;
+	(void)touch;
+}
+
+static int (*arena_get)(void *ctx, umbra_gfn gfn, enum umbra_want want, struct umbra_frame *frame);
+
+/* Beyond the arena, its pages come again. */
+static int wrapped_get(void *ctx, umbra_gfn gfn, enum umbra_want want, struct umbra_frame *frame)
+{
+	return arena_get(ctx, (umbra_gfn){gfn.n % GFNS}, want, frame);
+}
+
+static void wrap(void)
+{
+	arena_get = fix.mmu->host.frame_get;
+	fix.mmu->host.frame_get = wrapped_get;
+}
+
+/* What is mapped goes, once, and only there; log bits come along, watches do not. */
+static void test_move(void **state)
+{
+	const struct umbra_slot extra = {.id = 5, .first = {200}, .pages = 100};
+	uint64_t dirty;
+
+	(void)state;
+	wrap();
+	fix.mmu->host.touched = ignore;
+	assert_int_equal(umbra_slot_add(fix.mmu, &extra), 0);
+	assert_int_equal(umbra_log_start(fix.mmu, 5, 0), 0);
+	assert_int_equal(umbra_guest_write(fix.mmu, 207ull << 12, 1), 0);
+	assert_int_equal(umbra_watch(fix.mmu, (umbra_gfn){210}, UMBRA_WATCH_W), 0);
+	touch(DATA);
+	guest_write(4, 1, 205ull << 12 | RIGHTS);
+	guest_write(4, 2, 405ull << 12 | RIGHTS);
+	assert_int_equal(fault(DATA + 0x1000, UMBRA_PF_U), UMBRA_RESUME);
+	assert_int_equal(fault(DATA + 0x2000, UMBRA_PF_U), UMBRA_MMIO);
+	fix.flushes = 0;
+	assert_int_equal(move(5, 400), 0);
+	assert_int_equal(fix.flushes, 1);
+	assert_int_equal(fix.mmu->watches, 0);
+	assert_true(spte_at(DATA) & PTE_P);
+	assert_false(spte_at(DATA + 0x1000) & PTE_P);
+	assert_false(is_memory(299) || is_memory(399) || is_memory(500));
+	assert_true(is_memory(400) && is_memory(499));
+	assert_int_equal(fault(DATA + 0x1000, UMBRA_PF_U), UMBRA_MMIO);
+	assert_int_equal(umbra_log_collect(fix.mmu, (umbra_gfn){400}, 64, &dirty), 0);
+	assert_int_equal(dirty, 1 << 7);
+	/* The table in order, over itself, there already. */
+	assert_int_equal(move(5, 150), 0);
+	assert_int_equal(add(6, 300, 10), 0);
+	assert_int_equal(move(5, 199), 0);
+	assert_true(is_memory(199) && is_memory(298));
+	assert_int_equal(move(5, 199), 0);
+	assert_int_equal(move(0, 1000), 0);
+	assert_true(is_memory(1000) && is_memory(199) && is_memory(300));
+	assert_int_equal(move(0, 0), 0);
+}
+
+static void test_move_refused(void **state)
+{
+	uint64_t before;
+
+	(void)state;
+	assert_int_equal(add(5, 200, 100), 0);
+	before = arena_in_use(fix.arena);
+	assert_int_equal(move(77, 1000), UMBRA_ENOENT);
+	assert_int_equal(move(5, LIMIT - 99), UMBRA_EINVAL);
+	assert_int_equal(move(5, UINT64_MAX), UMBRA_EINVAL);
+	assert_int_equal(move(5, 100), UMBRA_EEXIST);
+	failing_rule_set(&fix.failing.alloc, 0, 1, UMBRA_ENOMEM);
+	assert_int_equal(move(5, 1000), UMBRA_ENOMEM);
+	failing_rule_set(&fix.failing.alloc, 0, 0, 0);
+	assert_true(is_memory(200));
+	assert_int_equal(arena_in_use(fix.arena), before);
+	assert_int_equal(move(5, 1000), 0);
+	assert_int_equal(arena_in_use(fix.arena), before);
+	/* Where it goes is taken while it moves. */
+	fix.mmu->slot[1].moves = true;
+	fix.mmu->slot[1].to = 3000;
+	assert_int_equal(add(6, 3050, 1), UMBRA_EEXIST);
+	fix.mmu->slot[1].moves = false;
+	assert_int_equal(add(6, 3050, 1), 0);
+}
+
+/* The guest's tables in the old place, by all their roles, and one where no memory was. */
+static void test_move_tables(void **state)
+{
+	static const uint64_t rights[] = {RIGHTS, PTE_P | PTE_W, PTE_P | PTE_U, PTE_P};
+	struct umbra_paging outside = long_mode_on;
+	struct umbra_root root;
+
+	(void)state;
+	wrap();
+	assert_int_equal(add(5, 200, 100), 0);
+	*guest_entry(200 % GFNS, 0) = (uint64_t)FIRST << 12 | RIGHTS;
+	for (unsigned i = 0; i < 4; i++)
+		*guest_entry(3, 3 + i) = 200ull << 12 | rights[i];
+	for (unsigned i = 0; i < 4; i++)
+		assert_int_equal(fault((3ull + i) << 21, 0), UMBRA_RESUME);
+	for (unsigned i = 0; i < 4; i++)
+		assert_non_null(shadow_at_level((3ull + i) << 21, 1));
+	touch(DATA);
+	outside.cr3 = 400ull << 12;
+	assert_int_equal(umbra_vcpu_set_paging(fix.vcpu, &outside), 0);
+	assert_int_equal(umbra_vcpu_root(fix.vcpu, &root), 0);
+	assert_int_equal(fix.mmu->tables_outside, 1);
+	assert_int_equal(move(5, 390), 0);
+	assert_null(shadow_first_of(fix.mmu, (umbra_gfn){200}));
+	assert_null(shadow_first_of(fix.mmu, (umbra_gfn){400}));
+	assert_int_equal(fix.mmu->tables_outside, 0);
+	assert_int_equal(umbra_vcpu_set_paging(fix.vcpu, &long_mode_on), 0);
+	assert_int_equal(umbra_vcpu_root(fix.vcpu, &root), 0);
+	assert_true(spte_at(DATA) & PTE_P);
+	assert_int_equal(fault(3ull << 21, 0), UMBRA_INJECT); /* it reads as ones */
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    FIXTURE_TEST(test_flags),
-	    FIXTURE_TEST(test_logged),
-	    FIXTURE_TEST(test_arguments),
-	    FIXTURE_TEST(test_overlaps),
-	    FIXTURE_TEST(test_many),
-	    FIXTURE_TEST(test_delete),
-	    FIXTURE_TEST(test_add_below_root),
-	    FIXTURE_TEST(test_read_only),
-	    FIXTURE_TEST(test_large),
-	    FIXTURE_TEST(test_unaligned),
-	    FIXTURE_TEST(test_coming_and_going),
+	    FIXTURE_TEST(test_flags),       FIXTURE_TEST(test_logged),
+	    FIXTURE_TEST(test_arguments),   FIXTURE_TEST(test_overlaps),
+	    FIXTURE_TEST(test_move),        FIXTURE_TEST(test_move_refused),
+	    FIXTURE_TEST(test_move_tables), FIXTURE_TEST(test_many),
+	    FIXTURE_TEST(test_delete),      FIXTURE_TEST(test_add_below_root),
+	    FIXTURE_TEST(test_read_only),   FIXTURE_TEST(test_large),
+	    FIXTURE_TEST(test_unaligned),   FIXTURE_TEST(test_coming_and_going),
 	    FIXTURE_TEST(test_no_memory),
 	};
 
