@@ -183,11 +183,32 @@ static bool join_single(struct host *host, struct vm *vm, uint32_t index, uint32
 	return false;
 }
 
+/* Page @index, whose sum is @sum, looks for its like, or waits for it. */
+static void settle(struct host *host, struct vm *vm, uint32_t index, uint32_t sum)
+{
+	bool known = false;
+
+	if (!join_shared(host, vm, index, sum) && !join_single(host, vm, index, sum, &known) &&
+	    !known)
+		note(host, host->merge.single, sum, place_of(vm, index));
+}
+
+/* The figures of the whole machine stand in its first page. */
+static void tell(struct host *host)
+{
+	struct umbra_machine *page = host->guest[0]->machine;
+	uint64_t saved = host->frames.sharers - host->frames.shared;
+
+	page->shared_frames = host->frames.shared;
+	page->sharers = host->frames.sharers;
+	if (saved > page->saved_peak)
+		page->saved_peak = saved;
+}
+
 /* False: there is nothing to look at. */
 static bool look(struct host *host, struct vm *vm, uint32_t index)
 {
 	uint32_t entry = vm->entries[index], sum;
-	bool known = false;
 
 	if (!memory_has_frame(entry))
 		return false;
@@ -203,9 +224,7 @@ static bool look(struct host *host, struct vm *vm, uint32_t index)
 		vm->merge.sum[index] = sum;
 		return true;
 	}
-	if (!join_shared(host, vm, index, sum) && !join_single(host, vm, index, sum, &known) &&
-	    !known)
-		note(host, host->merge.single, sum, place_of(vm, index));
+	settle(host, vm, index, sum);
 	return true;
 }
 
@@ -236,6 +255,7 @@ void merge_poll(struct host *host, uint64_t tsc_hz, uint64_t now)
 
 		looked += vm && look(host, vm, index);
 	}
+	tell(host);
 	merge->due += tsc_hz * PIECE / merge->rate;
 	if (merge->due < now)
 		merge->due = now;
@@ -246,6 +266,7 @@ void merge_broken(struct vm *vm, uint32_t index)
 	vm->machine->merge_breaks++;
 	if (vm->merge.rest)
 		vm->merge.rest[index] = REST;
+	tell(vm->host);
 }
 
 /* ------------------------------------------------------------------ setting up */
@@ -293,4 +314,37 @@ int merge_set(struct host *host, uint64_t rate, uint64_t now)
 	host->merge.rate = rate;
 	host->merge.due = now;
 	return 0;
+}
+
+int merge_range(struct vm *vm, uint64_t gfn, uint64_t pages, uint64_t *merged)
+{
+	uint64_t before = vm->machine->merges;
+
+	if (!is_set_up(vm->host))
+		return UMBRA_ENOMEM;
+	for (uint64_t i = 0; i < vm->pages; i++) {
+		uint32_t entry = vm->entries[i], sum;
+
+		if (memory_gfn(vm, (uint32_t)i) - gfn >= pages || !memory_has_frame(entry) ||
+		    entry & MEMORY_SHARED)
+			continue;
+		sum = sum_of(frame_va(entry), vm->host->merge.seed);
+		vm->merge.sum[i] = sum;
+		settle(vm->host, vm, (uint32_t)i, sum);
+	}
+	tell(vm->host);
+	*merged = vm->machine->merges - before;
+	return 0;
+}
+
+void merge_forget(struct vm *vm)
+{
+	struct merge_pages *pages = &vm->merge;
+
+	if (pages->sum)
+		pool_free(vm->frames, pages->sum, vm->pages * sizeof(pages->sum[0]));
+	if (pages->rest)
+		pool_free(vm->frames, pages->rest, vm->pages * sizeof(pages->rest[0]));
+	*pages = (struct merge_pages){0};
+	tell(vm->host);
 }

@@ -43,6 +43,15 @@ int merge_set(struct host *host, uint64_t rate, uint64_t now);
 /* A piece of work, if it is due. Between guest entries. */
 void merge_poll(struct host *host, uint64_t tsc_hz, uint64_t now);
 
+/*
+ * Have equal ones of the @pages pages from @gfn on share frames, at once. How many do now that did
+ * not before. UMBRA_ENOMEM.
+ */
+int merge_range(struct vm *vm, uint64_t gfn, uint64_t pages, uint64_t *merged);
+
+/* @vm has no pages any more. */
+void merge_forget(struct vm *vm);
+
 /* Page @index of @vm was shared, and has a frame of its own again. */
 void merge_broken(struct vm *vm, uint32_t index);
 

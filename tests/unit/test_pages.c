@@ -34,7 +34,6 @@
 #define PTE_PS      0x80ull
 #define PTE_ADDRESS 0xffffffffff000ull
 
-struct umbra_machine machine_page;
 static struct host *host;
 static struct vm vm[GUESTS];
 static struct vcpu vcpu[GUESTS];
@@ -130,7 +129,9 @@ static int teardown(void **state)
 {
 	(void)state;
 	for (unsigned i = 0; i < GUESTS; i++)
-		umbra_mmu_destroy(vm[i].mmu);
+		if (vm[i].mmu)
+			memory_destroy(&vm[i]);
+	assert_int_equal(host->frames.shared, 0);
 	free(host);
 	return munmap((void *)ARENA, ARENA_BYTES);
 }
@@ -145,7 +146,7 @@ static void assert_sound(void)
 	if (books_audit(host, &what, &where))
 		fail_msg("books: %lx: %s", where, what);
 	for (unsigned i = 0; i < GUESTS; i++)
-		if (umbra_audit(vm[i].mmu, &report))
+		if (vm[i].mmu && umbra_audit(vm[i].mmu, &report))
 			fail_msg("invariant %u: %s", report.invariant, report.what);
 }
 
@@ -326,6 +327,46 @@ static void test_merge_no_frame(void **state)
 	assert_int_equal(host->frames.count, 0);
 }
 
+/* A guest that ends leaves what it shared to the others. */
+static void test_merge_ends(void **state)
+{
+	(void)state;
+	for (unsigned k = 0; k < 40; k++)
+		fill(k % GUESTS, FIRST + k, 5);
+	fill(0, FIRST + 100, 6);
+	fill(0, FIRST + 102, 6);
+	merge(4);
+	assert_int_equal(host->frames.sharers, 42);
+	assert_int_equal(machine[0].saved_peak, 40);
+	memory_destroy(&vm[0]);
+	assert_int_equal(host->frames.shared, 1);
+	assert_int_equal(host->frames.sharers, 20);
+	assert_int_equal(machine[0].sharers, 20);
+	for (unsigned k = 1; k < 40; k += 2)
+		assert_has(1, FIRST + k, 5);
+	fill(1, FIRST + 50, 5);
+	merge(4);
+	assert_int_equal(host->frames.sharers, 21);
+}
+
+static void test_merge_range(void **state)
+{
+	uint64_t merged = 7;
+
+	(void)state;
+	for (unsigned k = 0; k < 10; k++)
+		fill(0, FIRST + k, k % 2);
+	fill(0, FIRST + 3, 100);
+	assert_int_equal(merge_range(&vm[0], FIRST + 1, 9, &merged), 0);
+	assert_int_equal(merged, 8);
+	assert_int_equal(host->frames.shared, 2);
+	assert_int_equal(merge_range(&vm[0], FIRST, 10, &merged), 0);
+	assert_int_equal(merged, 1);
+	for (unsigned k = 0; k < 10; k++)
+		assert_has(0, FIRST + k, k == 3 ? 100 : k % 2);
+	assert_sound();
+}
+
 static void test_merge_set(void **state)
 {
 	(void)state;
@@ -433,6 +474,8 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(test_merge_last, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_merge_memory_page, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_merge_no_frame, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_merge_ends, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_merge_range, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_merge_set, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_books, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_random, setup, teardown),
