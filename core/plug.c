@@ -3,9 +3,10 @@
  * Slots that come, go, move and change under a running guest. Each operation touches what it must:
  * mappings of that slot, shadow pages of the guest tables that lie in it; all else stays warm.
  *
- * Tables are found by the slot's directory, mappings by its chains, both in pieces, the lock given up
- * in between, while the range is held (drop.c). A guest may have made new shadow pages of tables in
- * the slot meanwhile: what is left of them goes in the last piece, together with the change itself.
+ * Tables are found by the slot's directory, mappings by its chains, both in pieces, the lock given
+ * up in between, while the range is held (drop.c). A guest may have made new shadow pages of tables
+ * in the slot meanwhile: what is left of them goes in the last piece, together with the change
+ * itself.
  *
  * A slot that is .going has no name for others; one that .moves has claimed its new place too.
  *
@@ -28,9 +29,9 @@ static int slot_collides(const struct umbra_mmu *mmu, const struct umbra_slot *s
 	for (uint32_t i = 0; i < mmu->slots; i++) {
 		const struct slot *other = &mmu->slot[i];
 
-		if (other != self && (other->id == slot->id ||
-				      is_overlap(slot, other->first, other->pages) ||
-				      (other->moves && is_overlap(slot, other->to, other->pages))))
+		if (other != self &&
+		    (other->id == slot->id || is_overlap(slot, other->first, other->pages) ||
+		     (other->moves && is_overlap(slot, other->to, other->pages))))
 			return UMBRA_EEXIST;
 	}
 	return 0;
@@ -66,8 +67,8 @@ static void generation_next(struct umbra_mmu *mmu, struct flush *flush)
  * Zap the shadow pages of guest tables in [*@first, @end) of @slot until so many are gone; *@first
  * moves on. => returns whether all is done
  */
-static bool tables_zap(struct umbra_mmu *mmu, const struct slot *slot, uint64_t *first, uint64_t end,
-		       uint64_t most, struct flush *flush)
+static bool tables_zap(struct umbra_mmu *mmu, const struct slot *slot, uint64_t *first,
+		       uint64_t end, uint64_t most, struct flush *flush)
 {
 	while ((*first = slot_tables_next(slot, *first, end)) < end) {
 		struct shadow *shadow;
