@@ -61,24 +61,59 @@ static const void *answer(struct control *c)
 	return c->answer;
 }
 
+/* Those whom the request is for: one guest, or all. */
+static const struct ram *first_of(const struct control *c, unsigned *count)
+{
+	*count = c->everybody ? c->guests : 1;
+	return c->everybody ? c->rams : c->ram;
+}
+
+static bool listens(const struct umbra_machine *page)
+{
+	return page->magic == UMBRA_MACHINE_MAGIC && page->phase != UMBRA_PHASE_ENDED;
+}
+
 static void begin_stats(struct control *c)
 {
-	ask(c, UMBRA_COMMAND_STATS, 0, 0);
+	unsigned count;
+	const struct ram *ram = first_of(c, &count);
+	uint32_t none;
+
+	for (unsigned i = 0; i < count; i++) {
+		none =
+		    UMBRA_COMMAND_NONE; /* a guest that has another one to do goes on with that */
+		if (listens(ram[i].page))
+			__atomic_compare_exchange_n(&ram[i].page->command, &none,
+						    UMBRA_COMMAND_STATS, false, __ATOMIC_ACQ_REL,
+						    __ATOMIC_RELAXED);
+	}
+	c->asked = true;
 }
 
 static void end_stats(struct control *c)
 {
+	const struct umbra_machine *pages[UMBRA_GUESTS_MAX];
+	unsigned count;
+	const struct ram *ram = first_of(c, &count);
 	char *text = NULL;
 	size_t size;
 	FILE *out;
 
+	for (unsigned i = 0; i < count; i++) {
+		pages[i] = ram[i].page;
+		if (listens(pages[i]) &&
+		    __atomic_load_n(&pages[i]->command, __ATOMIC_ACQUIRE) == UMBRA_COMMAND_STATS) {
+			c->asked = true; /* not yet */
+			return;
+		}
+	}
 	if (c->json) {
-		reply_json(c, report_stats_json(c->ram->page));
+		reply_json(c, report_all_json(pages, count));
 		return;
 	}
 	out = open_memstream(&text, &size);
 	if (out) {
-		report_stats(out, c->ram->page);
+		report_all(out, pages, count);
 		fclose(out);
 	}
 	control_reply(c, text ? STATUS_OK : STATUS_ERROR, "%s", text ? text : "out of memory");
@@ -227,10 +262,12 @@ static void end_record(struct control *c)
 
 static void begin_record_end(struct control *c)
 {
-	if (c->recording->recorder)
-		ask(c, UMBRA_COMMAND_RECORD_END, 0, 0);
-	else
+	if (!c->recording->recorder) {
 		control_reply(c, STATUS_TRACE, "no recording is on");
+		return;
+	}
+	control_turn(c, c->recording->ram); /* whichever guest it is of */
+	ask(c, UMBRA_COMMAND_RECORD_END, 0, 0);
 }
 
 static void end_record_end(struct control *c)
@@ -243,8 +280,14 @@ static void end_record_end(struct control *c)
 
 static void begin_stop(struct control *c)
 {
+	unsigned count;
+	const struct ram *ram = first_of(c, &count);
+
 	control_reply(c, STATUS_OK, "%s", "");
-	__atomic_store_n(&c->ram->page->command, UMBRA_COMMAND_STOP, __ATOMIC_RELEASE);
+	for (unsigned i = 0; i < count; i++)
+		if (listens(ram[i].page))
+			__atomic_store_n(&ram[i].page->command, UMBRA_COMMAND_STOP,
+					 __ATOMIC_RELEASE);
 }
 
 /* ------------------------------------------------------------------ numbers */
@@ -475,7 +518,7 @@ static const struct verb verbs[] = {
     {"record", "FILE", 1, "record from now on; the MMU starts anew", begin_record, end_record, 0,
      ""},
     {"record-end", "", 0, "end the recording", begin_record_end, end_record_end, 0, ""},
-    {"stop", "", 0, "stop the machine", begin_stop, NULL, 0, ""},
+    {"stop", "", 0, "stop the machine, or that guest", begin_stop, NULL, 0, ""},
 };
 
 #define VERBS (sizeof(verbs) / sizeof(verbs[0]))
@@ -486,6 +529,11 @@ const struct verb *verb_find(const char *name)
 		if (strcmp(verbs[i].name, name) == 0)
 			return &verbs[i];
 	return NULL;
+}
+
+bool verb_is_of_all(const struct verb *verb)
+{
+	return verb->begin == begin_stats || verb->begin == begin_stop;
 }
 
 void control_help(void)

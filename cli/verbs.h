@@ -3,6 +3,7 @@
 #ifndef CLI_VERBS_H
 #define CLI_VERBS_H
 
+#include <stdbool.h>
 #include <umbra/machine.h>
 
 struct control;
@@ -23,5 +24,8 @@ struct verb {
 
 /* NULL: there is none of that name. */
 const struct verb *verb_find(const char *name);
+
+/* Does it speak of all guests where none is named, and of those that have ended? */
+bool verb_is_of_all(const struct verb *verb);
 
 #endif

@@ -225,9 +225,21 @@ int memory_init(struct vm *vm)
 	    .nested = vm->options.nested ? 4 : 0,
 	    .cpu = cpuid_umbra(),
 	};
-	if (!vm->entries || (vm->options.record && record_begin(vm)))
+	if (!vm->entries ||
+	    (vm->options.record && vm->options.record_guest == vm->number && record_begin(vm)))
 		return UMBRA_ENOMEM;
 	return memory_mmu_make(vm);
+}
+
+void memory_destroy(struct vm *vm)
+{
+	umbra_mmu_destroy(vm->mmu);
+	vm->mmu = NULL;
+	for (uint64_t i = 0; i < vm->pages; i++)
+		release(vm, vm->entries[i]);
+	pool_free(vm->frames, vm->entries, vm->pages * sizeof(vm->entries[0]));
+	vm->entries = NULL;
+	vm->pages = vm->slot_count = 0;
 }
 
 int memory_slot_delete(struct vm *vm, uint64_t id)

@@ -23,6 +23,9 @@ int memory_init(struct vm *vm);
 /* vm->mmu, as vm->machine->config says, with the guest's slots. 0 or UMBRA_E*. */
 int memory_mmu_make(struct vm *vm);
 
+/* The guest has ended: give the MMU's memory and the guest's frames back. */
+void memory_destroy(struct vm *vm);
+
 /*
  * An entry of vm->entries: what is behind a page. 0: nothing yet, it will read as zeros. Else the
  * number of its frame, or with MEMORY_SWAPPED of its place in the swap file. MEMORY_SHARED: other

@@ -4,7 +4,8 @@
  * other, and the control ports through which a guest's workload talks to the hypervisor.
  *
  * The machine's RAM is a file that the command has mapped. The hypervisor's image places a
- * struct umbra_machine at UMBRA_MACHINE_ADDRESS (machine-physical, = offset in that file).
+ * struct umbra_machine for each guest at UMBRA_MACHINE_ADDRESS (machine-physical, = offset in that
+ * file), UMBRA_MACHINE_STRIDE bytes apart; what is of the machine as a whole stands in the first.
  * Each field has one writer, named in its comment. All fields are little-endian.
  */
 #ifndef UMBRA_MACHINE_H
@@ -16,7 +17,7 @@
 
 #define UMBRA_MACHINE_ADDRESS 0x200000u
 #define UMBRA_MACHINE_MAGIC   0x3165676170786d75ull /* "umxpage1" */
-#define UMBRA_MACHINE_VERSION 5u
+#define UMBRA_MACHINE_VERSION 6u
 
 enum umbra_phase {
 	UMBRA_PHASE_OFF,   /* the image has not run yet */
@@ -27,9 +28,9 @@ enum umbra_phase {
 };
 
 /*
- * Why the machine stopped. Also the value written to the exit port 0xf4 (QEMU's
- * isa-debug-exit then exits with value * 2 + 1). The `umbra run` exit status for each is in
- * umbra(1).
+ * Why the guest, or the machine, stopped. The machine's is also the value written to the exit port
+ * 0xf4 (QEMU's isa-debug-exit then exits with value * 2 + 1). The `umbra run` exit status for each
+ * is in umbra(1).
  */
 enum umbra_end {
 	UMBRA_END_NONE = 0,
@@ -96,7 +97,8 @@ enum umbra_command {
 
 #define UMBRA_ANSWER_BYTES (64u << 10)
 
-#define UMBRA_GUESTS_MAX 8u
+#define UMBRA_GUESTS_MAX     8u
+#define UMBRA_MACHINE_STRIDE 8192u /* from one guest's page to the next one's */
 
 /*
  * The guest's disk is a file of the command's. The hypervisor fills a request in, sets .state to
@@ -137,6 +139,10 @@ struct umbra_machine {
 	uint32_t workload; /* hypervisor: 0 not reported, 1 ok, 2 failed (UMBRA_CTL_RESULT) */
 	uint32_t nested;   /* hypervisor: 0 shadow paging, 1 nested paging */
 	char message[256]; /* hypervisor: one sentence about .end, NUL-terminated */
+
+	uint32_t guests; /* hypervisor: of the machine, in the first page; their pages are set up */
+	uint32_t stopped; /* hypervisor: in the first page: the machine's end, the worst of its
+			     guests' (enum umbra_end); 0 while one of them runs */
 
 	uint32_t command; /* command: enum umbra_command; the hypervisor sets it to 0 when done */
 	uint32_t guest_status; /* hypervisor: of UMBRA_END_GUEST: (value << 1) | 1 */

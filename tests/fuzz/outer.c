@@ -25,7 +25,7 @@
 #define TSC_HZ     2500000000ull
 #define ZEROED_MAX (1u << 16)
 
-struct umbra_machine machine_page;
+static struct umbra_machine machine;
 struct outer outer;
 
 static uint8_t *arena;
@@ -51,12 +51,15 @@ void outer_reset(uint64_t memory, unsigned frames)
 	for (unsigned i = 0; i < BLOCKS; i++)
 		blocks[i].used = false;
 	memset(&outer, 0, sizeof(outer));
-	memset(&machine_page, 0, sizeof(machine_page));
+	memset(&machine, 0, sizeof(machine));
 	outer.frames_left = frames < OUTER_FRAMES ? frames : OUTER_FRAMES;
 	outer.tsc = 1ull << 40;
 	outer.cpu.tsc_hz = TSC_HZ;
-	outer.cpu.vm = &outer.vm;
-	outer.vm.machine = &machine_page;
+	outer.host.open_line = -1;
+	outer.host.guest[0] = &outer.vm;
+	outer.host.guests = 1;
+	outer.vm.host = &outer.host;
+	outer.vm.machine = &machine;
 	outer.vm.frames = &outer.frames;
 	outer.vm.cpu = &outer.cpu;
 	outer.vm.vcpu = &outer.vcpu;
