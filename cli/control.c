@@ -2,7 +2,8 @@
 /*
  * The control socket's server, inside the event loop. One client at a time; others wait in the
  * socket's queue. A request is words, each with a NUL behind it, up to the end of what the client
- * sends: "text" or "json", a verb, its arguments. The reply is an exit status, a newline, and what
+ * sends: "text" or "json", a guest's number or "-" where none was named, a verb, its arguments. The
+ * reply is an exit status, a newline, and what
  * to print. A client that is slow, or goes away, holds up nobody but the next client.
  * What can be asked is in verbs.c.
  */
@@ -21,6 +22,8 @@
 
 #include <umbra/machine.h>
 
+#include "clock.h"
+#include "number.h"
 #include "qemu.h"
 #include "verbs.h"
 
@@ -45,6 +48,44 @@ void control_reply(struct control *c, enum status status, const char *format, ..
 
 /* ------------------------------------------------------------------ requests */
 
+static void forget_answer(struct control *c)
+{
+	if (c->answer)
+		munmap((void *)c->answer, UMBRA_ANSWER_BYTES);
+	c->answer = NULL;
+}
+
+void control_turn(struct control *c, const struct ram *ram)
+{
+	if (c->ram != ram)
+		forget_answer(c);
+	c->ram = ram;
+}
+
+/* False after a reply: there is no such guest. */
+static bool choose_guest(struct control *c, const char *text)
+{
+	uint64_t number = 0;
+
+	c->everybody = strcmp(text, "-") == 0;
+	if (!c->everybody && (!number_parse(text, &number) || number >= c->guests)) {
+		control_reply(c, STATUS_NO_SUCH,
+			      "--guest %s: no such guest; this machine has %u, from 0 on", text,
+			      c->guests);
+		return false;
+	}
+	control_turn(c, &c->rams[number]);
+	return true;
+}
+
+void control_machine(struct control *c, const struct ram *rams, unsigned guests,
+		     struct recording *recording)
+{
+	c->ram = c->rams = rams;
+	c->guests = guests;
+	c->recording = recording;
+}
+
 /* The request is whole: take it apart. */
 static void begin(struct control *c)
 {
@@ -52,20 +93,25 @@ static void begin(struct control *c)
 	const struct verb *verb;
 
 	c->count = 0;
+	c->everybody = false;
 	if (c->got && end[-1])
 		end = at; /* the last word has no end: not one of ours */
 	for (; at < end && c->count < CONTROL_WORDS; at += strlen(at) + 1)
 		c->words[c->count++] = at;
-	if (c->count < 2 || at < end) {
+	if (c->count < 3 || at < end) {
 		control_reply(c, STATUS_USAGE, "not a request of umbra ctl");
 		return;
 	}
 	c->json = strcmp(c->words[0], "json") == 0;
-	name = c->words[1];
+	if (!choose_guest(c, c->words[1]))
+		return;
+	name = c->words[2];
 	verb = verb_find(name);
-	c->count -= 2;
-	memmove(c->words, c->words + 2, c->count * sizeof(c->words[0]));
+	c->count -= 3;
+	memmove(c->words, c->words + 3, c->count * sizeof(c->words[0]));
 	c->skip = 0;
+	c->stage = 0;
+	c->due = 0;
 	c->mapping_count = 0;
 	if (!verb)
 		control_reply(c, STATUS_USAGE, "no command \"%s\"; `umbra ctl help` lists them",
@@ -122,11 +168,16 @@ static void send_reply(struct control *c)
 static void go_on(struct control *c)
 {
 	const struct umbra_machine *page = c->ram->page;
+	bool ended = page->phase == UMBRA_PHASE_ENDED;
 
 	if (__atomic_load_n(&page->magic, __ATOMIC_ACQUIRE) != UMBRA_MACHINE_MAGIC ||
-	    __atomic_load_n(&page->command, __ATOMIC_ACQUIRE) != UMBRA_COMMAND_NONE)
+	    (!ended && (__atomic_load_n(&page->command, __ATOMIC_ACQUIRE) != UMBRA_COMMAND_NONE ||
+			clock_now() < c->due)))
 		return;
-	if (c->asked) {
+	if (ended && !verb_is_of_all(c->verb)) {
+		control_reply(c, STATUS_CONTROL, "guest %u has ended: %s",
+			      (unsigned)(c->ram - c->rams), page->message);
+	} else if (c->asked) {
 		c->asked = false;
 		c->verb->end(c);
 	} else {
@@ -216,8 +267,7 @@ void control_close(struct control *c)
 		unlink(c->path);
 	if (c->listener >= 0)
 		close(c->listener);
-	if (c->answer)
-		munmap((void *)c->answer, UMBRA_ANSWER_BYTES);
+	forget_answer(c);
 	free(c->mappings);
 	*c = CONTROL_NONE;
 }

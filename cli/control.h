@@ -19,13 +19,17 @@ struct verb;
 #define CONTROL_POLLS   2
 #define CONTROL_REQUEST 8192u
 #define CONTROL_WORDS   8u
+#define CONTROL_KEPT    8u
 
 struct control {
-	int listener, client; /* -1: none */
-	const char *path;     /* NULL: there is no socket */
-	const struct ram *ram;
+	int listener, client;   /* -1: none */
+	const char *path;       /* NULL: there is no socket */
+	const struct ram *rams; /* of .guests guests */
+	unsigned guests;
 	struct recording *recording;
-	const void *answer; /* the machine's, mapped; NULL: not yet */
+
+	const struct ram *ram; /* of the guest that the request is for */
+	const void *answer;    /* its, mapped; NULL: not yet */
 
 	char request[CONTROL_REQUEST];
 	size_t got;
@@ -33,7 +37,11 @@ struct control {
 	unsigned count;
 	const struct verb *verb; /* NULL: none is under way */
 	bool json;
-	bool asked; /* .page->command is ours */
+	bool everybody; /* no guest was named: verbs that can speak of all of them do */
+	bool asked;     /* .page->command is ours */
+	unsigned stage; /* of a verb that asks more than once */
+	double due;     /* clock_now() before which it has nothing to ask; 0: now */
+	uint64_t kept[CONTROL_KEPT];
 	uint64_t skip;
 	struct umbra_mapping *mappings;
 	size_t mapping_count;
@@ -46,6 +54,13 @@ struct control {
 
 /* Listen at @path, which nobody else may be using. */
 enum status control_open(struct control *control, const char *path);
+
+/* The machine that is asked. Before its session. */
+void control_machine(struct control *control, const struct ram *rams, unsigned guests,
+		     struct recording *recording);
+
+/* The request under way is for the guest of @ram. */
+void control_turn(struct control *control, const struct ram *ram);
 
 /* What to wait for. */
 void control_polls(const struct control *control, struct pollfd polls[CONTROL_POLLS]);

@@ -99,7 +99,8 @@ static enum status judge(const char *path, const char *text)
 	return STATUS_OK;
 }
 
-enum status ctl_ask(const char *path, bool json, char *const *words, unsigned count)
+enum status ctl_ask(const char *path, bool json, const char *guest, char *const *words,
+		    unsigned count)
 {
 	const char *form = json ? "json" : "text";
 	enum status status;
@@ -113,7 +114,9 @@ enum status ctl_ask(const char *path, bool json, char *const *words, unsigned co
 			close(fd);
 		return status;
 	}
-	ok = send_all(fd, form, strlen(form) + 1);
+	if (!guest)
+		guest = "-";
+	ok = send_all(fd, form, strlen(form) + 1) && send_all(fd, guest, strlen(guest) + 1);
 	for (unsigned i = 0; ok && i < count; i++)
 		ok = send_all(fd, words[i], strlen(words[i]) + 1);
 	shutdown(fd, SHUT_WR);
@@ -126,10 +129,11 @@ enum status ctl_ask(const char *path, bool json, char *const *words, unsigned co
 
 static void print_help(void)
 {
-	fputs("usage: umbra ctl [--json] SOCKET COMMAND [ARGUMENT...]\n"
+	fputs("usage: umbra ctl [--json] [--guest N] SOCKET COMMAND [ARGUMENT...]\n"
 	      "       umbra ctl help\n"
 	      "\n"
-	      "Ask the machine that was started with umbra run --control SOCKET. Commands:\n\n",
+	      "Ask the machine that was started with umbra run --control SOCKET: of guest N, or\n"
+	      "without --guest of guest 0; stats and stop are then for all of them. Commands:\n\n",
 	      stdout);
 	control_help();
 }
@@ -150,8 +154,11 @@ static enum status absolute(char **word)
 
 int ctl_command(int argc, char **argv)
 {
-	static const struct option table[] = {
-	    {"json", no_argument, NULL, 'j'}, {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
+	static const struct option table[] = {{"json", no_argument, NULL, 'j'},
+					      {"guest", required_argument, NULL, 'g'},
+					      {"help", no_argument, NULL, 'h'},
+					      {NULL, 0, NULL, 0}};
+	const char *guest = NULL;
 	bool json = false;
 	int option;
 
@@ -161,9 +168,12 @@ int ctl_command(int argc, char **argv)
 			print_help();
 			return STATUS_OK;
 		}
-		if (option != 'j')
+		if (option == '?')
 			return STATUS_USAGE;
-		json = true;
+		if (option == 'g')
+			guest = optarg;
+		else
+			json = true;
 	}
 	argc -= optind;
 	argv += optind;
@@ -176,5 +186,5 @@ int ctl_command(int argc, char **argv)
 				"ctl: give a socket and a command; `umbra ctl help` lists them");
 	if (argc == 3 && strcmp(argv[1], "record") == 0 && absolute(&argv[2]) != STATUS_OK)
 		return STATUS_ERROR;
-	return (int)ctl_ask(argv[0], json, argv + 1, (unsigned)argc - 1);
+	return (int)ctl_ask(argv[0], json, guest, argv + 1, (unsigned)argc - 1);
 }

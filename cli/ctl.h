@@ -10,7 +10,8 @@
 /* Is @path a socket, where a machine may listen? */
 bool ctl_is_socket(const char *path);
 
-/* Ask the machine at @path, print what it says, return its status. */
-enum status ctl_ask(const char *path, bool json, char *const *words, unsigned count);
+/* Ask the machine at @path of @guest, a number or NULL; print what it says, return its status. */
+enum status ctl_ask(const char *path, bool json, const char *guest, char *const *words,
+		    unsigned count);
 
 #endif

@@ -64,19 +64,20 @@ enum status disk_open(struct disk *disk, const char *path, bool read_only)
 	return status;
 }
 
-/* Map the data, once the hypervisor has said where it is. */
-static bool map(struct disk *disk, const struct ram *ram)
+/* Map the data of a guest's requests, once the hypervisor has said where it is. */
+static bool map(uint8_t **data, const struct ram *ram)
 {
 	uint64_t at = ram->page->data;
 
-	if (disk->data)
+	if (*data)
 		return true;
-	if (at % 4096 || at > ram->bytes || ram->bytes - at < DATA_BYTES)
+	if (!at || at % 4096 || at > ram->bytes || ram->bytes - at < DATA_BYTES)
 		return false;
-	void *data = mmap(NULL, DATA_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, ram->fd, (off_t)at);
-	if (data != MAP_FAILED)
-		disk->data = data;
-	return disk->data;
+	void *mapped =
+	    mmap(NULL, DATA_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, ram->fd, (off_t)at);
+	if (mapped != MAP_FAILED)
+		*data = mapped;
+	return *data;
 }
 
 /* All of it, or errno. */
@@ -99,11 +100,9 @@ static int transfer(const struct disk *disk, bool write, uint8_t *data, size_t s
 }
 
 /* 0, or errno. */
-static int carry_out(struct disk *disk, unsigned slot, uint32_t kind, uint64_t offset,
+static int carry_out(struct disk *disk, uint8_t *data, uint32_t kind, uint64_t offset,
 		     uint32_t size)
 {
-	uint8_t *data = disk->data + (size_t)slot * UMBRA_REQUEST_BYTES;
-
 	if (size > UMBRA_REQUEST_BYTES || size > disk->bytes || offset > disk->bytes - size)
 		return ERANGE;
 	switch (kind) {
@@ -118,11 +117,11 @@ static int carry_out(struct disk *disk, unsigned slot, uint32_t kind, uint64_t o
 	}
 }
 
-static void answer(struct disk *disk, struct umbra_request *request, unsigned slot)
+static void answer(struct disk *disk, struct umbra_request *request, uint8_t *data)
 {
 	static const char *const doing[] = {"reading", "writing", "flushing"};
 	uint32_t kind = request->kind;
-	int error = carry_out(disk, slot, kind, request->offset, request->size);
+	int error = carry_out(disk, data, kind, request->offset, request->size);
 
 	if (error && !disk->complained) {
 		disk->complained = true;
@@ -134,24 +133,32 @@ static void answer(struct disk *disk, struct umbra_request *request, unsigned sl
 	__atomic_store_n(&request->state, UMBRA_REQUEST_DONE, __ATOMIC_RELEASE);
 }
 
-void disk_serve(struct disk *disk, const struct ram *ram)
+/* False: this guest asked for nothing. */
+static bool serve(struct disk *disk, const struct ram *ram, uint8_t *data)
 {
-	struct umbra_machine *page = ram->page;
+	bool answered = false;
+
+	for (unsigned i = 0; i < UMBRA_REQUESTS; i++) {
+		struct umbra_request *request = &ram->page->requests[i];
+
+		if (__atomic_load_n(&request->state, __ATOMIC_ACQUIRE) != UMBRA_REQUEST_ASKED)
+			continue;
+		answer(disk, request, data + (size_t)i * UMBRA_REQUEST_BYTES);
+		answered = true;
+	}
+	return answered;
+}
+
+void disk_serve(struct disk *disk, const struct ram *ram, unsigned guests)
+{
 	char rings[64];
 	bool answered = false;
 
 	while (read(disk->bell[0], rings, sizeof(rings)) > 0)
 		;
-	if (!map(disk, ram))
-		return;
-	for (unsigned i = 0; i < UMBRA_REQUESTS; i++) {
-		struct umbra_request *request = &page->requests[i];
-
-		if (__atomic_load_n(&request->state, __ATOMIC_ACQUIRE) != UMBRA_REQUEST_ASKED)
-			continue;
-		answer(disk, request, i);
-		answered = true;
-	}
+	for (unsigned i = 0; i < guests; i++)
+		if (map(&disk->data[i], &ram[i]))
+			answered |= serve(disk, &ram[i], disk->data[i]);
 	/* A full socket holds a ring already. */
 	if (answered && write(disk->bell[0], "d", 1) < 0 && errno != EAGAIN)
 		return;
@@ -159,8 +166,9 @@ void disk_serve(struct disk *disk, const struct ram *ram)
 
 void disk_close(struct disk *disk)
 {
-	if (disk->data)
-		munmap(disk->data, DATA_BYTES);
+	for (unsigned i = 0; i < UMBRA_GUESTS_MAX; i++)
+		if (disk->data[i])
+			munmap(disk->data[i], DATA_BYTES);
 	for (int i = 0; i < 2; i++)
 		if (disk->bell[i] >= 0)
 			close(disk->bell[i]);

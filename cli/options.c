@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <umbra/machine.h>
 #include <umbra/umbra.h>
 
 #include "console.h"
@@ -38,10 +39,12 @@ static const char help[] =
     "  --append S      words to add to the guest kernel's command line\n"
     "  --cmdline S     a command line in place of the default one\n"
     "  --memory SIZE   guest memory, with suffix K, M or G (default 1G, at least 64M)\n"
+    "  --guests N      so many guests, 1 to 8, each with that memory (default 1)\n"
     "  --quota PAGES   shadow pages at most (default: the hypervisor's choice)\n"
     "  --storm N       migrate N random guest pages a second (default 100)\n"
     "  --control PATH  listen at that socket for umbra ctl, umbra rmap and umbra walk\n"
     "  --record FILE   record everything that the MMU is asked, for umbra replay\n"
+    "  --record-guest N  of several guests: this one, not guest 0\n"
     "  --seal          see at the end that nothing but the guest's memory was written\n"
     "  --batch         the workload and then power-off, on a terminal too\n"
     "  --compare       boot the same guest on plain QEMU first, print both boot times\n"
@@ -132,6 +135,7 @@ enum {
 	OPTION_APPEND,
 	OPTION_CMDLINE,
 	OPTION_MEMORY,
+	OPTION_GUESTS,
 	OPTION_QUOTA,
 	OPTION_STORM,
 	OPTION_DISK,
@@ -139,6 +143,7 @@ enum {
 	OPTION_CONSOLE,
 	OPTION_SEAL,
 	OPTION_RECORD,
+	OPTION_RECORD_GUEST,
 	OPTION_CONTROL,
 	OPTION_BATCH,
 	OPTION_COMPARE,
@@ -160,6 +165,7 @@ static const struct option table[] = {
     {"append", required_argument, NULL, OPTION_APPEND},
     {"cmdline", required_argument, NULL, OPTION_CMDLINE},
     {"memory", required_argument, NULL, OPTION_MEMORY},
+    {"guests", required_argument, NULL, OPTION_GUESTS},
     {"quota", required_argument, NULL, OPTION_QUOTA},
     {"storm", required_argument, NULL, OPTION_STORM},
     {"disk", required_argument, NULL, OPTION_DISK},
@@ -167,6 +173,7 @@ static const struct option table[] = {
     {"console", required_argument, NULL, OPTION_CONSOLE},
     {"seal", no_argument, NULL, OPTION_SEAL},
     {"record", required_argument, NULL, OPTION_RECORD},
+    {"record-guest", required_argument, NULL, OPTION_RECORD_GUEST},
     {"control", required_argument, NULL, OPTION_CONTROL},
     {"batch", no_argument, NULL, OPTION_BATCH},
     {"compare", no_argument, NULL, OPTION_COMPARE},
@@ -230,6 +237,16 @@ static enum status parse_one(int option, struct options *options, bool *done)
 		break;
 	case OPTION_MEMORY:
 		return parse_memory(optarg, &options->memory);
+	case OPTION_GUESTS:
+		if (!parse_count(optarg, 1, UMBRA_GUESTS_MAX, &options->guests))
+			return complain(STATUS_USAGE, "--guests %s: give 1 to %u", optarg,
+					UMBRA_GUESTS_MAX);
+		break;
+	case OPTION_RECORD_GUEST:
+		if (!parse_count(optarg, 0, UMBRA_GUESTS_MAX - 1, &options->record_guest))
+			return complain(STATUS_USAGE, "--record-guest %s: give 0 to %u", optarg,
+					UMBRA_GUESTS_MAX - 1);
+		break;
 	case OPTION_QUOTA:
 		if (!parse_count(optarg, UMBRA_QUOTA_MIN, UMBRA_QUOTA_MAX, &options->quota))
 			return complain(STATUS_USAGE, "--quota %s: give %u to %u shadow pages",
@@ -295,11 +312,26 @@ static enum status parse_one(int option, struct options *options, bool *done)
 	return STATUS_OK;
 }
 
+/* What several guests cannot have. */
+static enum status judge_guests(const struct options *options)
+{
+	if (options->guests > 1 && options->disk && !options->disk_ro)
+		return complain(STATUS_USAGE,
+				"--disk with --guests %u: they would write over one another's; "
+				"give --disk-ro",
+				options->guests);
+	if (options->record_guest >= options->guests)
+		return complain(STATUS_USAGE,
+				"--record-guest %u: there is no such guest; --guests says how many",
+				options->record_guest);
+	return STATUS_OK;
+}
+
 enum status options_parse(int argc, char **argv, struct options *options, bool *done)
 {
 	int option;
 
-	*options = (struct options){.memory = 1ull << 30, .storm = 100};
+	*options = (struct options){.memory = 1ull << 30, .storm = 100, .guests = 1};
 	*done = false;
 	optind = 1;
 	while (!*done && (option = getopt_long(argc, argv, "", table, NULL)) != -1) {
@@ -314,5 +346,5 @@ enum status options_parse(int argc, char **argv, struct options *options, bool *
 				argv[optind]);
 	if (options->initrd && options->no_initrd)
 		return complain(STATUS_USAGE, "--initrd and --no-initrd exclude each other");
-	return STATUS_OK;
+	return judge_guests(options);
 }

@@ -29,10 +29,12 @@ struct options {
 	bool exit_code;      /* the guest's status, by port 0xf4, is ours */
 	const char *append;  /* after the default words */
 	const char *cmdline; /* instead of the default words; NULL: those */
-	uint64_t memory;     /* bytes */
-	uint32_t quota;      /* shadow pages; 0: the hypervisor's choice */
-	uint32_t storm;      /* migrations a second */
-	const char *disk;    /* a file of raw sectors; NULL: none */
+	uint32_t guests;
+	uint64_t memory;       /* bytes, of each guest */
+	uint32_t record_guest; /* the number of the one that is recorded */
+	uint32_t quota;        /* shadow pages; 0: the hypervisor's choice */
+	uint32_t storm;        /* migrations a second */
+	const char *disk;      /* a file of raw sectors; NULL: none */
 	bool disk_ro;
 	bool virtio_console;
 	bool seal;

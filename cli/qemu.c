@@ -26,6 +26,7 @@
 #define DEFAULT_QEMU  "qemu-system-x86_64"
 #define ARGUMENTS_MAX 48
 #define SPARE_BYTES   (256ull << 20)
+#define SPARE_MORE    (128ull << 20) /* for each guest but the first */
 #define INHERIT_MAX   (5 + MODULES_MAX)
 
 struct arguments {
@@ -36,32 +37,41 @@ struct arguments {
 	size_t inherited;
 };
 
-uint64_t qemu_machine_bytes(uint64_t memory)
+/* Frames for all guests and some to move them to, and what each guest takes of the hypervisor. */
+uint64_t qemu_machine_bytes(const struct options *options)
 {
-	return memory + SPARE_BYTES + (memory / 8 & ~0xfffffull);
+	uint64_t frames = options->memory * options->guests;
+
+	return frames + (frames / 8 & ~0xfffffull) + SPARE_BYTES +
+	       (options->guests - 1) * SPARE_MORE;
 }
 
-enum status ram_open(struct ram *ram, uint64_t memory)
+enum status ram_open(struct ram *ram, const struct options *options)
 {
-	*ram = (struct ram){.bytes = qemu_machine_bytes(memory)};
-	ram->fd = memfd_create("umbra-ram", MFD_CLOEXEC);
-	if (ram->fd < 0 || ftruncate(ram->fd, (off_t)ram->bytes) != 0)
+	const uint64_t bytes = qemu_machine_bytes(options);
+	const int fd = memfd_create("umbra-ram", MFD_CLOEXEC);
+	char *pages;
+
+	ram[0] = (struct ram){.fd = fd, .bytes = bytes};
+	if (fd < 0 || ftruncate(fd, (off_t)bytes) != 0)
 		return complain(STATUS_ERROR, "memory for the machine: %s", strerror(errno));
-	void *page = mmap(NULL, sizeof(*ram->page), PROT_READ | PROT_WRITE, MAP_SHARED, ram->fd,
-			  UMBRA_MACHINE_ADDRESS);
-	if (page == MAP_FAILED)
-		return complain(STATUS_ERROR, "cannot map the machine page: %s", strerror(errno));
-	ram->page = page;
+	pages = mmap(NULL, UMBRA_GUESTS_MAX * UMBRA_MACHINE_STRIDE, PROT_READ | PROT_WRITE,
+		     MAP_SHARED, fd, UMBRA_MACHINE_ADDRESS);
+	if (pages == MAP_FAILED)
+		return complain(STATUS_ERROR, "cannot map the machine pages: %s", strerror(errno));
+	for (unsigned i = 0; i < options->guests; i++)
+		ram[i] = (struct ram){
+		    .fd = fd, .bytes = bytes, .page = (void *)(pages + i * UMBRA_MACHINE_STRIDE)};
 	return STATUS_OK;
 }
 
 void ram_close(struct ram *ram)
 {
-	if (ram->page)
-		munmap(ram->page, sizeof(*ram->page));
-	if (ram->fd >= 0)
-		close(ram->fd);
-	*ram = (struct ram){.fd = -1};
+	if (ram[0].page)
+		munmap(ram[0].page, UMBRA_GUESTS_MAX * UMBRA_MACHINE_STRIDE);
+	if (ram[0].fd >= 0)
+		close(ram[0].fd);
+	ram[0] = RAM_NONE;
 }
 
 __attribute__((format(printf, 2, 3))) static void add(struct arguments *arguments,
@@ -254,10 +264,12 @@ enum status qemu_start_umbra(struct qemu *qemu, const struct options *options,
 		add(&arguments, "chardev:bell");
 	}
 	add(&arguments, "-append");
-	add(&arguments, "memory=%llu%s%s storm=%u format=%u nested=%u console=%d seal=%d record=%d",
+	add(&arguments,
+	    "memory=%llu%s%s storm=%u format=%u nested=%u console=%d seal=%d record=%d guests=%u "
+	    "record_guest=%u",
 	    (unsigned long long)options->memory, quota, sectors, options->storm, guest->format,
 	    options->paging == PAGING_NESTED, options->virtio_console, options->seal,
-	    options->record != NULL);
+	    options->record != NULL, options->guests, options->record_guest);
 	add(&arguments, "-initrd");
 	add(&arguments, "/proc/self/fd/%d %s%s%s", share(&arguments, guest->kernel_fd),
 	    cmdline ? cmdline : "", initrd, modules ? modules : "");

@@ -17,12 +17,17 @@
 struct disk;
 struct umbra_machine;
 
-/* The machine's RAM: a file without a name, of which we map the machine page. */
+/*
+ * The machine's RAM, a file without a name, and a guest's machine page, mapped: one of these for
+ * each guest, in an array. They share the file.
+ */
 struct ram {
 	int fd;
 	uint64_t bytes;
 	struct umbra_machine *page;
 };
+
+#define RAM_NONE ((struct ram){.fd = -1})
 
 struct qemu {
 	pid_t pid;  /* 0: not running */
@@ -36,10 +41,11 @@ struct qemu {
 	int wait_status; /* when reaped */
 };
 
-/* Memory of the machine that hosts a guest of @memory bytes. */
-uint64_t qemu_machine_bytes(uint64_t memory);
+/* Memory of the machine that hosts the guests. */
+uint64_t qemu_machine_bytes(const struct options *options);
 
-enum status ram_open(struct ram *ram, uint64_t memory);
+/* @ram: UMBRA_GUESTS_MAX of them; those of the guests that there are get a page. */
+enum status ram_open(struct ram *ram, const struct options *options);
 void ram_close(struct ram *ram);
 
 /* Start the hypervisor @vmm_fd with @guest and @disk in it. */

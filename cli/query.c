@@ -20,7 +20,8 @@ struct query {
 	uint64_t at, vcpu;
 	char *words[2]; /* "rmap", its argument: as umbra ctl sends them */
 	const char *path;
-	uint64_t number; /* the argument */
+	const char *guest; /* a number; NULL: none was given */
+	uint64_t number;   /* the argument */
 };
 
 static const char rmap_help[] =
@@ -38,21 +39,27 @@ static const char walk_help[] =
     "\n";
 static const char common_help[] =
     "  --at EVENT   of a trace: before that event; without it, at its end\n"
+    "  --guest N    of a running machine: of that guest (0)\n"
     "  --json       as JSON\n"
     "  --quiet      print no progress\n";
 
 enum {
 	OPTION_AT = 1,
 	OPTION_VCPU,
+	OPTION_GUEST,
 	OPTION_JSON,
 	OPTION_QUIET,
 	OPTION_HELP,
 };
 
 static const struct option table[] = {
-    {"at", required_argument, NULL, OPTION_AT}, {"vcpu", required_argument, NULL, OPTION_VCPU},
-    {"json", no_argument, NULL, OPTION_JSON},   {"quiet", no_argument, NULL, OPTION_QUIET},
-    {"help", no_argument, NULL, OPTION_HELP},   {NULL, 0, NULL, 0},
+    {"at", required_argument, NULL, OPTION_AT},
+    {"vcpu", required_argument, NULL, OPTION_VCPU},
+    {"guest", required_argument, NULL, OPTION_GUEST},
+    {"json", no_argument, NULL, OPTION_JSON},
+    {"quiet", no_argument, NULL, OPTION_QUIET},
+    {"help", no_argument, NULL, OPTION_HELP},
+    {NULL, 0, NULL, 0},
 };
 
 static enum status parse(int argc, char **argv, const char *help, struct query *q, bool *done)
@@ -74,6 +81,8 @@ static enum status parse(int argc, char **argv, const char *help, struct query *
 			return complain(STATUS_USAGE, "--at %s: give an event's number", optarg);
 		if (option == OPTION_VCPU && !number_parse(optarg, &q->vcpu))
 			return complain(STATUS_USAGE, "--vcpu %s: give a vcpu's number", optarg);
+		if (option == OPTION_GUEST)
+			q->guest = optarg;
 		if (option == '?')
 			return STATUS_USAGE;
 		q->json |= option == OPTION_JSON;
@@ -85,6 +94,9 @@ static enum status parse(int argc, char **argv, const char *help, struct query *
 	q->path = argv[optind];
 	q->words[0] = argv[0];
 	q->words[1] = argv[optind + 1];
+	if (q->guest && !ctl_is_socket(q->path))
+		return complain(STATUS_USAGE, "%s is no socket: --guest is for running machines",
+				q->path);
 	if (!number_parse_hex(q->words[1], &q->number))
 		return complain(STATUS_USAGE,
 				"%s: \"%s\" is no number: give a file, then %s, hexadecimal",
@@ -97,7 +109,7 @@ static enum status ask_machine(const struct query *q)
 	if (q->at != UINT64_MAX || q->vcpu)
 		return complain(STATUS_USAGE,
 				"%s is a running machine: --at and --vcpu are for traces", q->path);
-	return ctl_ask(q->path, q->json, q->words, 2);
+	return ctl_ask(q->path, q->json, q->guest, q->words, 2);
 }
 
 static enum status print_json(json_t *json)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Turns the machine page into a table and a JSON file. Reads a copy of the page that nobody writes
- * any more (report_stats: the live one, a snapshot by nature).
+ * Turns the machine pages into a table and a JSON file. Reads copies of pages that nobody writes
+ * any more (report_stats: the live one, a snapshot by nature). Several guests' figures are added up
+ * (sum.c) and shown behind, or in JSON before, those of each.
  */
 #include "report.h"
 
@@ -16,6 +17,7 @@
 #include <unistd.h>
 
 #include "status.h"
+#include "sum.h"
 
 static double seconds(const struct umbra_machine *page, uint64_t ticks)
 {
@@ -106,10 +108,69 @@ void report_stats(FILE *out, const struct umbra_machine *page)
 	    page->audit_violations);
 }
 
+void report_all(FILE *out, const struct umbra_machine *const *pages, unsigned count)
+{
+	struct umbra_machine all;
+
+	for (unsigned i = 0; i < count; i++) {
+		if (count > 1)
+			fprintf(out, "guest %u%s\n", i,
+				pages[i]->phase == UMBRA_PHASE_ENDED ? ", which has ended" : "");
+		report_stats(out, pages[i]);
+	}
+	if (count < 2)
+		return;
+	sum_pages(pages, count, &all);
+	fputs("all guests\n", out);
+	report_stats(out, &all);
+}
+
+/* The pages of a report's guests. */
+static void pages_of(const struct report *report, const struct umbra_machine **pages)
+{
+	for (unsigned i = 0; i < report->guests; i++)
+		pages[i] = &report->guest[i].page;
+}
+
+/* Where all of them run: how far each got, and then the sums. */
+static void guests_table(const struct report *report)
+{
+	const struct umbra_machine *pages[UMBRA_GUESTS_MAX];
+	struct umbra_machine all;
+
+	printf("  %-6s%-14s%-10s%12s%14s%14s%14s%12s\n", "guest", "exit", "workload",
+	       "boot to init", "exits", "faults", "shadow pages", "migrations");
+	for (unsigned i = 0; i < report->guests; i++) {
+		const struct umbra_machine *page = &report->guest[i].page;
+		char boot[32] = "not reached";
+
+		if (page->tsc_init)
+			snprintf(boot, sizeof(boot), "%.2f s",
+				 seconds(page, page->tsc_init - page->tsc_start));
+		printf("  %-6u%-14s%-10s%12s%14" PRIu64 "%14" PRIu64 "%14" PRIu64 "%12" PRIu64 "\n",
+		       i, report->guest[i].exit, workload_name(page), boot, page->exits,
+		       page->mmu.faults, page->mmu.shadow_pages_peak, page->migrations);
+	}
+	pages_of(report, pages);
+	sum_pages(pages, report->guests, &all);
+	printf(" all guests\n");
+	row(stdout, "whole run", "%.1f s", report->total_seconds);
+	report_stats(stdout, &all);
+}
+
 void report_table(const struct report *report)
 {
+	const struct report_guest *guest = &report->guest[0];
+
+	if (report->guests > 1) {
+		printf("\numbra run: %u guests of %s, %" PRIu64 " MiB each\n", report->guests,
+		       report->kernel, report->memory >> 20);
+		guests_table(report);
+		fflush(stdout);
+		return;
+	}
 	printf("\numbra run: %s, %" PRIu64 " MiB\n", report->kernel, report->memory >> 20);
-	row(stdout, "exit", "%s; workload: %s", report->exit, workload_name(&report->page));
+	row(stdout, "exit", "%s; workload: %s", guest->exit, workload_name(&guest->page));
 	if (report->boot_seconds > 0 && report->plain_seconds > 0)
 		row(stdout, "boot to init", "%.2f s; plain QEMU %.2f s; ratio %.2f",
 		    report->boot_seconds, report->plain_seconds,
@@ -119,7 +180,7 @@ void report_table(const struct report *report)
 	else
 		row(stdout, "boot to init", "not reached");
 	row(stdout, "whole run", "%.1f s", report->total_seconds);
-	report_stats(stdout, &report->page);
+	report_stats(stdout, &guest->page);
 	fflush(stdout);
 }
 
@@ -151,17 +212,18 @@ static json_t *real_or_null(double value)
 	return value > 0 ? json_real(value) : json_null();
 }
 
-static json_t *guest_json(const struct report *report)
+static json_t *guest_json(const struct report *report, const struct umbra_machine *page)
 {
 	double ratio = report->plain_seconds > 0 ? report->boot_seconds / report->plain_seconds : 0;
+	const struct report_guest *decided = &report->guest[report->decided];
 
 	return json_pack("{s:o, s:o, s:s, s:s, s:o, s:o, s:o, s:f, s:o}", "kernel",
 			 string(report->kernel), "memory_bytes", number(report->memory), "exit",
-			 report->exit, "workload", workload_name(&report->page), "boot_seconds",
+			 decided->exit, "workload", workload_name(page), "boot_seconds",
 			 real_or_null(report->boot_seconds), "plain_boot_seconds",
 			 real_or_null(report->plain_seconds), "boot_ratio", real_or_null(ratio),
 			 "total_seconds", report->total_seconds, "message",
-			 string(report->page.message));
+			 string(decided->page.message));
 }
 
 static json_t *mmu_json(const struct umbra_machine *page)
@@ -203,13 +265,62 @@ json_t *report_stats_json(const struct umbra_machine *page)
 			 exits_json(page));
 }
 
+json_t *report_all_json(const struct umbra_machine *const *pages, unsigned count)
+{
+	struct umbra_machine all;
+	json_t *root, *guests;
+
+	if (count == 1)
+		return report_stats_json(pages[0]);
+	sum_pages(pages, count, &all);
+	root = report_stats_json(&all);
+	guests = json_array();
+	for (unsigned i = 0; i < count; i++)
+		json_array_append_new(guests, report_stats_json(pages[i]));
+	json_object_set_new(root, "guests", guests);
+	return root;
+}
+
+/* Each of several: its end, and its figures. */
+static json_t *guests_json(const struct report *report)
+{
+	json_t *guests = json_array();
+
+	for (unsigned i = 0; i < report->guests; i++) {
+		const struct umbra_machine *page = &report->guest[i].page;
+		double boot = page->tsc_init ? seconds(page, page->tsc_init - page->tsc_start) : 0;
+		json_t *one = report_stats_json(page);
+
+		json_object_update_new(
+		    one, json_pack("{s:s, s:s, s:o, s:o}", "exit", report->guest[i].exit,
+				   "workload", workload_name(page), "boot_seconds",
+				   real_or_null(boot), "message", string(page->message)));
+		json_array_append_new(guests, one);
+	}
+	return guests;
+}
+
+static json_t *report_json(const struct report *report)
+{
+	const struct umbra_machine *pages[UMBRA_GUESTS_MAX];
+	struct umbra_machine all = report->guest[0].page;
+	json_t *root;
+
+	pages_of(report, pages);
+	if (report->guests > 1)
+		sum_pages(pages, report->guests, &all);
+	root = json_pack("{s:o, s:o, s:o, s:o}", "guest", guest_json(report, &all), "mmu",
+			 mmu_json(&all), "drop", drop_json(&all), "exits", exits_json(&all));
+	if (report->guests > 1)
+		json_object_set_new(root, "guests", guests_json(report));
+	return root;
+}
+
 bool report_write(const struct report *report, const char *path)
 {
 	char *part = NULL;
 	bool ok = false;
-	json_t *root = json_pack("{s:o, s:o, s:o, s:o}", "guest", guest_json(report), "mmu",
-				 mmu_json(&report->page), "drop", drop_json(&report->page), "exits",
-				 exits_json(&report->page));
+	json_t *root = report_json(report);
 
 	if (asprintf(&part, "%s.XXXXXX", path) < 0)
 		part = NULL;

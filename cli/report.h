@@ -10,19 +10,29 @@
 
 #include <umbra/machine.h>
 
+struct report_guest {
+	const char *exit;          /* "poweroff", ... */
+	struct umbra_machine page; /* a copy, taken at the end */
+};
+
 struct report {
 	const char *kernel;
-	uint64_t memory;
-	const char *exit;     /* "poweroff", ... */
-	double boot_seconds;  /* 0: init was not reached */
+	uint64_t memory;      /* of each guest */
+	double boot_seconds;  /* of the first one there; 0: init was not reached */
 	double plain_seconds; /* 0: not compared, or not reached */
 	double total_seconds;
-	struct umbra_machine page; /* a copy, taken at the end */
+	unsigned guests;
+	unsigned decided; /* the number of the one whose end is the machine's */
+	struct report_guest guest[UMBRA_GUESTS_MAX];
 };
 
 /* The running machine's figures, short: Ctrl-A s, umbra ctl stats. */
 void report_stats(FILE *out, const struct umbra_machine *page);
 json_t *report_stats_json(const struct umbra_machine *page);
+
+/* Of @count guests, one after the other and, where there are several, their sums. */
+void report_all(FILE *out, const struct umbra_machine *const *pages, unsigned count);
+json_t *report_all_json(const struct umbra_machine *const *pages, unsigned count);
 
 /* The table at the end. */
 void report_table(const struct report *report);

@@ -28,13 +28,14 @@
 #include "report.h"
 #include "session.h"
 #include "status.h"
+#include "verdict.h"
 
 #define COMPARE_LIMIT 120.0 /* seconds that plain QEMU may take to boot */
 
 struct run {
 	struct options options;
 	struct guest guest;
-	struct ram ram;
+	struct ram ram[UMBRA_GUESTS_MAX];
 	struct disk disk;
 	struct recording recording;
 	struct control control;
@@ -59,11 +60,11 @@ static uint64_t read_limit(const char *path, const char *key)
 	return value;
 }
 
-static enum status check_host_memory(uint64_t memory)
+static enum status check_host_memory(const struct options *options)
 {
 	uint64_t available = read_limit("/proc/meminfo", "MemAvailable:");
 	uint64_t limit = read_limit("/sys/fs/cgroup/memory.max", "");
-	uint64_t needed = qemu_machine_bytes(memory);
+	uint64_t needed = qemu_machine_bytes(options);
 
 	if (available != UINT64_MAX)
 		available *= 1024;
@@ -71,10 +72,16 @@ static enum status check_host_memory(uint64_t memory)
 		available = limit;
 	if (needed <= available)
 		return STATUS_OK;
+	if (options->guests > 1)
+		return complain(
+		    STATUS_MEMORY,
+		    "%u guests of %" PRIu64 " MiB need %" PRIu64 " MiB, the host has %" PRIu64
+		    " MiB available; give less with --memory or --guests",
+		    options->guests, options->memory >> 20, needed >> 20, available >> 20);
 	return complain(STATUS_MEMORY,
 			"a guest of %" PRIu64 " MiB needs %" PRIu64 " MiB, the host has %" PRIu64
 			" MiB available; give less with --memory",
-			memory >> 20, needed >> 20, available >> 20);
+			options->memory >> 20, needed >> 20, available >> 20);
 }
 
 static enum status open_vmm(struct run *run)
@@ -164,59 +171,55 @@ static enum status compare(struct run *run)
 	return status;
 }
 
-static const struct {
-	enum status status;
-	const char *name;
-	const char *hint;
-} ends[] = {
-    [UMBRA_END_POWEROFF] = {STATUS_OK, "poweroff", ""},
-    [UMBRA_END_REBOOT] = {STATUS_REBOOT, "reboot", "the guest asked for a reset"},
-    [UMBRA_END_TRIPLE_FAULT] = {STATUS_TRIPLE_FAULT, "triple_fault", "the guest triple-faulted"},
-    [UMBRA_END_UNMAPPED] = {STATUS_UNMAPPED, "unmapped", "the guest runs where there is no memory"},
-    [UMBRA_END_EMULATE] = {STATUS_EMULATE, "emulation",
-			   "the guest used an instruction that cannot be emulated"},
-    [UMBRA_END_NOMEM] = {STATUS_NOMEM, "nomem",
-			 "the machine ran out of memory; give less --quota or more --memory"},
-    [UMBRA_END_AUDIT] = {STATUS_AUDIT, "audit", "an audit found a violation: a bug in umbra"},
-    [UMBRA_END_IMAGE] = {STATUS_IMAGE, "image", "the hypervisor cannot load the guest"},
-    [UMBRA_END_NO_SVM] = {STATUS_QEMU_NO_SVM, "no_svm",
-			  "this QEMU offers no SVM; install Debian's qemu-system-x86"},
-    [UMBRA_END_PANIC] = {STATUS_PANIC, "panic", "the hypervisor failed: a bug in umbra"},
-    [UMBRA_END_GUEST] = {STATUS_OK, "guest_exit", ""},
-    [UMBRA_END_BREACH] = {STATUS_BREACH, "breach",
-			  "memory that is not the guest's was written: a bug in umbra"},
-    [UMBRA_END_COMMAND] = {STATUS_ENDED, "interrupted", "the machine was told to stop"},
-};
+static bool is_machine(const struct umbra_machine *page)
+{
+	return page->magic == UMBRA_MACHINE_MAGIC;
+}
 
+/* The machine ended by itself: how did each guest? The first that did not end well decides. */
 static enum status judge_end(struct run *run, struct report *report)
 {
-	struct umbra_machine *page = &report->page;
+	enum status status = STATUS_OK;
 
-	page->message[sizeof(page->message) - 1] = '\0';
-	if (page->magic != UMBRA_MACHINE_MAGIC || page->phase != UMBRA_PHASE_ENDED ||
-	    page->end == UMBRA_END_NONE || page->end >= sizeof(ends) / sizeof(ends[0])) {
-		report->exit = "vanished";
+	for (unsigned i = 0; i < report->guests; i++) {
+		struct report_guest *guest = &report->guest[i];
+
+		guest->exit = is_machine(&guest->page) ? verdict_name(&guest->page) : NULL;
+		if (guest->exit)
+			continue;
+		guest->exit = "vanished";
+		report->decided = i;
 		return judge_vanished(&run->qemu);
 	}
-	report->exit = ends[page->end].name;
-	enum status status = ends[page->end].status;
-	if (status != STATUS_OK)
-		return complain(status, "%s%s%s", ends[page->end].hint,
-				page->message[0] ? ": " : "", page->message);
-	if (page->end == UMBRA_END_GUEST && run->options.exit_code)
-		return (enum status)(page->guest_status & 0xff);
-	if (page->end == UMBRA_END_GUEST && page->guest_status != 1)
-		return complain(STATUS_WORKLOAD, "the guest exited with status %u (port 0xf4)",
-				page->guest_status & 0xff);
-	if (page->audit_violations)
-		return complain(STATUS_AUDIT, "audits found %" PRIu64 " violations",
-				page->audit_violations);
-	if (page->workload == 2)
-		return complain(STATUS_WORKLOAD,
-				"the guest's workload failed; its lines above say where");
-	if (run->guest.expect_workload && page->workload != 1)
-		return complain(STATUS_WORKLOAD, "the guest powered off before its workload ended");
-	return STATUS_OK;
+	for (unsigned i = 0; i < report->guests; i++) {
+		const struct verdict_rules rules = {
+		    .exit_code = run->options.exit_code,
+		    .expect_workload = run->guest.expect_workload,
+		};
+		char who[32] = "";
+		enum status its;
+
+		if (report->guests > 1)
+			snprintf(who, sizeof(who), "guest %u: ", i);
+		its = verdict(&report->guest[i].page, &rules, who);
+		if (status == STATUS_OK && its != STATUS_OK) {
+			status = its;
+			report->decided = i;
+		}
+	}
+	return status;
+}
+
+/* The session ended before the guests did, but for those that have an end of their own. */
+static void cut_short(struct report *report, const char *exit)
+{
+	for (unsigned i = 0; i < report->guests; i++) {
+		struct report_guest *guest = &report->guest[i];
+		const char *own = is_machine(&guest->page) ? verdict_name(&guest->page) : NULL;
+
+		guest->exit =
+		    own && report->guests > 1 && guest->page.end != UMBRA_END_COMMAND ? own : exit;
+	}
 }
 
 static enum status judge(struct run *run, const struct session *session, enum session_end end,
@@ -225,60 +228,80 @@ static enum status judge(struct run *run, const struct session *session, enum se
 	if (end == SESSION_EXITED)
 		return judge_end(run, report);
 	if (end == SESSION_UNTIL) {
-		report->exit = "until";
+		cut_short(report, "until");
 		return STATUS_OK;
 	}
 	if (end == SESSION_TIMEOUT) {
-		report->exit = "timeout";
-		return complain(STATUS_TIMEOUT, "the guest did not end within %g s (--timeout)",
+		cut_short(report, "timeout");
+		return complain(STATUS_TIMEOUT, "%s did not end within %g s (--timeout)",
+				report->guests > 1 ? "the guests" : "the guest",
 				run->options.timeout);
 	}
-	report->exit = "interrupted";
+	cut_short(report, "interrupted");
 	return interruption(session, end);
+}
+
+/* Where everything is, now that the machine has ended. */
+static void report_fill(struct run *run, struct report *report)
+{
+	report->total_seconds = clock_now() - run->qemu.started;
+	report->plain_seconds = run->plain_seconds;
+	if (run->console.ready)
+		report->boot_seconds = run->console.ready_at - run->qemu.started;
+	for (unsigned i = 0; i < report->guests; i++) {
+		report->guest[i].page = *run->ram[i].page;
+		report->guest[i].page.message[sizeof(report->guest[i].page.message) - 1] = '\0';
+	}
+}
+
+/* QEMU, and the recorder. */
+static enum status start(struct run *run)
+{
+	enum status status;
+
+	fflush(stdout);
+	status = qemu_start_umbra(&run->qemu, &run->options, &run->guest, run->ram, &run->disk,
+				  run->vmm_fd);
+	if (status != STATUS_OK)
+		return status;
+	if (run->recording.recorder)
+		status = record_start(&run->recording, &run->ram[run->options.record_guest]);
+	if (status != STATUS_OK) {
+		qemu_stop(&run->qemu);
+		record_discard(&run->recording);
+	}
+	return status;
 }
 
 static enum status boot(struct run *run)
 {
-	struct report report = {.kernel = run->guest.name, .memory = run->options.memory};
+	struct report report = {.kernel = run->guest.name,
+				.memory = run->options.memory,
+				.guests = run->options.guests};
 	struct session session = {
 	    .qemu = &run->qemu,
 	    .console = &run->console,
-	    .page = run->ram.page,
+	    .ram = run->ram,
+	    .guests = run->options.guests,
 	    .disk = run->disk.fd >= 0 ? &run->disk : NULL,
 	    .control = run->control.listener >= 0 ? &run->control : NULL,
-	    .ram = &run->ram,
 	};
 
-	run->control.ram = &run->ram;
-	run->control.recording = &run->recording;
-	fflush(stdout);
-	enum status status = qemu_start_umbra(&run->qemu, &run->options, &run->guest, &run->ram,
-					      &run->disk, run->vmm_fd);
+	control_machine(&run->control, run->ram, run->options.guests, &run->recording);
+	enum status status = start(run);
 	if (status != STATUS_OK)
 		return status;
-	if (run->recording.recorder)
-		status = record_start(&run->recording, &run->ram);
-	if (status != STATUS_OK) {
-		qemu_stop(&run->qemu);
-		record_discard(&run->recording);
-		return status;
-	}
-	double started = run->qemu.started;
 	if (run->options.timeout > 0)
-		session.deadline = started + run->options.timeout;
+		session.deadline = run->qemu.started + run->options.timeout;
 	console_open(&run->console, true, run->shell);
 	run->console.until = run->options.until;
 	enum session_end end = session_run(&session);
 	console_close(&run->console);
 
 	enum status recorded = record_close(&run->recording);
-	report.page = *run->ram.page;
-	report.total_seconds = clock_now() - started;
-	report.plain_seconds = run->plain_seconds;
-	if (run->console.ready)
-		report.boot_seconds = run->console.ready_at - started;
+	report_fill(run, &report);
 	status = judge(run, &session, end, &report);
-	if (report.page.magic == UMBRA_MACHINE_MAGIC)
+	if (is_machine(&report.guest[0].page))
 		report_table(&report);
 	if (run->options.stats && !report_write(&report, run->options.stats) && status == STATUS_OK)
 		status = STATUS_ERROR;
@@ -287,7 +310,7 @@ static enum status boot(struct run *run)
 
 static enum status prepare(struct run *run)
 {
-	enum status status = check_host_memory(run->options.memory);
+	enum status status = check_host_memory(&run->options);
 
 	run->shell = !run->options.batch && isatty(STDIN_FILENO) && isatty(STDOUT_FILENO);
 	if (status == STATUS_OK)
@@ -313,7 +336,7 @@ static enum status prepare(struct run *run)
 int run_command(int argc, char **argv)
 {
 	struct run run = {.guest = {.kernel_fd = -1, .initrd_fd = -1},
-			  .ram = {.fd = -1},
+			  .ram = {RAM_NONE},
 			  .disk = DISK_NONE,
 			  .control = CONTROL_NONE,
 			  .vmm_fd = -1};
@@ -328,14 +351,14 @@ int run_command(int argc, char **argv)
 		if (run.options.compare)
 			status = compare(&run);
 		if (status == STATUS_OK)
-			status = ram_open(&run.ram, run.options.memory);
+			status = ram_open(run.ram, &run.options);
 		if (status == STATUS_OK)
 			status = boot(&run);
 	}
 	record_discard(&run.recording);
 	control_close(&run.control);
 	disk_close(&run.disk);
-	ram_close(&run.ram);
+	ram_close(run.ram);
 	guest_close(&run.guest);
 	if (run.vmm_fd >= 0)
 		close(run.vmm_fd);

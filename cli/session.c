@@ -53,26 +53,57 @@ void session_block_signals(void)
 	signal(SIGPIPE, SIG_IGN);
 }
 
+/* NULL: it has ended, or has not begun. */
+static struct umbra_machine *page_of(const struct session *session, unsigned guest)
+{
+	struct umbra_machine *page = session->ram ? session->ram[guest].page : NULL;
+
+	return page && __atomic_load_n(&page->magic, __ATOMIC_ACQUIRE) == UMBRA_MACHINE_MAGIC &&
+		       page->phase != UMBRA_PHASE_ENDED
+		   ? page
+		   : NULL;
+}
+
 static bool hypervisor_runs(const struct session *session)
 {
-	return session->page &&
-	       __atomic_load_n(&session->page->magic, __ATOMIC_ACQUIRE) == UMBRA_MACHINE_MAGIC &&
-	       session->page->phase != UMBRA_PHASE_ENDED;
+	for (unsigned i = 0; i < session->guests; i++)
+		if (page_of(session, i))
+			return true;
+	return false;
 }
 
 static const char *describe(const struct session *session)
 {
-	const struct umbra_machine *page = session->page;
+	bool several = session->guests > 1;
+	bool booted = session->console->ready, starts = true;
 
-	if (!page)
+	if (!session->ram)
 		return "plain QEMU boots the same guest for comparison";
 	if (!hypervisor_runs(session))
-		return page->phase == UMBRA_PHASE_ENDED ? "the machine stops"
-							: "the hypervisor starts";
-	if (page->phase == UMBRA_PHASE_INIT || session->console->ready)
-		return "the guest runs";
-	return page->phase == UMBRA_PHASE_BOOT ? "the guest's kernel boots"
-					       : "the hypervisor starts";
+		return session->ram[0].page->phase == UMBRA_PHASE_ENDED ? "the machine stops"
+									: "the hypervisor starts";
+	for (unsigned i = 0; i < session->guests; i++) {
+		booted |= session->ram[i].page->phase == UMBRA_PHASE_INIT;
+		starts &= session->ram[i].page->phase == UMBRA_PHASE_START;
+	}
+	if (booted)
+		return several ? "the guests run" : "the guest runs";
+	if (starts)
+		return "the hypervisor starts";
+	return several ? "the guests' kernels boot" : "the guest's kernel boots";
+}
+
+/* Ask each guest that still runs, and has nothing else to do. */
+static void ask_all(const struct session *session, enum umbra_command command)
+{
+	for (unsigned i = 0; i < session->guests; i++) {
+		struct umbra_machine *page = page_of(session, i);
+
+		if (page &&
+		    (command == UMBRA_COMMAND_STOP ||
+		     __atomic_load_n(&page->command, __ATOMIC_ACQUIRE) == UMBRA_COMMAND_NONE))
+			__atomic_store_n(&page->command, command, __ATOMIC_RELEASE);
+	}
 }
 
 /* False: end of file. */
@@ -110,9 +141,8 @@ static bool read_keys(struct session *session, bool *open, bool *asked)
 		*open = false;
 	enum console_key key = console_input(session->console, bytes, &size);
 	send_input(session, bytes, size);
-	if (key == CONSOLE_KEY_STATS && hypervisor_runs(session) &&
-	    __atomic_load_n(&session->page->command, __ATOMIC_ACQUIRE) == UMBRA_COMMAND_NONE) {
-		__atomic_store_n(&session->page->command, UMBRA_COMMAND_STATS, __ATOMIC_RELEASE);
+	if (key == CONSOLE_KEY_STATS && hypervisor_runs(session)) {
+		ask_all(session, UMBRA_COMMAND_STATS);
 		*asked = true;
 	}
 	return key == CONSOLE_KEY_END;
@@ -131,12 +161,22 @@ static int read_signal(int fd)
 /* Has the hypervisor answered Ctrl-A s? */
 static void show_stats(struct session *session, bool *asked)
 {
-	if (!*asked ||
-	    __atomic_load_n(&session->page->command, __ATOMIC_ACQUIRE) == UMBRA_COMMAND_STATS)
+	for (unsigned i = 0; *asked && i < session->guests; i++) {
+		const struct umbra_machine *page = page_of(session, i);
+
+		if (page &&
+		    __atomic_load_n(&page->command, __ATOMIC_ACQUIRE) == UMBRA_COMMAND_STATS)
+			return;
+	}
+	if (!*asked)
 		return;
 	*asked = false;
-	putchar('\n');
-	report_stats(stdout, session->page);
+	for (unsigned i = 0; i < session->guests; i++) {
+		putchar('\n');
+		if (session->guests > 1)
+			printf("guest %u\n", i);
+		report_stats(stdout, session->ram[i].page);
+	}
 	fflush(stdout);
 }
 
@@ -176,7 +216,7 @@ static enum session_end loop(struct session *session, int signals)
 		if (session->control && ready >= 0)
 			control_serve(session->control, &polls[AT_CONTROL]);
 		if (polls[AT_BELL].revents & POLLIN)
-			disk_serve(session->disk, session->ram);
+			disk_serve(session->disk, session->ram, session->guests);
 		if (polls[AT_OUTPUT].revents && !read_output(session))
 			polls[AT_OUTPUT].fd = -1;
 		if (polls[AT_ERRORS].revents && !qemu_read_errors(session->qemu))
@@ -209,7 +249,7 @@ static void ask_to_stop(struct session *session)
 
 	if (!hypervisor_runs(session))
 		return;
-	__atomic_store_n(&session->page->command, UMBRA_COMMAND_STOP, __ATOMIC_RELEASE);
+	ask_all(session, UMBRA_COMMAND_STOP);
 	while (clock_now() < until && !qemu_ended(session->qemu)) {
 		struct pollfd output = {.fd = session->qemu->output, .events = POLLIN};
 		if (poll(&output, 1, 20) > 0 && !read_output(session))

@@ -24,11 +24,11 @@ struct control;
 struct session {
 	struct qemu *qemu;
 	struct console *console;
-	struct umbra_machine *page; /* NULL: plain QEMU */
-	struct disk *disk;          /* NULL: none */
-	struct control *control;    /* NULL: nobody may ask */
-	const struct ram *ram;
-	double deadline; /* clock_now() time; 0: none */
+	const struct ram *ram; /* of .guests guests; NULL: plain QEMU */
+	unsigned guests;
+	struct disk *disk;       /* NULL: none */
+	struct control *control; /* NULL: nobody may ask */
+	double deadline;         /* clock_now() time; 0: none */
 	bool until_marker;
 	int signal;
 };

@@ -14,7 +14,9 @@
 
 #include <umbra/machine.h>
 
+#include "clock.h"
 #include "control.h"
+#include "fields.h"
 #include "number.h"
 #include "qemu.h"
 #include "record.h"
@@ -59,24 +61,59 @@ static const void *answer(struct control *c)
 	return c->answer;
 }
 
+/* Those whom the request is for: one guest, or all. */
+static const struct ram *first_of(const struct control *c, unsigned *count)
+{
+	*count = c->everybody ? c->guests : 1;
+	return c->everybody ? c->rams : c->ram;
+}
+
+static bool listens(const struct umbra_machine *page)
+{
+	return page->magic == UMBRA_MACHINE_MAGIC && page->phase != UMBRA_PHASE_ENDED;
+}
+
 static void begin_stats(struct control *c)
 {
-	ask(c, UMBRA_COMMAND_STATS, 0, 0);
+	unsigned count;
+	const struct ram *ram = first_of(c, &count);
+	uint32_t none;
+
+	for (unsigned i = 0; i < count; i++) {
+		none =
+		    UMBRA_COMMAND_NONE; /* a guest that has another one to do goes on with that */
+		if (listens(ram[i].page))
+			__atomic_compare_exchange_n(&ram[i].page->command, &none,
+						    UMBRA_COMMAND_STATS, false, __ATOMIC_ACQ_REL,
+						    __ATOMIC_RELAXED);
+	}
+	c->asked = true;
 }
 
 static void end_stats(struct control *c)
 {
+	const struct umbra_machine *pages[UMBRA_GUESTS_MAX];
+	unsigned count;
+	const struct ram *ram = first_of(c, &count);
 	char *text = NULL;
 	size_t size;
 	FILE *out;
 
+	for (unsigned i = 0; i < count; i++) {
+		pages[i] = ram[i].page;
+		if (listens(pages[i]) &&
+		    __atomic_load_n(&pages[i]->command, __ATOMIC_ACQUIRE) == UMBRA_COMMAND_STATS) {
+			c->asked = true; /* not yet */
+			return;
+		}
+	}
 	if (c->json) {
-		reply_json(c, report_stats_json(c->ram->page));
+		reply_json(c, report_all_json(pages, count));
 		return;
 	}
 	out = open_memstream(&text, &size);
 	if (out) {
-		report_stats(out, c->ram->page);
+		report_all(out, pages, count);
 		fclose(out);
 	}
 	control_reply(c, text ? STATUS_OK : STATUS_ERROR, "%s", text ? text : "out of memory");
@@ -219,16 +256,25 @@ static void end_record(struct control *c)
 		return;
 	}
 	record_discard(c->recording);
-	control_reply(c, STATUS_TRACE,
-		      "the machine cannot begin to record now (error %d); try again", result);
+	if (result == UMBRA_EAGAIN)
+		control_reply(
+		    c, STATUS_TRACE,
+		    "a log of writes is on, of which a recording would not know: log-stop "
+		    "ends it");
+	else
+		control_reply(c, STATUS_TRACE,
+			      "the machine cannot begin to record now (error %d); try again",
+			      result);
 }
 
 static void begin_record_end(struct control *c)
 {
-	if (c->recording->recorder)
-		ask(c, UMBRA_COMMAND_RECORD_END, 0, 0);
-	else
+	if (!c->recording->recorder) {
 		control_reply(c, STATUS_TRACE, "no recording is on");
+		return;
+	}
+	control_turn(c, c->recording->ram); /* whichever guest it is of */
+	ask(c, UMBRA_COMMAND_RECORD_END, 0, 0);
 }
 
 static void end_record_end(struct control *c)
@@ -241,19 +287,245 @@ static void end_record_end(struct control *c)
 
 static void begin_stop(struct control *c)
 {
+	unsigned count;
+	const struct ram *ram = first_of(c, &count);
+
 	control_reply(c, STATUS_OK, "%s", "");
-	__atomic_store_n(&c->ram->page->command, UMBRA_COMMAND_STOP, __ATOMIC_RELEASE);
+	for (unsigned i = 0; i < count; i++)
+		if (listens(ram[i].page))
+			__atomic_store_n(&ram[i].page->command, UMBRA_COMMAND_STOP,
+					 __ATOMIC_RELEASE);
 }
 
+/* ------------------------------------------------------------------ numbers */
+
+/* Word @i as a number, hexadecimal where the verb's arguments say GFN. */
+static bool argument(struct control *c, unsigned i, uint64_t *value)
+{
+	const char *name = c->verb->arguments;
+
+	for (unsigned skip = i; skip; skip--)
+		name += strcspn(name, " ") + 1;
+	return strncmp(name, "GFN", 3) == 0 ? number_parse_hex(c->words[i], value)
+					    : number_parse(c->words[i], value);
+}
+
+static void begin_numbers(struct control *c)
+{
+	uint64_t values[2] = {0};
+
+	for (unsigned i = 0; i < c->count && i < 2; i++) {
+		if (argument(c, i, &values[i]))
+			continue;
+		control_reply(c, STATUS_USAGE, "%s %s: \"%s\" is no such number", c->verb->name,
+			      c->verb->arguments, c->words[i]);
+		return;
+	}
+	ask(c, c->verb->command, values[0], values[1]);
+}
+
+static void begin_watch(struct control *c)
+{
+	static const char letters[] = "rwx"; /* bits of enum umbra_watch, in order */
+	uint64_t gfn, kinds = 0;
+	const char *at = c->words[1];
+
+	for (; *at && strchr(letters, *at); at++)
+		kinds |= UINT64_C(1) << (strchr(letters, *at) - letters);
+	if (!number_parse_hex(c->words[0], &gfn) || !kinds || *at)
+		control_reply(c, STATUS_USAGE,
+			      "watch %s %s: give a gfn, hexadecimal, and some of r, w and x",
+			      c->words[0], c->words[1]);
+	else
+		ask(c, UMBRA_COMMAND_WATCH, gfn, kinds);
+}
+
+/* The hypervisor refused. */
+static void say_error(struct control *c, int error)
+{
+	static const struct {
+		int error;
+		enum status status;
+		const char *what;
+	} table[] = {
+	    {UMBRA_EINVAL, STATUS_USAGE, "not in a range that makes sense"},
+	    {UMBRA_ENOMEM, STATUS_NOMEM, "the machine has no memory left for it"},
+	    {UMBRA_EEXIST, STATUS_NO_SUCH, "it is so already"},
+	    {UMBRA_ENOENT, STATUS_NO_SUCH, "there is no such thing"},
+	    {UMBRA_EAGAIN, STATUS_ERROR, "not now; try again"},
+	};
+
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++)
+		if (table[i].error == error) {
+			control_reply(c, table[i].status, "%s: %s", c->verb->name, table[i].what);
+			return;
+		}
+	control_reply(c, STATUS_ERROR, "%s: the machine does not answer as it should",
+		      c->verb->name);
+}
+
+/* Rows of .fields: one as an object, more as a list, or as a table. */
+static void say_numbers(struct control *c, const uint64_t *values, size_t rows, bool list)
+{
+	size_t columns = fields_count(c->verb->fields), size;
+	char *text = NULL;
+	json_t *array;
+	FILE *out;
+
+	if (c->json && !list) {
+		reply_json(c, fields_json(c->verb->fields, values));
+		return;
+	}
+	if (c->json) {
+		array = json_array();
+		for (size_t i = 0; i < rows; i++)
+			json_array_append_new(array,
+					      fields_json(c->verb->fields, values + i * columns));
+		reply_json(c, array);
+		return;
+	}
+	out = open_memstream(&text, &size);
+	if (!out) {
+		control_reply(c, STATUS_ERROR, "out of memory");
+		return;
+	}
+	fields_show(out, c->verb->fields, values, rows, list);
+	fclose(out);
+	control_reply(c, STATUS_OK, "%s", text);
+	free(text);
+}
+
+static void end_numbers(struct control *c)
+{
+	const struct umbra_machine *page = c->ram->page;
+	size_t columns = fields_count(c->verb->fields), count = page->answers;
+
+	if (page->result)
+		say_error(c, page->result);
+	else if (!columns)
+		control_reply(c, STATUS_OK, "%s", c->json ? "{}\n" : "");
+	else if (count != columns || !answer(c))
+		say_error(c, 0);
+	else
+		say_numbers(c, answer(c), 1, false);
+}
+
+static void end_list(struct control *c)
+{
+	const struct umbra_machine *page = c->ram->page;
+	size_t columns = fields_count(c->verb->fields), count = page->answers;
+
+	if (page->result || count % columns || count > UMBRA_ANSWER_BYTES / sizeof(uint64_t) ||
+	    !answer(c))
+		say_error(c, page->result);
+	else
+		say_numbers(c, answer(c), count / columns, true);
+}
+
+/* ------------------------------------------------------------------ over a while */
+
+/*
+ * working-set and dirty-rate: begin to look, let SECONDS pass, look again. What began ends, even if
+ * whoever asked has gone.
+ */
+static void begin_while(struct control *c)
+{
+	static const struct {
+		const char *name;
+		enum umbra_command command[3];
+	} table[] = {
+	    {"working-set", {UMBRA_COMMAND_AGE, UMBRA_COMMAND_AGE, UMBRA_COMMAND_NONE}},
+	    {"dirty-rate",
+	     {UMBRA_COMMAND_LOG_START, UMBRA_COMMAND_LOG_COLLECT, UMBRA_COMMAND_LOG_STOP}},
+	};
+	unsigned row = strcmp(c->verb->name, table[0].name) != 0;
+	uint64_t seconds;
+
+	if (!number_parse(c->words[0], &seconds) || !seconds || seconds > 3600) {
+		control_reply(c, STATUS_USAGE, "%s %s: give 1 to 3600 seconds", c->verb->name,
+			      c->words[0]);
+		return;
+	}
+	ask(c, table[row].command[c->stage], 0, 0);
+}
+
+static void end_while(struct control *c)
+{
+	const struct umbra_machine *page = c->ram->page;
+	bool ages = strcmp(c->verb->name, "working-set") == 0;
+	uint64_t seconds;
+
+	if (page->result || (c->stage == 1 && (page->answers > CONTROL_KEPT || !answer(c)))) {
+		say_error(c, page->result);
+		return;
+	}
+	number_parse(c->words[0], &seconds);
+	if (c->stage == 0)
+		c->due = clock_now() + (double)seconds;
+	if (c->stage == 1)
+		memcpy(c->kept, answer(c), page->answers * sizeof(c->kept[0]));
+	if (++c->stage < (ages ? 2 : 3))
+		return; /* begin_while() again */
+	if (ages)
+		say_numbers(c, (uint64_t[]){seconds, c->kept[0], c->kept[1], c->kept[2]}, 1, false);
+	else
+		say_numbers(c,
+			    (uint64_t[]){seconds, c->kept[0],
+					 c->kept[0] * UMBRA_PAGE_SIZE / 1024 / seconds},
+			    1, false);
+}
+
+#define NUMBERS begin_numbers, end_numbers
+
 static const struct verb verbs[] = {
-    {"stats", "", 0, "what the MMU did so far", begin_stats, end_stats},
+    {"stats", "", 0, "what the MMU did so far", begin_stats, end_stats, 0, ""},
     {"rmap", "GFN", 1, "every spte of a guest page: address space, gva, rights", begin_rmap,
-     end_rmap},
+     end_rmap, 0, ""},
     {"walk", "GVA", 1, "the guest's and the shadow tables for an address, side by side", begin_walk,
-     end_walk},
-    {"record", "FILE", 1, "record from now on; the MMU starts anew", begin_record, end_record},
-    {"record-end", "", 0, "end the recording", begin_record_end, end_record_end},
-    {"stop", "", 0, "stop the machine", begin_stop, NULL},
+     end_walk, 0, ""},
+    {"working-set", "SECONDS", 1, "how many pages the guest uses in that time", begin_while,
+     end_while, 0, "seconds used resident pages"},
+    {"dirty-rate", "SECONDS", 1, "how many pages the guest writes in that time", begin_while,
+     end_while, 0, "seconds written kib_per_second"},
+    {"drop", "GFN PAGES", 2, "take every mapping away; it comes back by faults", NUMBERS,
+     UMBRA_COMMAND_DROP, "sptes accessed dirty"},
+    {"protect", "GFN PAGES", 2, "take the right to write away; it comes back by faults", NUMBERS,
+     UMBRA_COMMAND_PROTECT, "sptes"},
+    {"split", "GFN PAGES", 2, "take mappings of more than 4 KiB away", NUMBERS, UMBRA_COMMAND_SPLIT,
+     "sptes"},
+    {"migrate", "PAGES", 1, "move so many random pages to other frames", NUMBERS,
+     UMBRA_COMMAND_MIGRATE, "moved sptes"},
+    {"storm", "RATE", 1, "move so many random pages a second from now on; 0: none", NUMBERS,
+     UMBRA_COMMAND_STORM, ""},
+    {"zap", "", 0, "take all shadow tables down", NUMBERS, UMBRA_COMMAND_ZAP, ""},
+    {"quota", "PAGES", 1, "so many shadow pages at most; 0: what --quota said", NUMBERS,
+     UMBRA_COMMAND_QUOTA, ""},
+    {"audit", "", 0, "check every invariant", NUMBERS, UMBRA_COMMAND_AUDIT, "violations"},
+    {"log-start", "", 0, "log which pages are written", NUMBERS, UMBRA_COMMAND_LOG_START, ""},
+    {"log-collect", "", 0, "how many were, since the last time", NUMBERS, UMBRA_COMMAND_LOG_COLLECT,
+     "written"},
+    {"log-stop", "", 0, "log no more", NUMBERS, UMBRA_COMMAND_LOG_STOP, ""},
+    {"slots", "", 0, "the guest's pieces of memory", begin_numbers, end_list, UMBRA_COMMAND_SLOTS,
+     "id gfn pages read_only present"},
+    {"slot-delete", "ID", 1, "there is no memory any more", NUMBERS, UMBRA_COMMAND_SLOT_DELETE, ""},
+    {"slot-add", "ID", 1, "there is again, with what was in it", NUMBERS, UMBRA_COMMAND_SLOT_ADD,
+     ""},
+    {"slot-renew", "ID", 1, "both at once, under the running guest", NUMBERS,
+     UMBRA_COMMAND_SLOT_RENEW, ""},
+    {"slot-flags", "ID FLAGS", 2, "1: it is only read from now on; 0: written, too", NUMBERS,
+     UMBRA_COMMAND_SLOT_FLAGS, ""},
+    {"watch", "GFN KINDS", 2, "see who touches a page: r any access, w writes, x runs code",
+     begin_watch, end_numbers, 0, ""},
+    {"unwatch", "GFN", 1, "no more", NUMBERS, UMBRA_COMMAND_WATCH, ""},
+    {"unwatch-all", "", 0, "watch no page any more", NUMBERS, UMBRA_COMMAND_WATCH_CLEAR, ""},
+    {"watches", "", 0, "what is watched, and how often it was touched", begin_numbers, end_list,
+     UMBRA_COMMAND_WATCHES, "gfn kinds reads writes fetches"},
+    {"touches", "", 0, "the last touches: when, and by which instruction", begin_numbers, end_list,
+     UMBRA_COMMAND_TOUCHES, "microseconds gfn kinds rip gva"},
+    {"record", "FILE", 1, "record from now on; the MMU starts anew", begin_record, end_record, 0,
+     ""},
+    {"record-end", "", 0, "end the recording", begin_record_end, end_record_end, 0, ""},
+    {"stop", "", 0, "stop the machine, or that guest", begin_stop, NULL, 0, ""},
 };
 
 #define VERBS (sizeof(verbs) / sizeof(verbs[0]))
@@ -266,8 +538,13 @@ const struct verb *verb_find(const char *name)
 	return NULL;
 }
 
+bool verb_is_of_all(const struct verb *verb)
+{
+	return verb->begin == begin_stats || verb->begin == begin_stop;
+}
+
 void control_help(void)
 {
 	for (size_t i = 0; i < VERBS; i++)
-		printf("  %-11s%-6s %s\n", verbs[i].name, verbs[i].arguments, verbs[i].what);
+		printf("  %-12s%-10s %s\n", verbs[i].name, verbs[i].arguments, verbs[i].what);
 }

@@ -3,20 +3,29 @@
 #ifndef CLI_VERBS_H
 #define CLI_VERBS_H
 
+#include <stdbool.h>
+#include <umbra/machine.h>
+
 struct control;
 
+/* Most verbs ask for one command and tell the numbers that it answers. */
 struct verb {
 	const char *name;
-	const char *arguments;
-	unsigned count; /* of arguments */
+	const char *arguments; /* as help shows them; GFN and GVA are hexadecimal */
+	unsigned count;        /* of arguments */
 	const char *what;
-	/* Ask (control->asked), or reply at once. */
+	/* Ask (control->asked), or reply at once. NULL: .command, with the arguments as numbers. */
 	void (*begin)(struct control *control);
-	/* The hypervisor is done: reply, or ask again. */
+	/* The hypervisor is done: reply, or ask again. NULL: tell .fields. */
 	void (*end)(struct control *control);
+	enum umbra_command command;
+	const char *fields; /* names of the numbers, a space between them */
 };
 
 /* NULL: there is none of that name. */
 const struct verb *verb_find(const char *name);
+
+/* Does it speak of all guests where none is named, and of those that have ended? */
+bool verb_is_of_all(const struct verb *verb);
 
 #endif

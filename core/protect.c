@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The right to write, or the D bit, taken from every spte of a range; and how an operation gets through
- * a chain of any length without holding the lock for longer than TUNING_BUDGET sptes take.
+ * The right to write, or the D bit, taken from every spte of a range; and how an operation gets
+ * through a chain of any length without holding the lock for longer than TUNING_BUDGET sptes take.
  *
- * A chain is gone through from its newest descriptor to its oldest (rmap_piece_next), while its page is
- * held: faults there come again, so nothing is added. What others remove meanwhile shortens the chain
- * at its newest end, and moves sptes from there into gaps further back: some are met twice, none is
- * missed, and how many descriptors are left from the oldest one on tells where to go on.
+ * A chain is gone through from its newest descriptor to its oldest (rmap_piece_next), while its
+ * page is held: faults there come again, so nothing is added. What others remove meanwhile shortens
+ * the chain at its newest end, and moves sptes from there into gaps further back: some are met
+ * twice, none is missed, and how many descriptors are left from the oldest one on tells where to go
+ * on.
  *
- * After each such chain, slots may have come and gone: who walks over a range starts again from the gfn
- * that it has come to.
+ * After each such chain, slots may have come and gone: who walks over a range starts again from the
+ * gfn that it has come to.
  *
  * Lock: the MMU's, taken in umbra_write_protect().
  */
@@ -21,7 +22,8 @@
 /*
  * Let @some see the whole chain of the page of @level around @gfn.
  *
- * => returns whether the lock was given up: then @slot may be gone; TLBs may hold what @some changed
+ * => returns whether the lock was given up: then @slot may be gone; TLBs may hold what @some
+ * changed
  */
 bool chain_whole(struct umbra_mmu *mmu, struct slot *slot, uint64_t gfn, unsigned level,
 		 uint64_t *budget, chain_some *some, void *arg)
@@ -74,8 +76,8 @@ static bool protect_area(struct umbra_mmu *mmu, struct slot *slot, uint64_t *gfn
 	while (*gfn < end && protect->budget) {
 		uint64_t at = (*gfn)++;
 
-		if (heads[at % AREA] && chain_whole(mmu, slot, at, 1, &protect->budget,
-						    protect_chain, protect))
+		if (heads[at % AREA] &&
+		    chain_whole(mmu, slot, at, 1, &protect->budget, protect_chain, protect))
 			return true;
 	}
 	protect->budget -= AREA_COST < protect->budget ? AREA_COST : protect->budget;
@@ -83,7 +85,8 @@ static bool protect_area(struct umbra_mmu *mmu, struct slot *slot, uint64_t *gfn
 }
 
 /*
- * Take W (or D, struct protect) from [*@first, @end), wherever there are slots, until the budget ends.
+ * Take W (or D, struct protect) from [*@first, @end), wherever there are slots, until the budget
+ * ends.
  *
  * => nobody may grant it anew meanwhile: the range is held, or who grants it marks the page
  * => returns whether all is done; *@first moves on. .changed grows by those that had it
@@ -111,8 +114,8 @@ bool protect_range(struct umbra_mmu *mmu, uint64_t *first, uint64_t end, struct 
 }
 
 /*
- * The same to the end, the range held, the lock given up now and then. => held when this returns, as
- * is @held, which others see; gathers
+ * The same to the end, the range held, the lock given up now and then. => held when this returns,
+ * as is @held, which others see; gathers
  */
 void protect_hold(struct umbra_mmu *mmu, struct held *held, struct protect *protect,
 		  struct flush *flush)

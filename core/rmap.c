@@ -371,11 +371,13 @@ bool rmap_age_some(struct umbra_mmu *mmu, uint64_t *head, struct rmap_piece *pie
 	*head |= test ? 0 : HEAD_VOLATILE;
 	while (!(test && *used) && (count = piece_next(mmu, *head, piece, &list))) {
 		for (unsigned i = 0; i < count; i++) {
-			_Atomic uint64_t *spte = (_Atomic uint64_t *)handle_spte(mmu, list[i]);
+			uint64_t *spte = handle_spte(mmu, list[i]);
 
-			*used |= !!((test ? atomic_load_explicit(spte, memory_order_relaxed)
-					  : atomic_fetch_and(spte, ~PTE_A)) &
-				    PTE_A);
+			if (!(spte_read(spte) & PTE_A))
+				continue;
+			*used = true;
+			if (!test)
+				atomic_fetch_and((_Atomic uint64_t *)spte, ~PTE_A);
 		}
 		*budget -= count < *budget ? count : *budget;
 		if (!*budget && piece->left)

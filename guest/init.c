@@ -165,6 +165,8 @@ int main(void)
 	control_call(UMBRA_CTL_INIT, 0);
 	words_read();
 	words_string("mode", "workload", mode, sizeof(mode));
+	if (strcmp(mode, "shell") == 0 && words_number("guest", 0, 0, 7)) /* keys go to guest 0 */
+		strcpy(mode, "workload");
 	if (strcmp(mode, "shell") == 0) {
 		run_shell();
 	} else if (strcmp(mode, "workload") == 0) {

@@ -5,7 +5,8 @@
  * it has filled it; what must be there at the end it computes from the pattern.
  *
  * Words: umbra.children, umbra.mib, umbra.passes (migrations of the whole region),
- * umbra.migrations (keep migrating until so many), umbra.zaps, umbra.small-quota, umbra.storm.
+ * umbra.migrations (keep migrating until so many), umbra.minutes (and so long), umbra.zaps,
+ * umbra.small-quota, umbra.storm.
  */
 #include "workload.h"
 
@@ -35,6 +36,7 @@
 struct settings {
 	unsigned long passes;
 	unsigned long migrations;
+	unsigned long minutes;
 	unsigned long zaps;
 	unsigned long small_quota;
 	unsigned long storm;
@@ -251,7 +253,8 @@ static bool phase_quota(struct workload *work, const struct settings *set)
 
 static bool phase_until(struct workload *work, const struct settings *set)
 {
-	while (control_present() && control_call(UMBRA_CTL_STORM_COUNT, 0) < set->migrations)
+	while (control_present() && (control_call(UMBRA_CTL_STORM_COUNT, 0) < set->migrations ||
+				     now() - started < (double)set->minutes * 60))
 		if (!migrate(work))
 			return false;
 	return true;
@@ -348,6 +351,7 @@ bool workload_run(void)
 	struct settings set = {
 	    .passes = words_number("passes", 2, 0, 1000),
 	    .migrations = words_number("migrations", 10000, 0, UINT_MAX),
+	    .minutes = words_number("minutes", 0, 0, 100000),
 	    .zaps = words_number("zaps", 3, 0, 1000),
 	    .small_quota = words_number("small-quota", 600, UMBRA_QUOTA_MIN, UMBRA_QUOTA_MAX),
 	    .storm = words_number("storm", 0, 0, 1000000),

@@ -137,7 +137,7 @@ static void video(struct vcpu *vcpu)
 {
 	switch (ax(vcpu) >> 8) {
 	case 0x0e: /* a character */
-		uart_put((uint8_t)ax(vcpu));
+		uart_say(vcpu->vm, (uint8_t)ax(vcpu));
 		break;
 	case 0x03: /* cursor */
 		word_set(vcpu, GPR_RCX, 0x0607);

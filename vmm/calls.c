@@ -35,6 +35,18 @@ int mmu_slot_delete(struct vm *vm, uint32_t id)
 	return error;
 }
 
+/* @id: of vm->slots, whose pages keep their place in vm->entries. */
+int mmu_slot_move(struct vm *vm, uint32_t id, umbra_gfn first)
+{
+	int error = umbra_slot_move(vm->mmu, id, first);
+
+	if (error)
+		return error;
+	record_frames_forget(vm, vm->slots[id].index, vm->slots[id].pages);
+	event(vm, UMBRA_TRACE_SLOT_MOVE, id, first.n, 0);
+	return 0;
+}
+
 int mmu_slot_flags_set(struct vm *vm, uint32_t id, uint32_t flags)
 {
 	int error = umbra_slot_flags_set(vm->mmu, id, flags);
@@ -233,7 +245,7 @@ void mmu_invalidate_end(struct vm *vm, struct mmu_invalidation *invalidation)
 	event(vm, UMBRA_TRACE_INVALIDATE_END, invalidation->first.n, invalidation->pages, 0);
 }
 
-static uint64_t count_bits(const uint64_t *bits, uint64_t count)
+uint64_t mmu_bits_count(const uint64_t *bits, uint64_t count)
 {
 	uint64_t sum = 0;
 
@@ -253,7 +265,7 @@ int mmu_age(struct vm *vm, umbra_gfn first, uint64_t pages, unsigned flags, uint
 
 	if (!error && vm->recording.on)
 		event(vm, UMBRA_TRACE_AGE_RANGE, first.n, pages,
-		      count_bits(young, pages) | (uint64_t)flags << 32);
+		      mmu_bits_count(young, pages) | (uint64_t)flags << 32);
 	return error;
 }
 
@@ -282,7 +294,7 @@ int mmu_log_collect(struct vm *vm, umbra_gfn first, uint64_t pages, uint64_t *di
 	int error = umbra_log_collect(vm->mmu, first, pages, dirty);
 
 	if (!error && vm->recording.on)
-		event(vm, UMBRA_TRACE_LOG_COLLECT, first.n, pages, count_bits(dirty, pages));
+		event(vm, UMBRA_TRACE_LOG_COLLECT, first.n, pages, mmu_bits_count(dirty, pages));
 	return error;
 }
 

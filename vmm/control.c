@@ -81,7 +81,7 @@ static void region_piece(struct vm *vm)
 	c->migrating = c->region_next < c->region_count;
 }
 
-static uint32_t audit(struct vm *vm)
+uint32_t control_audit(struct vm *vm)
 {
 	struct umbra_machine *page = vm->machine;
 	struct umbra_audit report = {0};
@@ -116,6 +116,20 @@ static uint32_t peek(const struct umbra_machine *page, uint32_t offset)
 		return UINT32_MAX;
 	memcpy(&word, (const char *)page + offset, sizeof(word));
 	return word;
+}
+
+void control_storm(struct vm *vm, uint64_t rate)
+{
+	vm->control.storm_rate = rate < 1000000 ? rate : 1000000;
+	vm->control.storm_due = rdtsc();
+}
+
+int control_quota(struct vm *vm, uint64_t pages)
+{
+	if (!pages || pages > vm->options.quota)
+		pages = vm->options.quota;
+	vm->control.quota = (uint32_t)pages;
+	return mmu_quota_set(vm, (uint32_t)pages);
 }
 
 /* One operation of enum umbra_ctl; returns its result. */
@@ -160,16 +174,12 @@ static uint32_t operate(struct vm *vm, uint32_t operation)
 		page->zaps++;
 		return 0;
 	case UMBRA_CTL_QUOTA:
-		if (!argument || argument > vm->options.quota)
-			argument = (uint32_t)vm->options.quota;
-		c->quota = argument;
-		return (uint32_t)mmu_quota_set(vm, argument);
+		return (uint32_t)control_quota(vm, argument);
 	case UMBRA_CTL_STORM:
-		c->storm_rate = argument < 1000000 ? argument : 1000000;
-		c->storm_due = rdtsc();
+		control_storm(vm, argument);
 		return 0;
 	case UMBRA_CTL_AUDIT:
-		return audit(vm);
+		return control_audit(vm);
 	case UMBRA_CTL_LONGEST:
 		return longest(vm);
 	case UMBRA_CTL_STORM_COUNT:
@@ -206,9 +216,11 @@ void control_poll(struct vm *vm, uint64_t now)
 		region_piece(vm);
 	if (c->storm_rate && c->storm_due <= now)
 		storm_piece(vm, now);
+	if (vm->watching.tired)
+		watch_poll(vm, now);
 	if (vm->options.audit && ++c->audit_exits >= vm->options.audit) {
 		c->audit_exits = 0;
-		audit(vm);
+		control_audit(vm);
 	}
 	if (command != UMBRA_COMMAND_NONE)
 		command_obey(vm, command);
@@ -223,5 +235,7 @@ uint64_t control_next(const struct vm *vm, uint64_t now)
 		next = now + vm->cpu->tsc_hz / 2000;
 	if (c->storm_rate && c->storm_due < next)
 		next = c->storm_due;
+	if (vm->watching.tired && vm->watching.due < next)
+		next = vm->watching.due;
 	return next;
 }

@@ -35,6 +35,13 @@ void control_poll(struct vm *vm, uint64_t now);
 /* TSC at which control_poll() wants to run again at the latest. */
 uint64_t control_next(const struct vm *vm, uint64_t now);
 
+/* Audit the MMU: violations, at most 2^32 - 1. */
+uint32_t control_audit(struct vm *vm);
+
+/* Migrations of random pages a second from now on; the quota of shadow pages, 0: the first one. */
+void control_storm(struct vm *vm, uint64_t rate);
+int control_quota(struct vm *vm, uint64_t pages);
+
 /* Is there work that waits for nothing? */
 static inline bool control_busy(const struct control *control)
 {

@@ -12,7 +12,6 @@
 #include "svm.h"
 #include "x86.h"
 
-struct vm;
 struct vcpu;
 
 /* Vectors of the hypervisor's IDT. The outer PICs are at 0x20 and 0x28. */
@@ -26,11 +25,11 @@ struct cpu {
 	uint64_t tsc_hz;
 	uint64_t timer_hz;    /* outer APIC timer, divided by 1 */
 	uint64_t timer_armed; /* TSC at which the outer timer will fire; 0: it is not armed */
+	uint64_t turn_end;    /* TSC: .vcpu's, which is somebody else's then (schedule.c) */
 	volatile bool uart_edge, bell_edge;
 	bool is_tcg; /* QEMU's translator, which lacks some intercepts */
 	struct svm svm;
-	struct vm *vm;     /* for dumps: what runs here */
-	struct vcpu *vcpu; /* for dumps */
+	struct vcpu *vcpu; /* whose registers are in it, or NULL */
 	uint64_t gdt[8];
 	uint32_t tss[26];
 };

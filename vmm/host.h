@@ -3,6 +3,8 @@
 #ifndef VMM_HOST_H
 #define VMM_HOST_H
 
+#include <stdbool.h>
+#include <stdint.h>
 #include <umbra/machine.h>
 
 #include "frames.h"
@@ -11,8 +13,14 @@ struct vm;
 
 struct host {
 	struct frames frames;
-	struct vm *guest[UMBRA_GUESTS_MAX];
+	struct vm *guest[UMBRA_GUESTS_MAX]; /* by number; those that have ended too, which have no
+					       memory any more: no entries, .mmu is NULL */
 	unsigned guests;
+	unsigned turn;      /* schedule.c: the number of who runs, or ran last */
+	bool runs;          /* schedule.c: the guests do */
+	int open_line;      /* serial.c: the number of the guest whose unfinished line the console
+			       shows; -1: nobody's */
+	uint64_t image_sum; /* seal.c */
 };
 
 #endif

@@ -222,22 +222,26 @@ static void enter_16(struct vcpu *vcpu, const struct boot_files *files, struct s
 /*
  * The command line, with the TSC's rate behind it: a guest that measures it by itself (the outer
  * PIT is all it has) may come out wrong by any factor on a busy host. The user's word goes first.
- * Returns the length with the NUL, or 0: too long for @line.
+ * One guest of several is told its number. Returns the length with the NUL, or 0: too long for
+ * @line.
  */
 static uint64_t line_make(const struct vcpu *vcpu, const char *given, char *line, size_t size)
 {
 	static const char name[] = "tsc_early_khz=";
+	const struct vm *vm = vcpu->vm;
 	bool has_own = false;
 	size_t n = strlen(given);
 
 	for (size_t i = 0; i + sizeof(name) - 1 <= n && !has_own; i++)
 		has_own = !memcmp(given + i, name, sizeof(name) - 1);
-	if (n + 40 > size)
+	if (n + 64 > size)
 		return 0;
 	memcpy(line, given, n + 1);
 	if (!has_own)
 		n += format(line + n, size - n, "%s%s%lu", n ? " " : "", name,
-			    vcpu->vm->cpu->tsc_hz / 1000);
+			    vm->cpu->tsc_hz / 1000);
+	if (vm->options.guests > 1)
+		n += format(line + n, size - n, " umbra.guest=%u", vm->number);
 	return n + 1;
 }
 

@@ -1,37 +1,64 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Owns the machine page. The only global of the guest's story: it is one by nature, since it has
- * one address in the machine; everybody else gets it as vm->machine.
+ * Owns the machine pages. The only global of the guests' story: they are one by nature, since they
+ * have one address in the machine; everybody else gets a guest's as vm->machine.
  */
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 
+#include "host.h"
 #include "machine.h"
 #include "print.h"
+#include "schedule.h"
 #include "seal.h"
+#include "serial.h"
 #include "string.h"
 #include "vm.h"
 #include "x86.h"
 
 #define EXIT_PORT 0xf4
 
-__attribute__((section(".machine"), aligned(4096))) struct umbra_machine machine_page;
+static __attribute__((section(".machine"))) struct {
+	struct umbra_machine page;
+} __attribute__((aligned(UMBRA_MACHINE_STRIDE))) pages[UMBRA_GUESTS_MAX];
+
+_Static_assert(sizeof(pages[0]) == UMBRA_MACHINE_STRIDE, "a machine page is larger than its place");
+
+struct umbra_machine *machine_page(unsigned guest)
+{
+	return &pages[guest].page;
+}
 
 void machine_init(void)
 {
-	memset(&machine_page, 0, sizeof(machine_page));
-	machine_page.version = UMBRA_MACHINE_VERSION;
-	machine_page.size = sizeof(machine_page);
-	machine_page.phase = UMBRA_PHASE_START;
-	machine_page.tsc_start = rdtsc();
+	memset(pages, 0, sizeof(pages));
+	for (unsigned i = 0; i < UMBRA_GUESTS_MAX; i++) {
+		struct umbra_machine *page = machine_page(i);
+
+		page->version = UMBRA_MACHINE_VERSION;
+		page->size = sizeof(*page);
+		page->phase = UMBRA_PHASE_START;
+		page->tsc_start = rdtsc();
+	}
 }
 
-void machine_ready(void)
+/* The first page's comes last. */
+static void magic_write(unsigned guests)
 {
-	__atomic_store_n(&machine_page.magic, UMBRA_MACHINE_MAGIC, __ATOMIC_RELEASE);
+	for (unsigned i = guests; i--;)
+		__atomic_store_n(&machine_page(i)->magic, UMBRA_MACHINE_MAGIC, __ATOMIC_RELEASE);
 }
 
-static struct umbra_stats before; /* of MMUs that are gone */
+void machine_ready(unsigned guests, uint64_t tsc_hz, bool nested)
+{
+	machine_page(0)->guests = guests;
+	for (unsigned i = 0; i < guests; i++) {
+		machine_page(i)->tsc_hz = tsc_hz;
+		machine_page(i)->nested = nested;
+	}
+	magic_write(guests);
+}
 
 static uint64_t larger(uint64_t a, uint64_t b)
 {
@@ -57,17 +84,17 @@ static void stats_add(struct umbra_stats *sum, const struct umbra_stats *more)
 	memcpy(sum->rmap_histogram, now.rmap_histogram, sizeof(now.rmap_histogram));
 }
 
-void machine_stats_keep(const struct umbra_stats *stats)
+void machine_stats_keep(struct vm *vm, const struct umbra_stats *stats)
 {
-	stats_add(&before, stats);
+	stats_add(&vm->stats_before, stats);
 }
 
 void machine_stats(struct vm *vm)
 {
-	struct umbra_machine *page = &machine_page;
+	struct umbra_machine *page = vm->machine;
 
 	umbra_stats_get(vm->mmu, &page->mmu);
-	stats_add(&page->mmu, &before);
+	stats_add(&page->mmu, &vm->stats_before);
 	if (page->mmu.sptes < page->peak_sptes)
 		return;
 	page->peak_sptes = page->mmu.sptes;
@@ -75,38 +102,98 @@ void machine_stats(struct vm *vm)
 		page->peak_histogram[i] = page->mmu.rmap_histogram[i];
 }
 
-void machine_end(struct vm *vm, enum umbra_end end, const char *fmt, ...)
-{
-	struct umbra_machine *page = &machine_page;
-	bool orderly =
-	    end == UMBRA_END_POWEROFF || end == UMBRA_END_REBOOT || end == UMBRA_END_GUEST;
-	va_list args;
+/* ------------------------------------------------------------------ ends */
 
-	if (vm && vm->frames && vm->frames->sealed)
-		page->broken_pages = seal_broken(vm);
-	if (page->broken_pages) {
-		end = UMBRA_END_BREACH;
-		orderly = false;
-		format(page->message, sizeof(page->message), "%lu pages", page->broken_pages);
-	} else if (orderly && page->audit_violations) {
-		end = UMBRA_END_AUDIT; /* the message is there already */
-		orderly = false;
-	} else {
-		va_start(args, fmt);
-		format_list(page->message, sizeof(page->message), fmt, args);
-		va_end(args);
-	}
-	if (vm && vm->mmu)
-		machine_stats(vm);
-	if (vm)
-		record_end(vm, end);
+static bool is_orderly(enum umbra_end end)
+{
+	return end == UMBRA_END_POWEROFF || end == UMBRA_END_REBOOT || end == UMBRA_END_GUEST;
+}
+
+/* How bad: what the machine ends with is the worst end of its guests'. */
+static unsigned badness(uint32_t end)
+{
+	return end == UMBRA_END_POWEROFF  ? 0
+	       : end == UMBRA_END_GUEST   ? 1
+	       : end == UMBRA_END_COMMAND ? 2
+	       : end == UMBRA_END_REBOOT  ? 3
+					  : 4;
+}
+
+static void page_end(struct umbra_machine *page, enum umbra_end end)
+{
 	page->tsc_end = rdtsc();
 	page->end = end;
-	machine_ready();
 	__atomic_store_n(&page->phase, UMBRA_PHASE_ENDED, __ATOMIC_RELEASE);
-	if (!orderly && end != UMBRA_END_COMMAND)
-		print("\numbra: %s\n", page->message);
-	outl(EXIT_PORT, end);
+}
+
+/* Whoever has not ended by itself ends with @end and @message. */
+static _Noreturn void machine_stop(enum umbra_end end, const char *message)
+{
+	unsigned guests = machine_page(0)->guests;
+	enum umbra_end worst = end;
+
+	for (unsigned i = 0; i < (guests ? guests : 1); i++) {
+		struct umbra_machine *page = machine_page(i);
+
+		if (page->phase != UMBRA_PHASE_ENDED) {
+			format(page->message, sizeof(page->message), "%s", message);
+			page_end(page, end);
+		}
+		if (badness(page->end) > badness(worst))
+			worst = page->end;
+	}
+	machine_page(0)->stopped = worst;
+	magic_write(guests ? guests : 1);
+	outl(EXIT_PORT, worst);
 	for (;;)
 		__asm__ volatile("cli; hlt");
+}
+
+/* What ends with @vm: a guest that violates or breaks something ends otherwise than it means to. */
+static enum umbra_end judge(struct vm *vm, enum umbra_end end)
+{
+	struct umbra_machine *page = vm->machine;
+
+	if (vm->frames && vm->frames->sealed)
+		page->broken_pages = seal_broken(vm->host);
+	if (page->broken_pages) {
+		format(page->message, sizeof(page->message), "%lu pages", page->broken_pages);
+		return UMBRA_END_BREACH;
+	}
+	/* An audit's message is there already. */
+	return is_orderly(end) && page->audit_violations ? UMBRA_END_AUDIT : end;
+}
+
+static void guest_end(struct vm *vm, enum umbra_end end)
+{
+	if (vm->mmu)
+		machine_stats(vm);
+	record_end(vm, end);
+	serial_finish(vm);
+	page_end(vm->machine, end);
+	if (!is_orderly(end) && end != UMBRA_END_COMMAND && vm->host->guests > 1)
+		print("\numbra: guest %u: %s\n", vm->number, vm->machine->message);
+	else if (!is_orderly(end) && end != UMBRA_END_COMMAND)
+		print("\numbra: %s\n", vm->machine->message);
+}
+
+void machine_end(struct vm *vm, enum umbra_end end, const char *fmt, ...)
+{
+	char message[sizeof(machine_page(0)->message)];
+	enum umbra_end judged = vm ? judge(vm, end) : end;
+	va_list args;
+
+	va_start(args, fmt);
+	format_list(message, sizeof(message), fmt, args);
+	va_end(args);
+	if (!vm) {
+		print("\numbra: %s\n", message);
+		machine_stop(end, message);
+	}
+	if (judged == end)
+		memcpy(vm->machine->message, message, sizeof(message));
+	guest_end(vm, judged);
+	if (judged != UMBRA_END_BREACH && schedule_has_others(vm))
+		schedule_retire(vm);
+	machine_stop(judged, vm->machine->message);
 }

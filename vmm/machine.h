@@ -1,29 +1,33 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The machine page, and the machine's end. */
+/* The machine pages, a guest's end and the machine's. */
 #ifndef VMM_MACHINE_H
 #define VMM_MACHINE_H
 
+#include <stdbool.h>
+#include <stdint.h>
 #include <umbra/machine.h>
 
+struct host;
 struct vm;
 
-/* The page at UMBRA_MACHINE_ADDRESS. */
-extern struct umbra_machine machine_page;
+/* The page of guest number @guest, at UMBRA_MACHINE_ADDRESS + @guest * UMBRA_MACHINE_STRIDE. */
+struct umbra_machine *machine_page(unsigned guest);
 
-/* Set up everything but the magic, which machine_ready() writes. */
+/* Set up everything but the magic, which machine_ready() writes, for @guests guests. */
 void machine_init(void);
-void machine_ready(void);
+void machine_ready(unsigned guests, uint64_t tsc_hz, bool nested);
 
-/* Refresh the MMU's statistics in the page. */
+/* Refresh the MMU's statistics in the guest's page. */
 void machine_stats(struct vm *vm);
 
 /* Those of an MMU that goes: what it counted still counts. */
-void machine_stats_keep(const struct umbra_stats *stats);
+void machine_stats_keep(struct vm *vm, const struct umbra_stats *stats);
 
 /*
- * Stop the machine. Fills in the page, says it on COM1 unless the end is an orderly one, writes
- * the exit port; where that does nothing, halts. @vm may be NULL (then the MMU's statistics stay
- * as they are). After an audit's violation an orderly end becomes UMBRA_END_AUDIT.
+ * End the guest @vm: fill in its page, say it on COM1 unless the end is an orderly one, and go on
+ * with the other guests. Where none is left, or with an end that is nobody's own (NULL for @vm, a
+ * breach), stop the machine: write the exit port; where that does nothing, halt. After an audit's
+ * violation an orderly end becomes UMBRA_END_AUDIT.
  */
 _Noreturn void machine_end(struct vm *vm, enum umbra_end end, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));

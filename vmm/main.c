@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * umbra-vmm: a hypervisor for one Linux guest on AMD-V, whose memory management is libumbra. It is
- * a Multiboot-1 image: QEMU starts it with -kernel, GRUB with `multiboot`.
+ * umbra-vmm: a hypervisor for Linux guests on AMD-V, whose memory management is libumbra. It is a
+ * Multiboot-1 image: QEMU starts it with -kernel, GRUB with `multiboot`.
  *
- *   command line   memory=BYTES   guest RAM (needed), a multiple of 4096, 16 MiB..64 GiB
+ *   command line   memory=BYTES   RAM of a guest (needed), a multiple of 4096, 16 MiB..64 GiB
+ *                  guests=N       how many guests, all from the same image (1, up to 8)
  *                  quota=PAGES    shadow pages at most (16384)
  *                  storm=N        migrations of random pages a second from the beginning (0)
  *                  prefetch=N     neighbours mapped along with a faulting page (8)
@@ -19,14 +20,15 @@
  *
  * What happens: boot.S enters 64-bit mode; vmm_main() below sets up the processor (cpu.c, trap.c),
  * memory (frames.c), SVM (svm.c), the guest's memory on top of libumbra (memory.c) and its devices,
- * loads the image (loader.c, then linux.c, mbload.c or bios.c) and runs the vcpu (vcpu.c). Exits go
+ * loads the image (loader.c, then linux.c, mbload.c or bios.c) and runs each guest's vcpu (vcpu.c)
+ * in its turn (schedule.c). Exits go
  * to pagefault.c, paging.c, ports.c, msr.c and leaves.c; fetch.c reads instructions, emulate.c has
  * them carried out (emu/). The guest's devices are on ports (ports.c) and in memory (bus.c):
  * lapic.c, ioapic.c, pic.c, pit.c, rtc.c, uart.c, fwcfg.c, testdev.c, the control ports
  * (control.c); and on PCI (pci.c, virtio.c) virtio_blk.c, virtio_console.c. The outside watches
  * through the machine page (umbra/machine.h, machine.c).
  *
- * This file owns the way from the loader's information to a running vcpu.
+ * This file owns the way from the loader's information to running vcpus.
  */
 #include "control.h"
 #include "cpu.h"
@@ -39,7 +41,9 @@
 #include "options.h"
 #include "pic.h"
 #include "pit.h"
+#include "schedule.h"
 #include "seal.h"
+#include "serial.h"
 #include "string.h"
 #include "trap.h"
 #include "uart.h"
@@ -59,8 +63,8 @@ extern char image_start[], image_end[], stack_guard[];
 extern uint64_t boot_pdpt[512], boot_pd[4 * 512];
 
 static struct cpu boot_cpu;
-static struct host host;
-static struct vm first_vm;
+static struct host host = {.open_line = -1};
+static struct vm guests[UMBRA_GUESTS_MAX];
 
 static struct range text_range(uint32_t at)
 {
@@ -135,23 +139,27 @@ static void memory_take(const struct multiboot *m, uint64_t guest_pages)
 	guard_page(&host.frames, (uintptr_t)stack_guard);
 }
 
-static void vm_create(struct vm *vm)
+static void vm_create(unsigned number, const struct options *options)
 {
-	vm->machine = &machine_page;
+	struct vm *vm = &guests[number];
+
+	vm->machine = machine_page(number);
+	vm->options = *options;
 	vm->host = &host;
-	vm->number = host.guests;
+	vm->number = number;
 	host.guest[host.guests++] = vm;
 	vm->frames = &host.frames;
 	vm->cpu = &boot_cpu;
-	boot_cpu.vm = vm;
-	if (!svm_init(&boot_cpu.svm, &host.frames) || memory_init(vm) || control_init(vm) ||
-	    virtio_blk_init(vm) || virtio_console_init(vm) || vcpu_create(vm, &host.frames))
+	if (memory_init(vm) || control_init(vm) || virtio_blk_init(vm) || virtio_console_init(vm) ||
+	    vcpu_create(vm, &host.frames))
 		machine_end(NULL, UMBRA_END_NOMEM,
-			    "too little memory to set a guest of %lu bytes up", vm->options.memory);
+			    "too little memory to set guest %u of %lu bytes up", number,
+			    options->memory);
 	pic_init(&vm->pic);
 	ioapic_init(&vm->ioapic);
 	pit_init(vm);
 	rtc_init(vm);
+	serial_init(vm);
 }
 
 /* Modules are copied into the guest by now; their frames are as good as any. */
@@ -167,11 +175,31 @@ static struct boot_file module_file(const struct multiboot_module *module)
 				  .words = skip_word((const char *)(uintptr_t)module->string)};
 }
 
+/* What the loader brought, as it is for each of the guests. */
+static void files_find(const struct multiboot *m, struct boot_files *files)
+{
+	const struct multiboot_module *modules = (const void *)(uintptr_t)m->modules;
+
+	if (!(m->flags & MULTIBOOT_HAS_MODULES) || m->module_count < 1 ||
+	    m->module_count > LOADER_MODULES + 1)
+		machine_end(NULL, UMBRA_END_IMAGE,
+			    "module 0 must be the guest's image, the others files for it");
+	files->kernel = module_file(&modules[0]);
+	for (; files->modules < m->module_count - 1; files->modules++)
+		files->module[files->modules] = module_file(&modules[files->modules + 1]);
+}
+
+static void options_read(const struct multiboot *m, struct options *options)
+{
+	const char *line = (const char *)(uintptr_t)m->command_line;
+
+	options_parse(m->flags & MULTIBOOT_HAS_LINE ? skip_word(line) : "", options);
+}
+
 void vmm_main(uint32_t magic, const struct multiboot *m)
 {
-	const struct multiboot_module *modules;
 	struct boot_files files = {.modules = 0};
-	struct vm *vm = &first_vm;
+	struct options options;
 
 	machine_init();
 	uart_init();
@@ -180,28 +208,19 @@ void vmm_main(uint32_t magic, const struct multiboot *m)
 		machine_end(NULL, UMBRA_END_IMAGE, "not started by a Multiboot loader");
 	if (!svm_available())
 		machine_end(NULL, UMBRA_END_NO_SVM, "the processor has no SVM, or it is disabled");
-	options_parse(m->flags & MULTIBOOT_HAS_LINE
-			  ? skip_word((const char *)(uintptr_t)m->command_line)
-			  : "",
-		      &vm->options);
-	if (!(m->flags & MULTIBOOT_HAS_MODULES) || m->module_count < 1 ||
-	    m->module_count > LOADER_MODULES + 1)
-		machine_end(NULL, UMBRA_END_IMAGE,
-			    "module 0 must be the guest's image, the others files for it");
-	memory_take(m, (vm->options.memory + vm->options.spare) / 4096);
+	options_read(m, &options);
+	files_find(m, &files);
+	memory_take(m, options.guests * ((options.memory + options.spare) / 4096));
 	cpu_clock_init(&boot_cpu);
-	machine_page.tsc_hz = boot_cpu.tsc_hz;
-	machine_page.nested = (uint32_t)vm->options.nested;
-	machine_ready();
-	vm_create(vm);
-
-	modules = (const void *)(uintptr_t)m->modules;
-	files.kernel = module_file(&modules[0]);
-	for (; files.modules < m->module_count - 1; files.modules++)
-		files.module[files.modules] = module_file(&modules[files.modules + 1]);
-	loader_load(vm->vcpu, &files);
-	modules_free(modules, m->module_count);
-	if (vm->options.seal)
-		seal_begin(vm);
-	vcpu_run(vm->vcpu);
+	machine_ready((unsigned)options.guests, boot_cpu.tsc_hz, options.nested);
+	if (!svm_init(&boot_cpu.svm, &host.frames))
+		machine_end(NULL, UMBRA_END_NOMEM, "the machine has too little memory");
+	for (unsigned i = 0; i < options.guests; i++) {
+		vm_create(i, &options);
+		loader_load(host.guest[i]->vcpu, &files);
+	}
+	modules_free((const void *)(uintptr_t)m->modules, m->module_count);
+	if (options.seal)
+		seal_begin(&host);
+	schedule_run(&host);
 }

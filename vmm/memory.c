@@ -16,7 +16,7 @@
 static struct vm_slot *slot_of(struct vm *vm, uint64_t gfn)
 {
 	for (unsigned i = 0; i < vm->slot_count; i++)
-		if (gfn - vm->slots[i].first < vm->slots[i].pages)
+		if (gfn - vm->slots[i].first < vm->slots[i].pages && !vm->slots[i].absent)
 			return &vm->slots[i];
 	return NULL;
 }
@@ -161,6 +161,7 @@ static const struct umbra_host host = {
     .frame_va = host_frame_va,
     .frame_move = host_frame_move,
     .flush = host_flush,
+    .touched = watch_touched,
 };
 
 static void slot(struct vm *vm, uint64_t start, uint64_t end, bool reserved)
@@ -198,7 +199,7 @@ int memory_mmu_make(struct vm *vm)
 	if (error)
 		return error;
 	for (unsigned i = 0; !error && i < vm->slot_count; i++)
-		error = slot_tell(vm, i);
+		error = vm->slots[i].absent ? 0 : slot_tell(vm, i);
 	if (error) {
 		umbra_mmu_destroy(vm->mmu);
 		vm->mmu = NULL;
@@ -224,9 +225,54 @@ int memory_init(struct vm *vm)
 	    .nested = vm->options.nested ? 4 : 0,
 	    .cpu = cpuid_umbra(),
 	};
-	if (!vm->entries || (vm->options.record && record_begin(vm)))
+	if (!vm->entries ||
+	    (vm->options.record && vm->options.record_guest == vm->number && record_begin(vm)))
 		return UMBRA_ENOMEM;
 	return memory_mmu_make(vm);
+}
+
+void memory_destroy(struct vm *vm)
+{
+	umbra_mmu_destroy(vm->mmu);
+	vm->mmu = NULL;
+	for (uint64_t i = 0; i < vm->pages; i++)
+		release(vm, vm->entries[i]);
+	pool_free(vm->frames, vm->entries, vm->pages * sizeof(vm->entries[0]));
+	vm->entries = NULL;
+	vm->pages = vm->slot_count = 0;
+}
+
+int memory_slot_delete(struct vm *vm, uint64_t id)
+{
+	if (id >= vm->slot_count || vm->slots[id].absent)
+		return UMBRA_ENOENT;
+	vm->slots[id].absent = true;
+	return mmu_slot_delete(vm, (uint32_t)id);
+}
+
+int memory_slot_add(struct vm *vm, uint64_t id)
+{
+	int error;
+
+	if (id >= vm->slot_count)
+		return UMBRA_ENOENT;
+	if (!vm->slots[id].absent)
+		return UMBRA_EEXIST;
+	error = slot_tell(vm, (unsigned)id);
+	vm->slots[id].absent = error != 0;
+	return error;
+}
+
+int memory_slot_flags(struct vm *vm, uint64_t id, uint32_t flags)
+{
+	int error;
+
+	if (id >= vm->slot_count || vm->slots[id].absent)
+		return UMBRA_ENOENT;
+	error = mmu_slot_flags_set(vm, (uint32_t)id, flags);
+	if (!error)
+		vm->slots[id].read_only = flags & UMBRA_SLOT_READONLY;
+	return error;
 }
 
 int memory_slot_renew(struct vm *vm, uint64_t gfn)

@@ -23,6 +23,9 @@ int memory_init(struct vm *vm);
 /* vm->mmu, as vm->machine->config says, with the guest's slots. 0 or UMBRA_E*. */
 int memory_mmu_make(struct vm *vm);
 
+/* The guest has ended: give the MMU's memory and the guest's frames back. */
+void memory_destroy(struct vm *vm);
+
 /*
  * An entry of vm->entries: what is behind a page. 0: nothing yet, it will read as zeros. Else the
  * number of its frame, or with MEMORY_SWAPPED of its place in the swap file. MEMORY_SHARED: other
@@ -79,6 +82,15 @@ int memory_migrate(struct vm *vm, uint64_t gfn, uint64_t *sptes, uint64_t *ticks
 
 /* The same, as memory that is only read, or not. */
 int memory_slot_protect(struct vm *vm, uint64_t gfn, bool read_only);
+
+/*
+ * Slot @id of the guest goes: there is no memory for it any more. Or comes back: with what was in
+ * it. Or is only read from now on, or not; what is mapped stays. 0, UMBRA_ENOENT, UMBRA_EEXIST,
+ * _ENOMEM.
+ */
+int memory_slot_delete(struct vm *vm, uint64_t id);
+int memory_slot_add(struct vm *vm, uint64_t id);
+int memory_slot_flags(struct vm *vm, uint64_t id, uint32_t flags);
 
 /* Delete the slot that holds @gfn and add it again; frames and contents stay. 0 or UMBRA_E*. */
 int memory_slot_renew(struct vm *vm, uint64_t gfn);

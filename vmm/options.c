@@ -25,6 +25,8 @@ static const struct option table[] = {
     {"disk", offsetof(struct options, disk), 0, 0, 1ull << 54},
     {"disk_ro", offsetof(struct options, disk_ro), 0, 0, 1},
     {"record", offsetof(struct options, record), 0, 0, 1},
+    {"guests", offsetof(struct options, guests), 1, 1, UMBRA_GUESTS_MAX},
+    {"record_guest", offsetof(struct options, record_guest), 0, 0, UMBRA_GUESTS_MAX - 1},
     {"seal", offsetof(struct options, seal), 0, 0, 1},
     {"console", offsetof(struct options, console), 0, 0, 1},
 };

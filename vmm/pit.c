@@ -4,7 +4,8 @@
  * TSC: nothing ticks while nobody looks. Channel 2 and its gate (port 0x61) are the outer
  * machine's, open in the I/O permission map, since the hypervisor needs them only before the
  * guest runs: so a guest that measures its TSC against it does so without an exit and gets the
- * true rate. Control words come here and those for channel 2 are forwarded.
+ * true rate. Control words come here and those for channel 2 are forwarded. Several guests have a
+ * channel 2 of their own each (pit2.c).
  */
 #include "cpu.h"
 #include "irq.h"
@@ -19,6 +20,9 @@ void pit_init(struct vm *vm)
 	vm->pit.next = UINT64_MAX;
 	vm->pit.access = 3;
 	vm->pit.mode = 3;
+	vm->pit2.access = 3;
+	if (vm->options.guests > 1)
+		return;
 	svm_port_open(&vm->cpu->svm, 0x42);
 	svm_port_open(&vm->cpu->svm, 0x61);
 }
@@ -123,6 +127,14 @@ static void latch_count(struct vm *vm)
 	}
 }
 
+static void channel2_control(struct vm *vm, uint8_t value)
+{
+	if (vm->options.guests > 1)
+		pit2_control(vm, value);
+	else
+		outb(0x43, value);
+}
+
 static void control_write(struct vm *vm, uint8_t value)
 {
 	struct pit *pit = &vm->pit;
@@ -142,7 +154,7 @@ static void control_write(struct vm *vm, uint8_t value)
 		pit->next = UINT64_MAX;
 		break;
 	case 2:
-		outb(0x43, value);
+		channel2_control(vm, value);
 		break;
 	case 3: /* read-back */
 		if (value & 0x02) {
@@ -155,7 +167,7 @@ static void control_write(struct vm *vm, uint8_t value)
 			}
 		}
 		if (value & 0x08)
-			outb(0x43, (value & 0xf0) | 0x08);
+			channel2_control(vm, (value & 0xf0) | 0x08);
 		break;
 	default:
 		break;

@@ -24,7 +24,7 @@ void pit_init(struct vm *vm);
 /* Raise IRQ 0 if it is due at TSC @now. */
 void pit_poll(struct vm *vm, uint64_t now);
 
-/* @port: 0x40, 0x41, 0x43. (0x42 and 0x61 are the outer ones.) */
+/* @port: 0x40, 0x41, 0x43. (0x42 and 0x61 are the outer ones, or pit2.c's.) */
 uint8_t pit_read(struct vm *vm, uint16_t port);
 void pit_write(struct vm *vm, uint16_t port, uint8_t value);
 

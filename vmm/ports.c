@@ -15,7 +15,9 @@
 #include "machine.h"
 #include "pic.h"
 #include "pit.h"
+#include "pit2.h"
 #include "rtc.h"
+#include "serial.h"
 #include "testdev.h"
 #include "uart.h"
 #include "vcpu.h"
@@ -105,7 +107,11 @@ static const struct byte_ports {
     {0x20, 0x21, pic_port_read, pic_port_write},
     {0xa0, 0xa1, pic_port_read, pic_port_write},
     {0x4d0, 0x4d1, pic_port_read, pic_port_write},
-    {0x40, 0x43, pit_read, pit_write},
+    {0x40, 0x41, pit_read, pit_write},
+    {0x42, 0x42, pit2_read, pit2_write},
+    {0x43, 0x43, pit_read, pit_write},
+    {0x61, 0x61, pit2_read, pit2_write},
+    {UART_BASE, UART_BASE + 7, serial_read, serial_write},
     {0x70, 0x71, rtc_read, rtc_write},
     {PORT_KEYBOARD, PORT_KEYBOARD, keyboard_read, keyboard_write},
     {PORT_RESET, PORT_RESET, NULL, reset_write},

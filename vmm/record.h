@@ -51,6 +51,9 @@ void record_frame(struct vm *vm, uint64_t index, umbra_gfn gfn, enum umbra_want 
 /* host.frame_move was called, for page @index. */
 void record_frame_moved(struct vm *vm, uint64_t index, const struct umbra_frame *to);
 
+/* Pages [@index, @index + @pages) are asked for by other gfns from now on. */
+void record_frames_forget(struct vm *vm, uint64_t index, uint64_t pages);
+
 /* Is there something that another MMU in this one's place would not know of? */
 bool record_is_amid(const struct vm *vm);
 
@@ -63,6 +66,7 @@ void record_end(struct vm *vm, uint32_t end);
 
 int mmu_slot_add(struct vm *vm, const struct umbra_slot *slot);
 int mmu_slot_delete(struct vm *vm, uint32_t id);
+int mmu_slot_move(struct vm *vm, uint32_t id, umbra_gfn first);
 int mmu_slot_flags_set(struct vm *vm, uint32_t id, uint32_t flags);
 int mmu_vcpu_create(struct vcpu *vcpu);
 int mmu_set_paging(struct vcpu *vcpu, const struct umbra_paging *paging);
@@ -86,6 +90,8 @@ void mmu_flush(struct vm *vm);
 void mmu_invalidate_end(struct vm *vm, struct mmu_invalidation *invalidation);
 int mmu_split(struct vm *vm, umbra_gfn first, uint64_t pages, uint64_t *sptes);
 int mmu_watch(struct vm *vm, umbra_gfn gfn, unsigned kinds);
+/* How many of the first @count bits are set; those behind them in the last word are not. */
+uint64_t mmu_bits_count(const uint64_t *bits, uint64_t count);
 int mmu_age(struct vm *vm, umbra_gfn first, uint64_t pages, unsigned flags, uint64_t *young);
 int mmu_log_start(struct vm *vm, uint32_t id, unsigned flags);
 int mmu_log_collect(struct vm *vm, umbra_gfn first, uint64_t pages, uint64_t *dirty);

@@ -54,8 +54,9 @@ int mmu_renew(struct vm *vm)
 		return error;
 	}
 	umbra_stats_get(old, &stats);
-	machine_stats_keep(&stats);
+	machine_stats_keep(vm, &stats);
 	umbra_mmu_destroy(old);
+	watch_renew(vm);
 	vm->vcpu->flush = true;
 	return 0;
 }

@@ -8,7 +8,7 @@
 #include "seal.h"
 #include "frames.h"
 #include "machine.h"
-#include "vm.h"
+#include "host.h"
 
 #define PAGE_WORDS 512u
 #define PAGE_SHIFT 12
@@ -54,13 +54,13 @@ static bool is_free(const struct frames *f, size_t page)
 	return !(f->pool_map[page / 64] >> page % 64 & 1);
 }
 
-void seal_begin(struct vm *vm)
+void seal_begin(struct host *host)
 {
-	struct frames *f = vm->frames;
+	struct frames *f = &host->frames;
 	uint64_t pool = f->pool_base >> PAGE_SHIFT;
 
 	f->sealed = true;
-	vm->image_sum = image_sum();
+	host->image_sum = image_sum();
 	for (size_t i = 0; i < f->count; i++)
 		seal_page(f->free[i]);
 	for (size_t i = 0; i < f->pool_pages; i++)
@@ -68,10 +68,10 @@ void seal_begin(struct vm *vm)
 			seal_page(pool + i);
 }
 
-uint64_t seal_broken(const struct vm *vm)
+uint64_t seal_broken(const struct host *host)
 {
-	const struct frames *f = vm->frames;
-	uint64_t pool = f->pool_base >> PAGE_SHIFT, broken = image_sum() != vm->image_sum;
+	const struct frames *f = &host->frames;
+	uint64_t pool = f->pool_base >> PAGE_SHIFT, broken = image_sum() != host->image_sum;
 
 	for (size_t i = 0; i < f->count; i++)
 		broken += !is_whole(f->free[i]);

@@ -5,16 +5,15 @@
 
 #include <stdint.h>
 
-struct frames;
-struct vm;
+struct host;
 
 /* From now on what is free bears a seal. */
-void seal_begin(struct vm *vm);
+void seal_begin(struct host *host);
 
 /* The page is free now: seal it. */
 void seal_page(uint64_t pfn);
 
 /* Pages whose seal is broken, and the code and constants if they changed (as one page). */
-uint64_t seal_broken(const struct vm *vm);
+uint64_t seal_broken(const struct host *host);
 
 #endif

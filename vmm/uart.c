@@ -3,13 +3,15 @@
  * The guest's COM1 is the outer COM1: its eight ports are open in the I/O permission map, so
  * that console output costs no exits. The hypervisor keeps the interrupt: IRQ 4 comes to the
  * host (ending a guest run or a host HLT) and each of its edges is repeated on the guest's PIC.
- * The UART's line is edge-triggered on both sides, so nothing is lost or doubled. A second
- * guest would need a UART of its own. A guest whose console is virtio_console.c has no COM1.
+ * The UART's line is edge-triggered on both sides, so nothing is lost or doubled. A guest whose
+ * console is virtio_console.c has no COM1. Where there are several guests, none has the outer one
+ * (serial.c): the console is for all of them, the keys are for guest 0.
  *
  * The outer COM2 is no device of the guest's: it is the bell of hostio.c.
  */
 #include "cpu.h"
 #include "irq.h"
+#include "serial.h"
 #include "svm.h"
 #include "uart.h"
 #include "virtio_console.h"
@@ -41,9 +43,17 @@ void uart_put(uint8_t c)
 	outb(UART_BASE + UART_DATA, c);
 }
 
-bool uart_has_key(void)
+void uart_say(struct vm *vm, uint8_t c)
 {
-	return inb(UART_BASE + UART_LSR) & 1;
+	if (vm->options.guests > 1)
+		serial_put(vm, c);
+	else
+		uart_put(c);
+}
+
+bool uart_has_key(const struct vm *vm)
+{
+	return vm->number == 0 && inb(UART_BASE + UART_LSR) & 1;
 }
 
 uint8_t uart_get(void)
@@ -76,7 +86,9 @@ void uart_bell_answer(void)
 
 void uart_attach(struct vm *vm)
 {
-	if (vm->options.console)
+	if (vm->options.guests > 1)
+		uart_listen();
+	if (vm->options.console || vm->options.guests > 1)
 		return;
 	for (uint16_t port = UART_BASE; port < UART_BASE + 8; port++)
 		svm_port_open(&vm->cpu->svm, port);
@@ -84,11 +96,13 @@ void uart_attach(struct vm *vm)
 
 void uart_poll(struct vm *vm)
 {
-	if (!vm->cpu->uart_edge)
+	if (!vm->uart_edge)
 		return;
-	vm->cpu->uart_edge = false;
+	vm->uart_edge = false;
 	if (vm->console)
 		virtio_console_input(vm);
+	else if (vm->options.guests > 1)
+		serial_update(vm);
 	else
 		irq_pulse(vm, UART_IRQ);
 }

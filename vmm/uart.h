@@ -23,11 +23,12 @@ struct vm;
 /* Set the outer UART up for print(): 115200 8N1, FIFOs on, no interrupts. */
 void uart_init(void);
 
-/* A character for the console. */
+/* A character for the console; the same from a guest that does not have the UART itself. */
 void uart_put(uint8_t c);
+void uart_say(struct vm *vm, uint8_t c);
 
-/* A key from the console: is there one? Take it. */
-bool uart_has_key(void);
+/* A key from the console: is there one for this guest? Take it. */
+bool uart_has_key(const struct vm *vm);
 uint8_t uart_get(void);
 
 /* Have keys interrupt, for a guest that does not have the UART itself. */

@@ -17,6 +17,9 @@
 #include "pic.h"
 #include "pit.h"
 #include "print.h"
+#include "registers.h"
+#include "schedule.h"
+#include "serial.h"
 #include "string.h"
 #include "trap.h"
 #include "uart.h"
@@ -42,6 +45,7 @@ int vcpu_create(struct vm *vm, struct frames *frames)
 	task_init(vcpu);
 	msr_init(vcpu);
 	ports_init(vcpu);
+	registers_take(vcpu); /* as the processor came out of its reset */
 	vm->vcpu = vcpu;
 	vm->cpu->vcpu = vcpu;
 	return mmu_vcpu_create(vcpu);
@@ -123,33 +127,52 @@ const char *vcpu_bytes(struct vcpu *vcpu, char *buffer, size_t size)
 
 /* ------------------------------------------------------------------ devices */
 
-/*
- * Bring devices up to date, do a piece of the jobs, have the outer timer wake us for the next. Most
- * exits change nothing of that (is_quiet): then there is nothing to do until the timer fires.
- */
-static void poll_devices(struct vcpu *vcpu)
+/* When a device or a job of the guest's wants to be looked at next. */
+static uint64_t next_event(const struct vcpu *vcpu, uint64_t now)
 {
-	struct vm *vm = vcpu->vm;
-	uint64_t now = rdtsc(), next;
+	const struct vm *vm = vcpu->vm;
+	uint64_t next = control_next(vm, now);
 
-	if (now < vcpu->poll_due && !vm->cpu->uart_edge && !vm->cpu->bell_edge)
-		return;
-	lapic_poll(vcpu, now);
-	pit_poll(vm, now);
-	rtc_poll(vm, now);
-	uart_poll(vm);
-	if (vm->cpu->bell_edge)
-		virtio_blk_poll(vm);
-	control_poll(vm, now);
-	next = control_next(vm, now);
 	if (vcpu->lapic.deadline < next)
 		next = vcpu->lapic.deadline;
 	if (vm->pit.next < next)
 		next = vm->pit.next;
 	if (vm->rtc.next < next)
 		next = vm->rtc.next;
-	cpu_timer_arm(vm->cpu, next);
-	vcpu->poll_due = control_busy(&vm->control) || vm->options.audit ? 0 : next;
+	if (vm->serial.due < next)
+		next = vm->serial.due;
+	return next;
+}
+
+/*
+ * Bring devices up to date, do a piece of the jobs, have the outer timer wake us for the next. Most
+ * exits change nothing of that (is_quiet): then there is nothing to do until the timer fires.
+ * False: the guest's turn is over.
+ */
+static bool poll_devices(struct vcpu *vcpu)
+{
+	struct vm *vm = vcpu->vm;
+	uint64_t now = rdtsc(), end;
+	bool wakes;
+
+	if (now < vcpu->poll_due && !vm->cpu->uart_edge && !vm->cpu->bell_edge)
+		return true;
+	wakes = schedule_edges(vm);
+	lapic_poll(vcpu, now);
+	pit_poll(vm, now);
+	rtc_poll(vm, now);
+	uart_poll(vm);
+	serial_poll(vm, now);
+	if (vm->bell_edge) {
+		vm->bell_edge = false;
+		virtio_blk_poll(vm);
+	}
+	control_poll(vm, now);
+	vcpu->next = next_event(vcpu, now);
+	end = vm->cpu->turn_end < vcpu->next ? vm->cpu->turn_end : vcpu->next;
+	cpu_timer_arm(vm->cpu, end);
+	vcpu->poll_due = control_busy(&vm->control) || vm->options.audit ? 0 : end;
+	return !wakes && now < vm->cpu->turn_end;
 }
 
 /* Exits after which no device's state can have changed; pagefault.c sees to emulated ones. */
@@ -321,7 +344,7 @@ static void prepare_nested(struct vcpu *vcpu, const struct umbra_root *root)
 }
 
 /* What the guest changed by itself. */
-static void registers_take(struct vcpu *vcpu)
+static void paging_take(struct vcpu *vcpu)
 {
 	const struct vmcb *vmcb = vcpu->vmcb;
 
@@ -372,7 +395,7 @@ static void enter(struct vcpu *vcpu)
 	if (vcpu->guard != GUARD_OFF)
 		task_check(vcpu);
 	if (vcpu->vm->options.nested)
-		registers_take(vcpu);
+		paging_take(vcpu);
 	vcpu->vm->machine->exits++;
 	if (vcpu->lapic.tpr >> 4 != (vmcb->interrupt & 0xf)) /* MOV CR8 clears what is below */
 		vcpu->lapic.tpr = (uint32_t)(vmcb->interrupt & 0xf) << 4;
@@ -380,37 +403,45 @@ static void enter(struct vcpu *vcpu)
 				       vmcb->rip};
 }
 
-void vcpu_run(struct vcpu *vcpu)
+void vcpu_start(struct vcpu *vcpu)
 {
 	struct umbra_machine *page = vcpu->vm->machine;
 
 	vcpu_repage(vcpu);
 	page->tsc_entry = rdtsc();
 	page->phase = UMBRA_PHASE_BOOT;
-	for (;;) {
-		poll_devices(vcpu);
-		if (vcpu->halted) {
-			if (!event_waits(vcpu)) {
-				vcpu->poll_due = 0;
-				if (!control_busy(&vcpu->vm->control))
-					interrupt_wait();
-				else
-					interrupt_window();
-				continue;
-			}
+}
+
+/* Once into the guest, and what it came out for. */
+static void pass(struct vcpu *vcpu)
+{
+	if (!event_is_idle(vcpu))
+		event_inject(vcpu);
+	prepare(vcpu);
+	vcpu->vmcb->interrupt = (vcpu->vmcb->interrupt & ~0xffull) | (vcpu->lapic.tpr >> 4 & 0xf);
+	enter(vcpu);
+	vcpu->event = 0;
+	if (vcpu->vmcb->exit_interrupted & SVM_EVENT_VALID)
+		event_take(vcpu);
+	if (!vcpu->stepping || !event_stepped(vcpu))
+		handle(vcpu);
+}
+
+void vcpu_run(struct vcpu *vcpu)
+{
+	vcpu->poll_due = 0; /* the outer timer was somebody else's */
+	while (poll_devices(vcpu)) {
+		if (!vcpu->halted) {
+			pass(vcpu);
+		} else if (event_waits(vcpu)) {
 			vcpu->halted = false;
+			pass(vcpu);
+		} else if (control_busy(&vcpu->vm->control)) {
+			vcpu->poll_due = 0;
+			interrupt_window();
+		} else {
+			return;
 		}
-		if (!event_is_idle(vcpu))
-			event_inject(vcpu);
-		prepare(vcpu);
-		vcpu->vmcb->interrupt =
-		    (vcpu->vmcb->interrupt & ~0xffull) | (vcpu->lapic.tpr >> 4 & 0xf);
-		enter(vcpu);
-		vcpu->event = 0;
-		if (vcpu->vmcb->exit_interrupted & SVM_EVENT_VALID)
-			event_take(vcpu);
-		if (!vcpu->stepping || !event_stepped(vcpu))
-			handle(vcpu);
 	}
 }
 

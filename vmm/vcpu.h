@@ -9,6 +9,7 @@
 
 #include "lapic.h"
 #include "svm.h"
+#include "x86.h"
 
 struct vm;
 
@@ -50,6 +51,7 @@ struct vcpu {
 	struct umbra_root root;
 	bool halted;
 	uint64_t poll_due; /* TSC at which devices want to be looked at; 0: after this exit */
+	uint64_t next;     /* TSC at which the guest, if it has halted, is to do something */
 
 	uint64_t event; /* EVENTINJ of the next entry; 0: none */
 	uint64_t error; /* its error code */
@@ -66,6 +68,11 @@ struct vcpu {
 	uint32_t pkrs;
 	uint64_t tsc_offset;
 
+	/* While another guest runs (registers.c). */
+	struct fx_area fx;
+	uint32_t pkru;
+	uint64_t tsc_aux;
+
 	struct lapic lapic;
 	uint64_t pat, mtrr_type, mtrr_fixed[11], mtrr_variable[VCPU_MTRRS];
 
@@ -80,8 +87,11 @@ struct vcpu {
 /* Make vcpu 0 of @vm; vm->vcpu points to it. 0 or UMBRA_ENOMEM. */
 int vcpu_create(struct vm *vm, struct frames *frames);
 
-/* Run the guest. Ends by machine_end(). */
-_Noreturn void vcpu_run(struct vcpu *vcpu);
+/* The guest's state is loaded: begin. */
+void vcpu_start(struct vcpu *vcpu);
+
+/* Run the guest until it halts or its turn is over (schedule.c). */
+void vcpu_run(struct vcpu *vcpu);
 
 /*
  * Raise exception @vector, @error < 0: without an error code. Where it hits the delivery of

@@ -21,11 +21,11 @@ void virtio_console_input(struct vm *vm)
 	struct virtio *v = vm->console;
 	struct virtio_chain chain;
 
-	while (uart_has_key() && virtio_take(v, KEYS, &chain)) {
+	while (uart_has_key(vm) && virtio_take(v, KEYS, &chain)) {
 		uint8_t keys[PIECE];
 		uint32_t count = 0;
 
-		while (count < chain.in_bytes && count < PIECE && uart_has_key())
+		while (count < chain.in_bytes && count < PIECE && uart_has_key(vm))
 			keys[count++] = uart_get();
 		if (virtio_write(v, &chain, 0, keys, count))
 			virtio_return(v, KEYS, &chain, count);
@@ -46,7 +46,7 @@ static void output(struct virtio *v, const struct virtio_chain *chain)
 		if (!virtio_read(v, chain, at, piece, size))
 			return;
 		for (uint32_t i = 0; i < size; i++)
-			uart_put(piece[i]);
+			uart_say(v->vm, piece[i]);
 	}
 	virtio_return(v, OUTPUT, chain, 0);
 }

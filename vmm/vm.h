@@ -16,10 +16,13 @@
 #include "pic.h"
 #include "pci.h"
 #include "pit.h"
+#include "pit2.h"
 #include "range.h"
 #include "record.h"
 #include "rtc.h"
+#include "serial.h"
 #include "testdev.h"
+#include "watch.h"
 
 struct blk;
 struct cpu;
@@ -29,19 +32,21 @@ struct virtio;
 
 /* From the Multiboot command line. */
 struct options {
-	uint64_t memory;   /* bytes of guest RAM */
-	uint64_t quota;    /* shadow pages */
-	uint64_t storm;    /* migrations a second */
-	uint64_t audit;    /* exits between audits; 0: none but those asked for */
-	uint64_t prefetch; /* as in struct umbra_config */
-	uint64_t nested;   /* nested paging instead of shadow paging */
-	uint64_t format;   /* enum format: of the guest's image */
-	uint64_t spare;    /* bytes of memory at MEMORY_SPARE, in a slot of their own */
-	uint64_t disk;     /* sectors of 512 bytes; 0: no disk */
-	uint64_t disk_ro;  /* it is only to be read */
-	uint64_t console;  /* 1: virtio in place of COM1 */
-	uint64_t record;   /* 1: everything that the MMU is asked goes into a ring */
-	uint64_t seal;     /* 1: look after memory that nobody should write (seal.c) */
+	uint64_t memory;       /* bytes of guest RAM */
+	uint64_t quota;        /* shadow pages */
+	uint64_t storm;        /* migrations a second */
+	uint64_t audit;        /* exits between audits; 0: none but those asked for */
+	uint64_t prefetch;     /* as in struct umbra_config */
+	uint64_t nested;       /* nested paging instead of shadow paging */
+	uint64_t format;       /* enum format: of the guest's image */
+	uint64_t spare;        /* bytes of memory at MEMORY_SPARE, in a slot of their own */
+	uint64_t disk;         /* sectors of 512 bytes; 0: no disk */
+	uint64_t disk_ro;      /* it is only to be read */
+	uint64_t console;      /* 1: virtio in place of COM1 */
+	uint64_t record;       /* 1: everything that the MMU is asked goes into a ring */
+	uint64_t guests;       /* of the machine */
+	uint64_t record_guest; /* the number of the one that .record is for */
+	uint64_t seal;         /* 1: look after memory that nobody should write (seal.c) */
 };
 
 #define VM_SLOTS 5
@@ -51,6 +56,7 @@ struct vm_slot {
 	uint64_t first, pages, index;
 	bool reserved; /* told to the guest as reserved */
 	bool read_only;
+	bool absent; /* deleted, until it is added again */
 };
 
 /* What host.frame_get could not do under the MMU's lock (memory_settle). */
@@ -83,11 +89,11 @@ struct vm {
 	struct wanted wanted;
 	uint32_t handed[VM_HANDED]; /* ring: pages that memory_page() gave away last */
 	unsigned handed_count;
-	uint64_t image_sum;  /* seal.c */
 	uint64_t move_begun; /* TSC when the last frame_move was called: the drop was over */
 
 	struct pic pic;
 	struct pit pit;
+	struct pit2 pit2;
 	struct rtc rtc;
 	struct ioapic ioapic;
 	struct fwcfg fwcfg;
@@ -99,6 +105,11 @@ struct vm {
 	struct control control;
 	struct range_job range;
 	struct recording recording;
+	struct watching watching;
+	struct serial serial;
+	struct umbra_stats stats_before; /* of MMUs that are gone */
+	bool ended;                      /* machine_end() */
+	bool uart_edge, bell_edge;       /* interrupts of shared devices, to be looked at */
 };
 
 #endif

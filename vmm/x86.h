@@ -60,6 +60,7 @@
 #define MSR_PKRS      0x6e1
 #define MSR_EFER      0xc0000080u
 #define MSR_GS_BASE   0xc0000101u
+#define MSR_TSC_AUX   0xc0000103u
 
 #define VECTOR_DE  0
 #define VECTOR_DB  1
@@ -164,6 +165,11 @@ static inline uint32_t rdpkru(void)
 	uint32_t lo, hi;
 	__asm__ volatile(".byte 0x0f, 0x01, 0xee" : "=a"(lo), "=d"(hi) : "c"(0));
 	return lo;
+}
+
+static inline void wrpkru(uint32_t value)
+{
+	__asm__ volatile(".byte 0x0f, 0x01, 0xef" : : "a"(value), "c"(0), "d"(0));
 }
 
 /* All SSE registers, the guest's, which the hypervisor leaves alone: FXSAVE's area (APM vol. 2

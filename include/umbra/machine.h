@@ -4,7 +4,8 @@
  * other, and the control ports through which a guest's workload talks to the hypervisor.
  *
  * The machine's RAM is a file that the command has mapped. The hypervisor's image places a
- * struct umbra_machine at UMBRA_MACHINE_ADDRESS (machine-physical, = offset in that file).
+ * struct umbra_machine for each guest at UMBRA_MACHINE_ADDRESS (machine-physical, = offset in that
+ * file), UMBRA_MACHINE_STRIDE bytes apart; what is of the machine as a whole stands in the first.
  * Each field has one writer, named in its comment. All fields are little-endian.
  */
 #ifndef UMBRA_MACHINE_H
@@ -16,7 +17,7 @@
 
 #define UMBRA_MACHINE_ADDRESS 0x200000u
 #define UMBRA_MACHINE_MAGIC   0x3165676170786d75ull /* "umxpage1" */
-#define UMBRA_MACHINE_VERSION 5u
+#define UMBRA_MACHINE_VERSION 6u
 
 enum umbra_phase {
 	UMBRA_PHASE_OFF,   /* the image has not run yet */
@@ -27,9 +28,9 @@ enum umbra_phase {
 };
 
 /*
- * Why the machine stopped. Also the value written to the exit port 0xf4 (QEMU's
- * isa-debug-exit then exits with value * 2 + 1). The `umbra run` exit status for each is in
- * umbra(1).
+ * Why the guest, or the machine, stopped. The machine's is also the value written to the exit port
+ * 0xf4 (QEMU's isa-debug-exit then exits with value * 2 + 1). The `umbra run` exit status for each
+ * is in umbra(1).
  */
 enum umbra_end {
 	UMBRA_END_NONE = 0,
@@ -62,12 +63,42 @@ enum umbra_command {
 	UMBRA_COMMAND_RECORD, /* from now on everything goes into .ring. The MMU starts anew: all
 				 that was mapped comes back by faults */
 	UMBRA_COMMAND_RECORD_END,
+
+	/* What a host does to guest memory. Answers are 64-bit numbers, in the order given here. */
+	UMBRA_COMMAND_DROP,    /* gfn, pages: sptes, were some accessed, dirty */
+	UMBRA_COMMAND_PROTECT, /* gfn, pages: sptes */
+	UMBRA_COMMAND_SPLIT,   /* gfn, pages: large sptes */
+	UMBRA_COMMAND_MIGRATE, /* how many random pages (at most UMBRA_MIGRATE_MAX): moved, sptes */
+	UMBRA_COMMAND_STORM,   /* migrations of random pages a second; 0: off */
+	UMBRA_COMMAND_ZAP,     /* */
+	UMBRA_COMMAND_QUOTA,   /* shadow pages; 0: what the machine started with */
+	UMBRA_COMMAND_AUDIT,   /* violations */
+	UMBRA_COMMAND_AGE,     /* pages used since the last time, with a frame, in all */
+
+	UMBRA_COMMAND_LOG_START,
+	UMBRA_COMMAND_LOG_COLLECT, /* pages written since the last time */
+	UMBRA_COMMAND_LOG_STOP,
+
+	UMBRA_COMMAND_SLOTS,       /* for each: id, first gfn, pages, is read-only, is there */
+	UMBRA_COMMAND_SLOT_DELETE, /* id */
+	UMBRA_COMMAND_SLOT_ADD,    /* id, of one that was deleted: contents are what they were */
+	UMBRA_COMMAND_SLOT_RENEW,  /* id: both, one after the other */
+	UMBRA_COMMAND_SLOT_FLAGS,  /* id, enum umbra_slot_flags */
+
+	UMBRA_COMMAND_WATCH,       /* gfn, enum umbra_watch or-ed; 0: no more */
+	UMBRA_COMMAND_WATCH_CLEAR, /* watch nothing */
+	UMBRA_COMMAND_WATCHES,     /* for each: gfn, kinds, reads, writes, fetches that were seen */
+	UMBRA_COMMAND_TOUCHES,     /* the last ones, oldest first, for each: microseconds since the
+				      machine began, gfn, kinds, rip, gva */
 	UMBRA_COMMANDS,
 };
 
+#define UMBRA_MIGRATE_MAX 65536u
+
 #define UMBRA_ANSWER_BYTES (64u << 10)
 
-#define UMBRA_GUESTS_MAX 8u
+#define UMBRA_GUESTS_MAX     8u
+#define UMBRA_MACHINE_STRIDE 8192u /* from one guest's page to the next one's */
 
 /*
  * The guest's disk is a file of the command's. The hypervisor fills a request in, sets .state to
@@ -108,6 +139,10 @@ struct umbra_machine {
 	uint32_t workload; /* hypervisor: 0 not reported, 1 ok, 2 failed (UMBRA_CTL_RESULT) */
 	uint32_t nested;   /* hypervisor: 0 shadow paging, 1 nested paging */
 	char message[256]; /* hypervisor: one sentence about .end, NUL-terminated */
+
+	uint32_t guests; /* hypervisor: of the machine, in the first page; their pages are set up */
+	uint32_t stopped; /* hypervisor: in the first page: the machine's end, the worst of its
+			     guests' (enum umbra_end); 0 while one of them runs */
 
 	uint32_t command; /* command: enum umbra_command; the hypervisor sets it to 0 when done */
 	uint32_t guest_status; /* hypervisor: of UMBRA_END_GUEST: (value << 1) | 1 */
@@ -210,6 +245,18 @@ enum umbra_ctl {
 	 * again as memory that is only read, or without that bit as plain memory. Result 0, or 1.
 	 */
 	UMBRA_CTL_READ_ONLY = 23,
+
+	/* More on the range. Those that look at pages count them: UMBRA_CTL_RANGE_FOUND. */
+	UMBRA_CTL_RANGE_FOUND = 40,
+	UMBRA_CTL_RANGE_INVALIDATE = 41,  /* a change of the host's, begun and ended */
+	UMBRA_CTL_RANGE_AGE = 42,         /* finds those that were used */
+	UMBRA_CTL_RANGE_LOG_START = 43,   /* of the slot that holds the first one */
+	UMBRA_CTL_RANGE_LOG_COLLECT = 44, /* the whole slot; finds those that were written */
+	UMBRA_CTL_RANGE_LOG_WORDS = 45,   /* the same, 64 pages a call */
+	UMBRA_CTL_RANGE_LOG_STOP = 46,
+	UMBRA_CTL_RANGE_MERGE = 47, /* those of the same contents; finds those that were merged */
+	UMBRA_CTL_RANGE_SWAP_OUT = 48, /* finds those that went */
+	UMBRA_CTL_RANGE_COLLAPSE = 49, /* to frames side by side; finds those that moved */
 };
 
 #endif

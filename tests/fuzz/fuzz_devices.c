@@ -45,10 +45,11 @@ static void port_out(uint16_t port, unsigned size, uint32_t value)
 static uint16_t port(struct input *input)
 {
 	static const uint16_t ports[] = {
-	    0x20,  0x21,  0xa0,  0xa1,  0x4d0, 0x4d1,       0x40,   0x43,   0x70,   0x71,
-	    0x64,  0xcf8, 0xcfc, 0xcfd, 0xcfe, 0xcff,       0xe0,   0xe2,   0xe4,   0x510,
-	    0x511, 0x608, 0x5a0, 0x5a4, 0xb1,  0xb3,        0xb4,   0xb5,   0xb6,   0xb7,
-	    0x80,  0x3f,  0x22,  0x41,  0xdf,  TESTDEV_IRQ, 0x2002, 0x200a, 0x2017, 0x2018};
+	    0x20,  0x21,  0xa0,  0xa1,        0x4d0,  0x4d1,  0x40,   0x43,  0x70,  0x71,
+	    0x64,  0xcf8, 0xcfc, 0xcfd,       0xcfe,  0xcff,  0xe0,   0xe2,  0xe4,  0x510,
+	    0x511, 0x608, 0x5a0, 0x5a4,       0xb1,   0xb3,   0xb4,   0xb5,  0xb6,  0xb7,
+	    0x80,  0x3f,  0x22,  0x41,        0x42,   0x61,   0x3f8,  0x3f9, 0x3fa, 0x3fb,
+	    0x3fc, 0x3fe, 0xdf,  TESTDEV_IRQ, 0x2002, 0x200a, 0x2017, 0x2018};
 	uint8_t which = input_u8(input);
 
 	if (which < sizeof(ports) / sizeof(ports[0]))
@@ -107,7 +108,8 @@ static void poll(void)
 	pit_poll(&outer.vm, now);
 	rtc_poll(&outer.vm, now);
 	uart_poll(&outer.vm);
-	if (outer.cpu.bell_edge)
+	serial_poll(&outer.vm, now);
+	if (outer.vm.bell_edge)
 		virtio_blk_poll(&outer.vm);
 }
 
@@ -132,14 +134,14 @@ static void answer(struct input *input)
 			memset(hostio_data(&outer.vm, i), failed, request->size);
 		request->state = UMBRA_REQUEST_DONE;
 	}
-	outer.cpu.bell_edge = true;
+	outer.vm.bell_edge = true;
 	poll();
 }
 
 static void keys(struct input *input)
 {
 	outer.keys += input_u8(input);
-	outer.cpu.uart_edge = true;
+	outer.vm.uart_edge = true;
 	poll();
 }
 
@@ -434,6 +436,7 @@ static void machine_make(struct input *input)
 	vm->options.disk = what & 2 ? 0 : disks[what >> 5 & 3];
 	vm->options.disk_ro = what & 4;
 	vm->options.console = !(what & 8);
+	vm->options.guests = 1 + (what >> 7);
 	check(!memory_init(vm) && !virtio_blk_init(vm) && !virtio_console_init(vm),
 	      "no memory to begin with");
 	lapic_init(&outer.vcpu);
@@ -441,6 +444,7 @@ static void machine_make(struct input *input)
 	ioapic_init(&vm->ioapic);
 	pit_init(vm);
 	rtc_init(vm);
+	serial_init(vm);
 	if (what & 16)
 		bios_write(vm);
 }

@@ -25,7 +25,7 @@
 #define TSC_HZ     2500000000ull
 #define ZEROED_MAX (1u << 16)
 
-struct umbra_machine machine_page;
+static struct umbra_machine machine;
 struct outer outer;
 
 static uint8_t *arena;
@@ -51,12 +51,15 @@ void outer_reset(uint64_t memory, unsigned frames)
 	for (unsigned i = 0; i < BLOCKS; i++)
 		blocks[i].used = false;
 	memset(&outer, 0, sizeof(outer));
-	memset(&machine_page, 0, sizeof(machine_page));
+	memset(&machine, 0, sizeof(machine));
 	outer.frames_left = frames < OUTER_FRAMES ? frames : OUTER_FRAMES;
 	outer.tsc = 1ull << 40;
 	outer.cpu.tsc_hz = TSC_HZ;
-	outer.cpu.vm = &outer.vm;
-	outer.vm.machine = &machine_page;
+	outer.host.open_line = -1;
+	outer.host.guest[0] = &outer.vm;
+	outer.host.guests = 1;
+	outer.vm.host = &outer.host;
+	outer.vm.machine = &machine;
 	outer.vm.frames = &outer.frames;
 	outer.vm.cpu = &outer.cpu;
 	outer.vm.vcpu = &outer.vcpu;
@@ -203,6 +206,17 @@ int mmu_slot_delete(struct vm *vm, uint32_t id)
 {
 	(void)vm, (void)id;
 	return 0;
+}
+
+int mmu_slot_flags_set(struct vm *vm, uint32_t id, uint32_t flags)
+{
+	(void)vm, (void)id, (void)flags;
+	return 0;
+}
+
+void watch_touched(void *ctx, const struct umbra_touch *touch)
+{
+	(void)ctx, (void)touch;
 }
 
 void mmu_guest_write(struct vm *vm, uint64_t gpa, size_t size)

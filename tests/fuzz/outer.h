@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "cpu.h"
+#include "host.h"
 #include "vcpu.h"
 #include "vm.h"
 
@@ -22,6 +23,7 @@ struct outer {
 	struct vmcb vmcb;
 	struct cpu cpu;
 	struct frames frames;
+	struct host host;
 	uint64_t tsc;
 	unsigned frames_left;
 	unsigned keys;       /* that wait on COM1 */

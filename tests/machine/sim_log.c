@@ -36,6 +36,8 @@ void sim_log_start(struct sim *sim, uint32_t id, unsigned flags)
 	int wanted = !slot->present ? UMBRA_ENOENT : slot->logged ? UMBRA_EEXIST : 0;
 	int error;
 
+	if (flags & ~(unsigned)(UMBRA_LOG_SPLIT | UMBRA_LOG_DIRTY_BITS))
+		wanted = UMBRA_EINVAL;
 	if (flags & UMBRA_LOG_DIRTY_BITS && sim->options.config.without & UMBRA_WITHOUT_ACCESSED)
 		wanted = UMBRA_EINVAL;
 	sim_op(sim, "log: slot, flags", id, flags, 0);

@@ -90,11 +90,35 @@ replay() {
 		[ "$(jq .violations "$work/a")" = 0 ] && [ "$(jq .events "$work/a")" -gt 50 ]
 }
 
+# What a host does is in the trace; and a log that is on, another MMU would not know of.
+host_operates() {
+	ctl record "$work/host.utr" && ctl watch 100 rwx && ctl log-start && sleep 1 &&
+		ctl log-collect && ctl working-set 1 && ctl slot-renew 0 && ctl split 100 40 &&
+		ctl protect 100 40 && ctl drop 100 40 && ctl migrate 50 && ctl slot-flags 0 0 &&
+		ctl record-end && fails 27 'a log of writes is on' ctl record "$work/not.utr" &&
+		ctl log-stop && ctl unwatch-all && replay host
+}
+
 # Asked of the trace's end: as of the live machine.
 ask_trace() {
 	rmap "$work/first.utr" &&
 		"$umbra" walk "$work/first.utr" 100000 | grep -q 'guest: gpa 100000' &&
 		fails 30 'no vcpu 0' "$umbra" walk --at 0 "$work/first.utr" 100000
+}
+
+# Each of several guests can be asked, recorded and stopped by itself.
+several() {
+	start --guests 3 || return 1
+	[ "$("$umbra" ctl --json "$sock" stats | jq '.guests | length')" = 3 ] &&
+		[ "$("$umbra" ctl --json --guest 2 "$sock" stats | jq .mmu.faults)" -gt 10 ] &&
+		fails 30 'no such guest; this machine has 3' "$umbra" ctl --guest 3 "$sock" stats &&
+		"$umbra" ctl --guest 1 "$sock" record "$work/second.utr" &&
+		sleep 1 && ctl record-end && replay second &&
+		"$umbra" ctl --guest 1 "$sock" stop && sleep 1 &&
+		fails 29 'guest 1 has ended: stopped' "$umbra" ctl --guest 1 "$sock" rmap 100 &&
+		fails 29 'guest 1 has ended' "$umbra" rmap --guest 1 "$sock" 100 &&
+		ctl stats | grep -q 'guest 1, which has ended' && ctl rmap 100 && stop &&
+		grep -q 'guest 0: the machine was told to stop' "$work/run.log"
 }
 
 # Nobody can hold the machine up: not a client that says nothing, nor one that goes away.
@@ -163,6 +187,7 @@ check 'recording is switched on and off' record first
 check 'what was recorded replays' replay first
 check 'and again' record second
 check 'the second one replays' replay second
+check 'what a host does is recorded' host_operates
 check 'the trace is asked' ask_trace
 check 'an event that it has not' fails 30 'no event' "$umbra" rmap --at 99999999 "$work/first.utr" 100
 check 'clients without manners' rude
@@ -172,6 +197,7 @@ check 'a machine with nested paging' start --paging nested
 check 'records, too' record nested
 check 'which replays' replay nested
 check 'it is stopped' stop
+check 'several guests, each by itself' several
 check 'a full disk' full
 check 'a socket of a machine that was killed' killed
 run=

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Tests of core/protect.c: what is taken from one page with hundreds of mappings while its guest keeps
- * coming for them. The lock is given up within the chain (tuning/small: after four sptes), and nothing
- * may come back before the operation's flush.
+ * Tests of core/protect.c: what is taken from one page with hundreds of mappings while its guest
+ * keeps coming for them. The lock is given up within the chain (tuning/small: after four sptes),
+ * and nothing may come back before the operation's flush.
  */
 #include <pthread.h>
 #include <stdatomic.h>

@@ -1,0 +1,177 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-2-Clause
+# test_operations.sh UMBRA GUESTS: what a host does to a running guest's memory, by umbra ctl, while
+# all of it is recorded; the recording replays without a finding.
+set -u
+umbra=$1 guests=$2
+work=$(mktemp -d) || exit 1
+sock=$work/socket
+run=
+trap '[ -z "$run" ] || kill "$run" 2>/dev/null; rm -rf "$work"' EXIT
+number=0
+
+# check NAME COMMAND...: one subtest.
+check() {
+	local name=$1
+	shift
+	number=$((number + 1))
+	if "$@" >"$work/said" 2>&1; then
+		echo "ok $number - $name"
+	else
+		echo "not ok $number - $name"
+		sed 's/^/# /' "$work/said" | tail -20
+	fi
+}
+
+# fails STATUS WORDS COMMAND...
+fails() {
+	local status=$1 words=$2 got
+	shift 2
+	"$@" >"$work/out" 2>&1
+	got=$?
+	cat "$work/out"
+	[ $got -eq "$status" ] && grep -q -- "$words" "$work/out"
+}
+
+ctl() { "$umbra" ctl "$sock" "$@"; }
+
+# says FILTER VERB...: the verb's JSON meets the filter.
+says() {
+	local filter=$1
+	shift
+	"$umbra" ctl --json "$sock" "$@" | tee "$work/json" | jq -e "$filter" >/dev/null ||
+		{ cat "$work/json"; return 1; }
+}
+
+start() {
+	"$umbra" run --batch --control "$sock" --kernel "$guests/endless.elf" --memory 64M \
+		--record "$work/all.utr" --timeout 300 "$@" >"$work/run.log" 2>&1 &
+	run=$!
+	for _ in $(seq 300); do
+		sleep 0.1
+		[ "$("$umbra" ctl --json "$sock" stats 2>/dev/null | jq .mmu.faults)" -gt 100 ] 2>/dev/null &&
+			return
+	done
+	cat "$work/run.log"
+	return 1
+}
+
+# The guest goes on: it faults in what was taken away.
+goes_on() {
+	local before
+	before=$("$umbra" ctl --json "$sock" stats | jq .mmu.faults)
+	for _ in $(seq 100); do
+		sleep 0.1
+		says ".mmu.faults > $before + 10" stats >/dev/null && return
+	done
+	return 1
+}
+
+# Nothing is written to what is only read: the guest's writes are lost, its stack's, too.
+flags() {
+	ctl slot-flags 2 1 && says '.[2].read_only == 1' slots && ctl slot-flags 2 0 &&
+		says '.[2].read_only == 0' slots
+}
+
+away() {
+	ctl slot-delete 2 && says '.[2].present == 0' slots &&
+		fails 30 'no such thing' ctl slot-delete 2 && ctl slot-add 2 &&
+		says '.[2].present == 1' slots && fails 30 'so already' ctl slot-add 2
+}
+
+logged() {
+	ctl log-start && fails 30 'so already' ctl log-start && sleep 0.3 &&
+		says '.written > 0' log-collect && ctl log-stop &&
+		fails 30 'no such thing' ctl log-stop
+}
+
+# Who touches the pages that hold the program: it does, running in them.
+watched() {
+	local gfn
+	for gfn in $(seq 256 271); do
+		ctl watch "$(printf %x "$gfn")" rx || return 1
+	done
+	fails 2 'some of r, w and x' ctl watch 100 q && fails 30 'no such thing' ctl watch fffffff r || return 1
+	for _ in $(seq 50); do
+		sleep 0.1
+		says 'map(.fetches) | add > 2' watches >/dev/null && break
+	done
+	says 'length == 16 and (map(.fetches) | add > 2)' watches &&
+		says '[.[] | select(.kinds >= 4)] | length > 2 and all(.[]; .rip == .gva and
+			.gfn == (.rip / 4096 | floor))' touches &&
+		ctl unwatch 100 && says 'length == 15' watches && fails 30 'no such thing' ctl unwatch 100 &&
+		ctl unwatch-all && says '. == []' watches
+}
+
+# One command waits for the other; what was begun for somebody who went away ends.
+amid() {
+	ctl working-set 2 >"$work/used" &
+	local first=$!
+	sleep 0.3
+	ctl drop 100 1000 && wait $first && grep -q '^used' "$work/used" || return 1
+	timeout 0.5 "$umbra" ctl "$sock" dirty-rate 2
+	ctl log-start && ctl log-stop
+}
+
+# Whatever umbra was doing when it was killed, the next one starts as if nothing had been.
+killed() { # VERB...
+	ctl "$@" >"$work/out" 2>&1 &
+	local client=$!
+	sleep 0.2
+	kill -9 "$run"
+	wait "$run" 2>/dev/null
+	wait $client
+	start && says '.violations == 0' audit
+}
+
+stop() {
+	ctl stop || return 1
+	wait "$run"
+	[ $? -eq 22 ]
+}
+
+replay() {
+	"$umbra" replay --tlb --audit 20 --json "$work/a" "$work/all.utr" &&
+		[ "$(jq .violations "$work/a")" = 0 ] && [ "$(jq .events "$work/a")" -gt 50 ]
+}
+
+all() { # ARGUMENT...
+	check "a machine $*" start "$@"
+	check 'drop' says '.sptes > 0 and .accessed == 1' drop 100 1000
+	check 'goes on after drop' goes_on
+	check 'drop of what wraps around' fails 2 'range' ctl drop ffffffffffffffff 2
+	check 'protect' says '.sptes > 0' protect 100 1000
+	check 'split' says '.sptes >= 0' split 0 4000
+	check 'migrate' says '.moved > 0' migrate 50
+	check 'migrate too many' fails 2 'range' ctl migrate 100000000
+	check 'storm' ctl storm 200
+	check 'zap' ctl zap
+	check 'quota' ctl quota 60
+	check 'working set' says '.used > 0 and .used <= .resident and .resident <= .pages' working-set 1
+	check 'dirty rate' says '.written > 0 and .seconds == 1' dirty-rate 1
+	check 'no such time' fails 2 'seconds' ctl dirty-rate 0
+	check 'a log' logged
+	check 'slots' says 'length >= 3 and .[0].gfn == 256 and .[0].present == 1' slots
+	check 'a slot in use is renewed' ctl slot-renew 0
+	check 'goes on in it' goes_on
+	check 'a slot goes and comes back' away
+	check 'a slot is read-only for a while' flags
+	check 'no such slot' fails 30 'no such thing' ctl slot-renew 77
+	check 'no number' fails 2 'no such number' ctl storm many
+	check 'watches' watched
+	check 'audit' says '.violations == 0' audit
+	check 'stop' stop
+	check 'the recording replays' replay
+}
+
+all
+all --paging nested
+check 'a machine to be killed' start
+check 'one command amid another' amid
+for verb in 'dirty-rate 5' 'working-set 5' 'migrate 60000' 'zap' 'slot-renew 0' 'storm 100000'; do
+	# shellcheck disable=SC2086
+	check "killed during $verb" killed $verb
+done
+check 'stop' stop
+run=
+echo "1..$number"
