@@ -254,7 +254,7 @@ enum umbra_ctl {
 	UMBRA_CTL_RANGE_LOG_COLLECT = 44, /* the whole slot; finds those that were written */
 	UMBRA_CTL_RANGE_LOG_WORDS = 45,   /* the same, 64 pages a call */
 	UMBRA_CTL_RANGE_LOG_STOP = 46,
-	UMBRA_CTL_RANGE_MERGE = 47,    /* those of the same contents; finds those that were merged */
+	UMBRA_CTL_RANGE_MERGE = 47, /* those of the same contents; finds those that were merged */
 	UMBRA_CTL_RANGE_SWAP_OUT = 48, /* finds those that went */
 	UMBRA_CTL_RANGE_COLLAPSE = 49, /* to frames side by side; finds those that moved */
 };
