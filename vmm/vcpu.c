@@ -35,7 +35,7 @@ int vcpu_create(struct vm *vm, struct frames *frames)
 	if (!vcpu)
 		return UMBRA_ENOMEM;
 	vcpu->vm = vm;
-	vcpu->displaced = -1;
+	vcpu->displaced = vcpu->offered = -1;
 	vcpu->vmcb = vmcb_new(&vm->cpu->svm, frames);
 	if (!vcpu->vmcb)
 		return UMBRA_ENOMEM;
@@ -421,6 +421,8 @@ static void pass(struct vcpu *vcpu)
 	vcpu->vmcb->interrupt = (vcpu->vmcb->interrupt & ~0xffull) | (vcpu->lapic.tpr >> 4 & 0xf);
 	enter(vcpu);
 	vcpu->event = 0;
+	if (vcpu->offered >= 0)
+		event_withdraw(vcpu);
 	if (vcpu->vmcb->exit_interrupted & SVM_EVENT_VALID)
 		event_take(vcpu);
 	if (!vcpu->stepping || !event_stepped(vcpu))
