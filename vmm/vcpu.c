@@ -462,7 +462,8 @@ void vcpu_dump(const struct vcpu *vcpu)
 					"gs", "gdtr", "ldtr", "idtr", "tr"};
 	uint64_t first = vcpu->exit_count > VCPU_EXITS ? vcpu->exit_count - VCPU_EXITS : 0;
 
-	print("guest rip %016lx rsp %016lx rflags %lx cpl %u\n", v->rip, g[4], v->rflags, v->cpl);
+	print("guest %u rip %016lx rsp %016lx rflags %lx cpl %u\n", vcpu->vm->number, v->rip, g[4],
+	      v->rflags, v->cpl);
 	for (int i = 0; i < 16; i += 4)
 		print("  r%02d %016lx %016lx %016lx %016lx\n", i, g[i], g[i + 1], g[i + 2],
 		      g[i + 3]);
