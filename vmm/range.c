@@ -3,6 +3,7 @@
  * What a host does to guest memory, on the guest's own request and timed: the umbra side of
  * make bench-kvm's host rows. Owns the range.
  */
+#include "host.h"
 #include "memory.h"
 #include "range.h"
 #include "vcpu.h"
@@ -137,6 +138,8 @@ static int operate(struct vm *vm, uint32_t operation, uint64_t *ticks)
 		return invalidate(vm);
 	case UMBRA_CTL_RANGE_AGE:
 		return look(vm, range->first, range->pages, false);
+	case UMBRA_CTL_RANGE_COLLAPSE:
+		return compact_range(vm, range->first, range->pages, &range->found);
 	case UMBRA_CTL_RANGE_MERGE:
 		return merge_range(vm, range->first, range->pages, &range->found);
 	default:
@@ -184,6 +187,7 @@ uint32_t range_operate(struct vm *vm, uint32_t operation, uint32_t argument)
 	case UMBRA_CTL_RANGE_LOG_COLLECT:
 	case UMBRA_CTL_RANGE_LOG_WORDS:
 	case UMBRA_CTL_RANGE_LOG_STOP:
+	case UMBRA_CTL_RANGE_COLLAPSE:
 	case UMBRA_CTL_RANGE_MERGE:
 		return timed(vm, operation);
 	case UMBRA_CTL_RANGE_FOUND:
