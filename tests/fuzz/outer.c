@@ -38,6 +38,17 @@ static struct {
 	bool used;
 } blocks[BLOCKS];
 
+void merge_broken(struct vm *vm, uint32_t index)
+{
+	(void)vm;
+	(void)index;
+}
+
+void merge_forget(struct vm *vm)
+{
+	(void)vm;
+}
+
 void outer_reset(uint64_t memory, unsigned frames)
 {
 	if (!arena) {
@@ -66,7 +77,7 @@ void outer_reset(uint64_t memory, unsigned frames)
 	outer.vm.options.memory = memory;
 	outer.vcpu.vm = &outer.vm;
 	outer.vcpu.vmcb = &outer.vmcb;
-	outer.vcpu.displaced = -1;
+	outer.vcpu.displaced = outer.vcpu.offered = -1;
 }
 
 /* ------------------------------------------------------------------ frames.c */
