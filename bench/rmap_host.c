@@ -64,6 +64,7 @@ static void make_large(struct umbra_mmu *mmu, const struct set *set)
 	for (uint64_t i = 0; i < set->shape.gfns; i++) {
 		umbra_gfn gfn = {set->gfn_seq[i]};
 
+		rmap_forget(mmu, head_of(mmu, gfn.n, 1));
 		if (head_of(mmu, gfn.n, 2))
 			continue;
 		if (pool_lock(mmu, &need))
@@ -74,7 +75,6 @@ static void make_large(struct umbra_mmu *mmu, const struct set *set)
 	for (uint64_t i = 0; i < set->sptes; i++) {
 		umbra_gfn gfn = {set->seq[i].gfn};
 
-		rmap_remove(mmu, set->seq[i].handle);
 		rmap_add(mmu, slot_head_make(mmu, slot_find(mmu, gfn), gfn, 2), set->seq[i].handle,
 			 *set->seq[i].spte);
 	}
