@@ -42,6 +42,7 @@ static const char help[] =
     "  --guests N      so many guests, 1 to 8, each with that memory (default 1)\n"
     "  --quota PAGES   shadow pages at most (default: the hypervisor's choice)\n"
     "  --storm N       migrate N random guest pages a second (default 100)\n"
+    "  --merge N       look at N guest pages a second, have equal ones share a frame (default 0)\n"
     "  --control PATH  listen at that socket for umbra ctl, umbra rmap and umbra walk\n"
     "  --record FILE   record everything that the MMU is asked, for umbra replay\n"
     "  --record-guest N  of several guests: this one, not guest 0\n"
@@ -138,6 +139,7 @@ enum {
 	OPTION_GUESTS,
 	OPTION_QUOTA,
 	OPTION_STORM,
+	OPTION_MERGE,
 	OPTION_DISK,
 	OPTION_DISK_RO,
 	OPTION_CONSOLE,
@@ -168,6 +170,7 @@ static const struct option table[] = {
     {"guests", required_argument, NULL, OPTION_GUESTS},
     {"quota", required_argument, NULL, OPTION_QUOTA},
     {"storm", required_argument, NULL, OPTION_STORM},
+    {"merge", required_argument, NULL, OPTION_MERGE},
     {"disk", required_argument, NULL, OPTION_DISK},
     {"disk-ro", required_argument, NULL, OPTION_DISK_RO},
     {"console", required_argument, NULL, OPTION_CONSOLE},
@@ -256,6 +259,11 @@ static enum status parse_one(int option, struct options *options, bool *done)
 		if (!parse_count(optarg, 0, STORM_MAX, &options->storm))
 			return complain(STATUS_USAGE, "--storm %s: give 0 to %u pages a second",
 					optarg, STORM_MAX);
+		break;
+	case OPTION_MERGE:
+		if (!parse_count(optarg, 0, UMBRA_MERGE_RATE_MAX, &options->merge))
+			return complain(STATUS_USAGE, "--merge %s: give 0 to %u pages a second",
+					optarg, UMBRA_MERGE_RATE_MAX);
 		break;
 	case OPTION_DISK:
 	case OPTION_DISK_RO:
