@@ -7,6 +7,7 @@
  */
 #include "command.h"
 #include "control.h"
+#include "host.h"
 #include "cpu.h"
 #include "machine.h"
 #include "memory.h"
@@ -33,7 +34,8 @@ int control_init(struct vm *vm)
 
 static void out_of_frames(struct vm *vm)
 {
-	machine_end(vm, UMBRA_END_NOMEM, "no free frame to migrate a page to");
+	machine_end(vm, UMBRA_END_NOMEM, "no free frame to migrate a page to%s",
+		    swap_excuse(vm->host));
 }
 
 static void storm_piece(struct vm *vm, uint64_t now)
@@ -212,6 +214,7 @@ void control_poll(struct vm *vm, uint64_t now)
 	struct control *c = &vm->control;
 	uint32_t command = __atomic_load_n(&vm->machine->command, __ATOMIC_ACQUIRE);
 
+	swap_poll(vm->host, now);
 	if (c->migrating)
 		region_piece(vm);
 	if (c->storm_rate && c->storm_due <= now)
@@ -237,5 +240,7 @@ uint64_t control_next(const struct vm *vm, uint64_t now)
 		next = c->storm_due;
 	if (vm->watching.tired && vm->watching.due < next)
 		next = vm->watching.due;
+	if (swap_next(vm->host, now) < next)
+		next = swap_next(vm->host, now);
 	return next;
 }

@@ -46,6 +46,8 @@ struct options {
 	uint64_t record;       /* 1: everything that the MMU is asked goes into a ring */
 	uint64_t guests;       /* of the machine */
 	uint64_t record_guest; /* the number of the one that .record is for */
+	uint64_t frames;       /* bytes of the machine that guests get in all; 0: what they are told */
+	uint64_t swap;         /* pages that the swap file has room for; 0: there is none */
 	uint64_t seal;         /* 1: look after memory that nobody should write (seal.c) */
 };
 
@@ -65,6 +67,7 @@ struct wanted {
 		WANTED_NOTHING,
 		WANTED_ROOM,    /* a free frame */
 		WANTED_PRIVATE, /* .gfn alone in its frame */
+		WANTED_PAGE,    /* .gfn, from the swap file */
 	} what;
 	uint64_t gfn;
 };
@@ -85,7 +88,8 @@ struct vm {
 	struct vm_slot slots[VM_SLOTS];
 	unsigned slot_count;
 	uint32_t *entries;
-	uint64_t pages; /* of all slots */
+	uint64_t pages;   /* of all slots */
+	uint64_t *recent; /* by page: wanted since swap.c looked; NULL: it never does */
 	struct wanted wanted;
 	uint32_t handed[VM_HANDED]; /* ring: pages that memory_page() gave away last */
 	unsigned handed_count;
