@@ -55,6 +55,13 @@ static void forget_answer(struct control *c)
 	c->answer = NULL;
 }
 
+void control_turn(struct control *c, const struct ram *ram)
+{
+	if (c->ram != ram)
+		forget_answer(c);
+	c->ram = ram;
+}
+
 /* False after a reply: there is no such guest. */
 static bool choose_guest(struct control *c, const char *text)
 {
@@ -67,9 +74,7 @@ static bool choose_guest(struct control *c, const char *text)
 			      c->guests);
 		return false;
 	}
-	if (c->ram != &c->rams[number])
-		forget_answer(c);
-	c->ram = &c->rams[number];
+	control_turn(c, &c->rams[number]);
 	return true;
 }
 

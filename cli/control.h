@@ -59,6 +59,9 @@ enum status control_open(struct control *control, const char *path);
 void control_machine(struct control *control, const struct ram *rams, unsigned guests,
 		     struct recording *recording);
 
+/* The request under way is for the guest of @ram. */
+void control_turn(struct control *control, const struct ram *ram);
+
 /* What to wait for. */
 void control_polls(const struct control *control, struct pollfd polls[CONTROL_POLLS]);
 

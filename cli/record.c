@@ -143,7 +143,7 @@ enum status record_start(struct recording *recording, const struct ram *ram)
 	sigset_t all, before;
 	int error;
 
-	r->ram = ram;
+	recording->ram = r->ram = ram;
 	r->ring = &ram->page->ring;
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);

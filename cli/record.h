@@ -13,6 +13,7 @@ struct recorder;
 /* What recording needs to know of the machine; one recorder at a time. */
 struct recording {
 	struct recorder *recorder; /* NULL: nothing is recorded */
+	const struct ram *ram;     /* whose ring it is, once it has begun */
 	const char *guest;         /* its kernel's name */
 	unsigned long long memory; /* bytes of the guest's */
 };

@@ -262,10 +262,12 @@ static void end_record(struct control *c)
 
 static void begin_record_end(struct control *c)
 {
-	if (c->recording->recorder)
-		ask(c, UMBRA_COMMAND_RECORD_END, 0, 0);
-	else
+	if (!c->recording->recorder) {
 		control_reply(c, STATUS_TRACE, "no recording is on");
+		return;
+	}
+	control_turn(c, c->recording->ram); /* whichever guest it is of */
+	ask(c, UMBRA_COMMAND_RECORD_END, 0, 0);
 }
 
 static void end_record_end(struct control *c)

@@ -157,7 +157,7 @@ static bool set_accessed_dirty(struct umbra_vcpu *vcpu, struct step *step, unsig
 		step[level].value = wanted;
 		log_mark(vcpu->mmu, (umbra_gfn){step[level].gpa >> UMBRA_PAGE_SHIFT});
 		mmu_input(vcpu->mmu,
-			  modes[mode].entry_shift == 2 ? UMBRA_INPUT_WORD4 : UMBRA_INPUT_WORD8,
+			  modes[mode].entry_shift == 2 ? UMBRA_INPUT_SET4 : UMBRA_INPUT_SET8,
 			  step[level].gpa, wanted);
 		if (modes[mode].entry_shift == 2)
 			track_bits_set(vcpu->mmu, step[level].gpa, flush);

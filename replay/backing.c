@@ -189,7 +189,10 @@ static uint64_t host_input(void *ctx, enum umbra_input kind, uint64_t key, uint6
 {
 	static const uint8_t kinds[] = {[UMBRA_INPUT_WORD4] = UMBRA_TRACE_WORD4,
 					[UMBRA_INPUT_WORD8] = UMBRA_TRACE_WORD8,
-					[UMBRA_INPUT_AGE] = UMBRA_TRACE_AGE};
+					[UMBRA_INPUT_AGE] = UMBRA_TRACE_AGE,
+					/* Older recorders told of these. */
+					[UMBRA_INPUT_SET4] = UMBRA_TRACE_WORD4,
+					[UMBRA_INPUT_SET8] = UMBRA_TRACE_WORD8};
 	struct replay *r = ctx;
 	const struct umbra_record *input = take(r, kinds[kind], key);
 

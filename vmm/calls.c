@@ -233,7 +233,7 @@ void mmu_invalidate_end(struct vm *vm, struct mmu_invalidation *invalidation)
 	event(vm, UMBRA_TRACE_INVALIDATE_END, invalidation->first.n, invalidation->pages, 0);
 }
 
-static uint64_t count_bits(const uint64_t *bits, uint64_t count)
+uint64_t mmu_bits_count(const uint64_t *bits, uint64_t count)
 {
 	uint64_t sum = 0;
 
@@ -253,7 +253,7 @@ int mmu_age(struct vm *vm, umbra_gfn first, uint64_t pages, unsigned flags, uint
 
 	if (!error && vm->recording.on)
 		event(vm, UMBRA_TRACE_AGE_RANGE, first.n, pages,
-		      count_bits(young, pages) | (uint64_t)flags << 32);
+		      mmu_bits_count(young, pages) | (uint64_t)flags << 32);
 	return error;
 }
 
@@ -282,7 +282,7 @@ int mmu_log_collect(struct vm *vm, umbra_gfn first, uint64_t pages, uint64_t *di
 	int error = umbra_log_collect(vm->mmu, first, pages, dirty);
 
 	if (!error && vm->recording.on)
-		event(vm, UMBRA_TRACE_LOG_COLLECT, first.n, pages, count_bits(dirty, pages));
+		event(vm, UMBRA_TRACE_LOG_COLLECT, first.n, pages, mmu_bits_count(dirty, pages));
 	return error;
 }
 

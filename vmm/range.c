@@ -42,31 +42,115 @@ static int remap_each(struct vm *vm, uint64_t *ticks)
 	return error;
 }
 
-static uint32_t timed(struct vm *vm, uint32_t operation)
+/* The slot that holds the range's first page; its number is the MMU's name for it. */
+static const struct vm_slot *slot_of(const struct vm *vm, uint32_t *id)
+{
+	for (*id = 0; *id < vm->slot_count; ++*id)
+		if (vm->range.first - vm->slots[*id].first < vm->slots[*id].pages)
+			return &vm->slots[*id];
+	return NULL;
+}
+
+static int invalidate(struct vm *vm)
+{
+	struct mmu_invalidation held;
+	int error =
+	    mmu_invalidate_begin(vm, (umbra_gfn){vm->range.first}, vm->range.pages, &held, NULL);
+
+	if (!error)
+		mmu_invalidate_end(vm, &held);
+	return error;
+}
+
+/* ------------------------------------------------------------------ what looks at pages */
+
+#define PIECE 4096u /* pages of which bits are kept at a time */
+
+/* Which of @pages pages from @first on were used, or with @log written? */
+static int look(struct vm *vm, uint64_t first, uint64_t pages, bool log)
+{
+	uint64_t bits[PIECE / 64];
+	int error = 0;
+
+	for (uint64_t end = first + pages, count; first < end && !error; first += count) {
+		count = end - first < PIECE ? end - first : PIECE;
+		error = log ? mmu_log_collect(vm, (umbra_gfn){first}, count, bits)
+			    : mmu_age(vm, (umbra_gfn){first}, count, 0, bits);
+		if (!error)
+			vm->range.found += mmu_bits_count(bits, count);
+	}
+	return error;
+}
+
+static int log_words(struct vm *vm, const struct vm_slot *slot)
+{
+	int error = 0;
+
+	for (uint64_t i = 0; i < slot->pages && !error; i += 64) {
+		uint64_t dirty = 0;
+
+		error = mmu_log_collect_word(vm, (umbra_gfn){slot->first + i}, UINT64_MAX, &dirty);
+		vm->range.found += mmu_bits_count(&dirty, 64);
+	}
+	return error;
+}
+
+static int log_operate(struct vm *vm, uint32_t operation)
+{
+	uint32_t id;
+	const struct vm_slot *slot = slot_of(vm, &id);
+
+	if (!slot)
+		return UMBRA_ENOENT;
+	switch (operation) {
+	case UMBRA_CTL_RANGE_LOG_START:
+		return mmu_log_start(vm, id, 0);
+	case UMBRA_CTL_RANGE_LOG_STOP:
+		return mmu_log_stop(vm, id);
+	case UMBRA_CTL_RANGE_LOG_WORDS:
+		return log_words(vm, slot);
+	default:
+		return look(vm, slot->first, slot->pages, true);
+	}
+}
+
+/* ------------------------------------------------------------------ all of them */
+
+/* *@ticks stays 0 where all of the time counts. */
+static int operate(struct vm *vm, uint32_t operation, uint64_t *ticks)
 {
 	struct range_job *range = &vm->range;
 	umbra_gfn first = {range->first};
-	uint64_t begun, ticks = 0;
-	int error = 0;
 
-	range->sptes = count(vm);
-	begun = rdtsc();
 	switch (operation) {
 	case UMBRA_CTL_RANGE_DROP:
-		error = mmu_drop(vm, first, range->pages, NULL);
-		break;
+		return mmu_drop(vm, first, range->pages, NULL);
 	case UMBRA_CTL_RANGE_DROP_EACH:
-		error = drop_each(vm);
-		break;
+		return drop_each(vm);
 	case UMBRA_CTL_RANGE_PROTECT:
-		error = mmu_write_protect(vm, first, range->pages, NULL);
-		break;
+		return mmu_write_protect(vm, first, range->pages, NULL);
 	case UMBRA_CTL_RANGE_REMAP:
-		error = remap_each(vm, &ticks);
-		break;
+		return remap_each(vm, ticks);
+	case UMBRA_CTL_RANGE_RENEW:
+		return memory_slot_renew(vm, range->first);
+	case UMBRA_CTL_RANGE_INVALIDATE:
+		return invalidate(vm);
+	case UMBRA_CTL_RANGE_AGE:
+		return look(vm, range->first, range->pages, false);
 	default:
-		error = memory_slot_renew(vm, range->first);
+		return log_operate(vm, operation);
 	}
+}
+
+static uint32_t timed(struct vm *vm, uint32_t operation)
+{
+	uint64_t begun, ticks = 0;
+	int error;
+
+	vm->range.sptes = count(vm);
+	vm->range.found = 0;
+	begun = rdtsc();
+	error = operate(vm, operation, &ticks);
 	if (!ticks)
 		ticks = rdtsc() - begun;
 	if (error)
@@ -92,7 +176,15 @@ uint32_t range_operate(struct vm *vm, uint32_t operation, uint32_t argument)
 	case UMBRA_CTL_RANGE_PROTECT:
 	case UMBRA_CTL_RANGE_REMAP:
 	case UMBRA_CTL_RANGE_RENEW:
+	case UMBRA_CTL_RANGE_INVALIDATE:
+	case UMBRA_CTL_RANGE_AGE:
+	case UMBRA_CTL_RANGE_LOG_START:
+	case UMBRA_CTL_RANGE_LOG_COLLECT:
+	case UMBRA_CTL_RANGE_LOG_WORDS:
+	case UMBRA_CTL_RANGE_LOG_STOP:
 		return timed(vm, operation);
+	case UMBRA_CTL_RANGE_FOUND:
+		return (uint32_t)range->found;
 	default:
 		return UINT32_MAX;
 	}

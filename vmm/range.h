@@ -9,7 +9,8 @@ struct vm;
 
 struct range_job {
 	uint64_t first, pages;
-	uint64_t sptes; /* of the last operation */
+	uint64_t sptes; /* before the last operation */
+	uint64_t found; /* pages, by it */
 };
 
 /* One of UMBRA_CTL_RANGE_*; its result. UINT32_MAX for anything else. */

@@ -145,6 +145,11 @@ static bool is_known(struct recording *r, uint64_t gpa, bool wide, uint64_t valu
 	return false;
 }
 
+static bool is_wide(enum umbra_input kind)
+{
+	return kind == UMBRA_INPUT_WORD8 || kind == UMBRA_INPUT_SET8;
+}
+
 uint64_t record_input(void *ctx, enum umbra_input kind, uint64_t key, uint64_t value)
 {
 	static const uint8_t kinds[] = {[UMBRA_INPUT_WORD4] = UMBRA_TRACE_WORD4,
@@ -155,8 +160,9 @@ uint64_t record_input(void *ctx, enum umbra_input kind, uint64_t key, uint64_t v
 
 	if (r->quiet || !r->on)
 		return value;
-	if (kind == UMBRA_INPUT_AGE ? value == 0
-				    : is_known(r, key, kind == UMBRA_INPUT_WORD8, value))
+	if (kind == UMBRA_INPUT_AGE ? value == 0 : is_known(r, key, is_wide(kind), value))
+		return value;
+	if (kind == UMBRA_INPUT_SET4 || kind == UMBRA_INPUT_SET8) /* a replayer does the same */
 		return value;
 	put(vm, (struct umbra_record){.kind = kinds[kind], .a = key, .b = value});
 	return value;

@@ -86,6 +86,8 @@ void mmu_flush(struct vm *vm);
 void mmu_invalidate_end(struct vm *vm, struct mmu_invalidation *invalidation);
 int mmu_split(struct vm *vm, umbra_gfn first, uint64_t pages, uint64_t *sptes);
 int mmu_watch(struct vm *vm, umbra_gfn gfn, unsigned kinds);
+/* How many of the first @count bits are set; those behind them in the last word are not. */
+uint64_t mmu_bits_count(const uint64_t *bits, uint64_t count);
 int mmu_age(struct vm *vm, umbra_gfn first, uint64_t pages, unsigned flags, uint64_t *young);
 int mmu_log_start(struct vm *vm, uint32_t id, unsigned flags);
 int mmu_log_collect(struct vm *vm, umbra_gfn first, uint64_t pages, uint64_t *dirty);

@@ -2,12 +2,15 @@
 /*
  * A bare-metal guest for host rows: maps the pages of the spare memory (512 GiB up) through many
  * aliases from page tables of its own, touches them all, and asks the host over the control ports
- * (umbra/machine.h) to take them away in each way there is. For every round it prints
+ * (umbra/machine.h) for each of the things that hosts do to memory. What the host did is timed by
+ * it; how the guest's accesses fare behind it, is timed here. For each it prints
  *
- *     host NAME TICKS SPTES
+ *     host NAME TICKS COUNT        COUNT: sptes, or pages, as bench/kvm/report.jq says of NAME
  *
- * Words of its command line: pages= (a multiple of 512), aliases=, rounds=. Runs on the loader's
- * identity map of the low 4 GiB; takes memory for its tables from 32 MiB up.
+ * Words of its command line: pages= (a multiple of 512), aliases=, rounds=, kinds= (a bit for each
+ * of the rounds at the end of this file; all). Runs on the loader's identity map of the low 4 GiB;
+ * takes memory for its tables from 32 MiB up, and other pages, to be touched in between, from 48
+ * MiB up.
  */
 #include <stdbool.h>
 #include <stddef.h>
@@ -15,14 +18,17 @@
 
 #include <umbra/machine.h>
 
-#define HDR_CMDLINE 0x228
-#define TABLES      0x2000000u
-#define PAGES_FIRST (1ull << 39) /* guest-physical */
-#define ALIASES     (1ull << 40) /* guest-virtual */
-#define PAGE        4096ull
-#define TABLE_SPAN  (512 * PAGE)
-#define PTE_BITS    0x67u /* present, writable, user, accessed, dirty */
-#define COM1        0x3f8
+#define HDR_CMDLINE  0x228
+#define TABLES       0x2000000u
+#define PAGES_FIRST  (1ull << 39) /* guest-physical */
+#define SLOT_BYTES   (16ull << 20)
+#define ALIASES      (1ull << 40) /* guest-virtual */
+#define WARM_FIRST   0x3000000ull /* memory of another slot, guest-physical */
+#define WARM_ALIASES (1ull << 41)
+#define PAGE         4096ull
+#define TABLE_SPAN   (512 * PAGE)
+#define PTE_BITS     0x67u /* present, writable, user, accessed, dirty */
+#define COM1         0x3f8
 
 void aliases_main(const uint8_t *params);
 
@@ -112,6 +118,13 @@ static void map(uint64_t *root, uint64_t gva, uint64_t gpa)
 	table[gva >> 12 & 511] = gpa | PTE_BITS;
 }
 
+/* @aliases times the @pages pages at @gpa, from @gva on. */
+static void map_all(uint64_t *root, uint64_t gva, uint64_t gpa, uint64_t pages, uint64_t aliases)
+{
+	for (uint64_t i = 0; i < aliases * pages; i++)
+		map(root, gva + i * PAGE, gpa + i % pages * PAGE);
+}
+
 static void build(uint64_t pages, uint64_t aliases)
 {
 	uint64_t *loaders, *root;
@@ -120,18 +133,107 @@ static void build(uint64_t pages, uint64_t aliases)
 	root = table_new();
 	__asm__ volatile("movq %%cr3, %0" : "=r"(loaders));
 	root[0] = loaders[0];
-	for (uint64_t i = 0; i < aliases * pages; i++)
-		map(root, ALIASES + i * PAGE, PAGES_FIRST + i % pages * PAGE);
+	map_all(root, ALIASES, PAGES_FIRST, pages, aliases);
+	map_all(root, WARM_ALIASES, WARM_FIRST, pages, aliases);
 	__asm__ volatile("movq %0, %%cr3" : : "r"(root) : "memory");
 }
 
-static void touch(uint64_t count)
+static uint64_t ticks_now(void)
 {
-	for (uint64_t i = 0; i < count; i++)
-		*(volatile uint8_t *)(ALIASES + i * PAGE) = 1;
+	uint32_t low, high;
+
+	__asm__ volatile("lfence; rdtsc" : "=a"(low), "=d"(high) : : "memory");
+	return (uint64_t)high << 32 | low;
 }
 
-void aliases_main(const uint8_t *params)
+/* Write to @count pages from @gva on. Returns the ticks that took. */
+static uint64_t touch(uint64_t gva, uint64_t count)
+{
+	uint64_t begun = ticks_now();
+
+	for (uint64_t i = 0; i < count; i++)
+		*(volatile uint8_t *)(gva + i * PAGE) = 1;
+	return ticks_now() - begun;
+}
+
+static uint64_t look(uint64_t gva, uint64_t count)
+{
+	uint64_t begun = ticks_now();
+
+	for (uint64_t i = 0; i < count; i++)
+		(void)*(volatile uint8_t *)(gva + i * PAGE);
+	return ticks_now() - begun;
+}
+
+/* ------------------------------------------------------------------ rounds */
+
+static uint64_t pages, aliases;
+
+static void touch_all(void)
+{
+	touch(ALIASES, aliases * pages);
+}
+
+static void row(const char *name, uint64_t ticks, uint64_t count)
+{
+	say("host ");
+	say(name);
+	say(" ");
+	say_number(ticks);
+	say(" ");
+	say_number(count);
+	say("\r\n");
+}
+
+/* False: the host cannot, and says so instead of a row. */
+static bool ask_timed(const char *name, enum umbra_ctl operation, uint32_t *ticks)
+{
+	*ticks = ask(operation, 0);
+	if (*ticks != UINT32_MAX)
+		return true;
+	say("info error this host cannot: ");
+	say(name);
+	say("\r\n");
+	return false;
+}
+
+static uint64_t sptes(void)
+{
+	uint32_t count = ask(UMBRA_CTL_RANGE_SPTES, 0);
+
+	return count == UINT32_MAX ? aliases * pages : count;
+}
+
+/* One operation, an spte. */
+static bool of_sptes(const char *name, enum umbra_ctl operation)
+{
+	uint32_t ticks;
+
+	if (!ask_timed(name, operation, &ticks))
+		return false;
+	row(name, ticks, sptes());
+	return true;
+}
+
+/* One operation, a page of those that it found; 0 pages: of @all. */
+static bool of_pages(const char *name, enum umbra_ctl operation, uint64_t all)
+{
+	uint32_t ticks;
+
+	if (!ask_timed(name, operation, &ticks))
+		return false;
+	row(name, ticks, all ? all : ask(UMBRA_CTL_RANGE_FOUND, 0));
+	return true;
+}
+
+/* The first access to each page, then those through its other aliases. */
+static void refault(const char *page, const char *spte)
+{
+	row(page, touch(ALIASES, pages), pages);
+	row(spte, touch(ALIASES + pages * PAGE, (aliases - 1) * pages), (aliases - 1) * pages);
+}
+
+static void round_mappings(void)
 {
 	static const struct {
 		const char *name;
@@ -141,28 +243,99 @@ void aliases_main(const uint8_t *params)
 	    {"protect", UMBRA_CTL_RANGE_PROTECT},  {"remap", UMBRA_CTL_RANGE_REMAP},
 	    {"slot_renew", UMBRA_CTL_RANGE_RENEW},
 	};
-	const char *line = (const char *)(uintptr_t) * (const uint32_t *)(params + HDR_CMDLINE);
-	uint64_t pages = word(line, "pages", 512), aliases = word(line, "aliases", 128);
-	uint64_t rounds = word(line, "rounds", 3);
 
+	for (size_t job = 0; job < sizeof(jobs) / sizeof(jobs[0]); job++) {
+		touch_all();
+		of_sptes(jobs[job].name, jobs[job].operation);
+	}
+}
+
+static void round_invalidate(void)
+{
+	touch_all();
+	of_sptes("invalidate", UMBRA_CTL_RANGE_INVALIDATE);
+	refault("invalidate_page", "invalidate_spte");
+}
+
+/* Hardware sets accessed bits only where they were cleared before. */
+static void round_age(void)
+{
+	uint32_t ticks;
+
+	touch_all();
+	ask(UMBRA_CTL_RANGE_AGE, 0);
+	touch_all();
+	if (ask_timed("age", UMBRA_CTL_RANGE_AGE, &ticks))
+		row("age", ticks, ask(UMBRA_CTL_RANGE_FOUND, 0) * aliases);
+}
+
+static void round_log(void)
+{
+	uint64_t slot = SLOT_BYTES / PAGE;
+
+	touch_all();
+	if (!of_sptes("log_start", UMBRA_CTL_RANGE_LOG_START))
+		return;
+	row("log_write", touch(ALIASES, pages), pages);
+	of_pages("log_collect", UMBRA_CTL_RANGE_LOG_COLLECT, 0);
+	of_pages("log_clean", UMBRA_CTL_RANGE_LOG_COLLECT, slot);
+	touch(ALIASES, pages);
+	of_pages("log_words", UMBRA_CTL_RANGE_LOG_WORDS, 0);
+	ask(UMBRA_CTL_RANGE_LOG_STOP, 0);
+}
+
+/* A slot goes and comes while what is mapped of another one is in use. */
+static void round_warm(void)
+{
+	uint64_t count = aliases * pages;
+
+	touch_all();
+	touch(WARM_ALIASES, count);
+	row("warm", touch(WARM_ALIASES, count), count);
+	ask(UMBRA_CTL_RANGE_RENEW, 0);
+	row("warm_renewed", touch(WARM_ALIASES, count), count);
+}
+
+/* All pages hold the same: zeroes behind a 1. */
+static void round_merge(void)
+{
+	touch_all();
+	if (!of_pages("merge", UMBRA_CTL_RANGE_MERGE, 0))
+		return;
+	look(ALIASES, aliases * pages);
+	row("merge_break", touch(ALIASES, pages), pages);
+}
+
+static void round_swap(void)
+{
+	touch_all();
+	if (of_pages("swap_out", UMBRA_CTL_RANGE_SWAP_OUT, 0))
+		row("swap_in", touch(ALIASES, pages), pages);
+}
+
+static void round_collapse(void)
+{
+	touch_all();
+	of_pages("collapse", UMBRA_CTL_RANGE_COLLAPSE, 0);
+	ask(UMBRA_CTL_RANGE_DROP, 0);
+}
+
+void aliases_main(const uint8_t *params)
+{
+	static void (*const kinds[])(void) = {round_mappings, round_invalidate, round_log,
+					      round_warm,     round_merge,      round_swap,
+					      round_age,      round_collapse};
+	const char *line = (const char *)(uintptr_t) * (const uint32_t *)(params + HDR_CMDLINE);
+	uint64_t rounds = word(line, "rounds", 3), which = word(line, "kinds", 255);
+
+	pages = word(line, "pages", 512);
+	aliases = word(line, "aliases", 128);
 	build(pages, aliases);
 	ask(UMBRA_CTL_RANGE_FIRST, (uint32_t)(PAGES_FIRST / PAGE));
 	ask(UMBRA_CTL_RANGE_PAGES, (uint32_t)pages);
-	for (size_t job = 0; job < sizeof(jobs) / sizeof(jobs[0]); job++)
-		for (uint64_t i = 0; i < rounds; i++) {
-			uint32_t ticks, sptes;
-
-			touch(aliases * pages);
-			ticks = ask(jobs[job].operation, 0);
-			sptes = ask(UMBRA_CTL_RANGE_SPTES, 0);
-			say("host ");
-			say(jobs[job].name);
-			say(" ");
-			say_number(ticks);
-			say(" ");
-			say_number(sptes == UINT32_MAX ? aliases * pages : sptes);
-			say("\r\n");
-		}
+	for (size_t kind = 0; kind < sizeof(kinds) / sizeof(kinds[0]); kind++)
+		for (uint64_t i = 0; i < rounds && which >> kind & 1; i++)
+			kinds[kind]();
 	say("end\r\n");
 	ask(UMBRA_CTL_POWEROFF, 0);
 }

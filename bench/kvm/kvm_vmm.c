@@ -2,15 +2,11 @@
 /*
  * kvm-vmm IMAGE WORDS: a virtual machine monitor on /dev/kvm with just what aliases.c needs: a
  * vcpu in long mode on an identity map, 64 MiB of memory and the spare memory in a slot of its
- * own, a serial port that only prints, and the control ports. It does to the spare memory what
- * hosts do to guests by Linux's own calls, and times each; the time is of this process, from
- * call to return:
- *
- *     drop       madvise(MADV_DONTNEED), the range at once or page by page
- *     protect    switching the slot's dirty log on
- *     remap      mmap(MAP_FIXED) of a fresh page over each
- *     renew      deleting the slot and adding it again
+ * own, a serial port that only prints, and the control ports. What it does to the spare memory,
+ * and times: kvm_host.c.
  */
+#include "kvm_host.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/kvm.h>
@@ -26,47 +22,29 @@
 
 #include <umbra/machine.h>
 
-#define PAGE        4096ull
-#define RAM_BYTES   (64ull << 20)
-#define SPARE_GPA   (1ull << 39)
-#define SPARE_BYTES (16ull << 20)
-#define AT_PARAMS   0x10000ull
-#define AT_LINE     0x11000ull
-#define AT_TABLES   0x20000ull /* pml4, pdpt, four page directories */
-#define AT_IMAGE    0x1000000ull
-#define ENTRY       (AT_IMAGE + 0x200)
-#define COM1        0x3f8
-#define SHADOW_MAX  16384ul /* as umbra's quota */
+#define RAM_BYTES  (64ull << 20)
+#define HUGE       (2ull << 20)
+#define AT_PARAMS  0x10000ull
+#define AT_LINE    0x11000ull
+#define AT_TABLES  0x20000ull /* pml4, pdpt, four page directories */
+#define AT_IMAGE   0x1000000ull
+#define ENTRY      (AT_IMAGE + 0x200)
+#define COM1       0x3f8
+#define SHADOW_MAX 16384ul /* as umbra's quota */
 
-struct machine {
-	int vm, vcpu;
-	struct kvm_run *run;
-	uint8_t *ram, *spare;
-	uint32_t argument, result;
-	uint64_t first, pages;
-};
-
-static _Noreturn void die(const char *what)
+_Noreturn void die(const char *what)
 {
 	fprintf(stderr, "kvm-vmm: %s: %s\n", what, strerror(errno));
 	exit(1);
 }
 
-static int call(int fd, unsigned long request, void *argument, const char *what)
+int call(int fd, unsigned long request, void *argument, const char *what)
 {
 	int result = ioctl(fd, request, argument);
 
 	if (result < 0)
 		die(what);
 	return result;
-}
-
-static uint64_t ticks_now(void)
-{
-	uint32_t low, high;
-
-	__asm__ volatile("lfence; rdtsc" : "=a"(low), "=d"(high) : : "memory");
-	return (uint64_t)high << 32 | low;
 }
 
 static void *allocate(uint64_t size)
@@ -80,8 +58,8 @@ static void *allocate(uint64_t size)
 	return memory;
 }
 
-static void slot_set(struct machine *m, uint32_t id, uint32_t flags, uint64_t gpa, uint64_t size,
-		     void *memory)
+void slot_set(struct machine *m, uint32_t id, uint32_t flags, uint64_t gpa, uint64_t size,
+	      void *memory)
 {
 	struct kvm_userspace_memory_region region = {
 	    .slot = id,
@@ -94,57 +72,9 @@ static void slot_set(struct machine *m, uint32_t id, uint32_t flags, uint64_t gp
 	call(m->vm, KVM_SET_USER_MEMORY_REGION, &region, "KVM_SET_USER_MEMORY_REGION");
 }
 
-static void spare_set(struct machine *m, uint32_t flags, bool there)
+void spare_set(struct machine *m, uint32_t flags, bool there)
 {
 	slot_set(m, 1, flags, SPARE_GPA, there ? SPARE_BYTES : 0, m->spare);
-}
-
-/* ------------------------------------------------------------------ the host's operations */
-
-static void remap(uint8_t *page)
-{
-	if (mmap(page, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1,
-		 0) != page)
-		die("mmap");
-}
-
-static void operate(struct machine *m, uint32_t operation, uint8_t *from)
-{
-	uint64_t size = m->pages * PAGE;
-
-	switch (operation) {
-	case UMBRA_CTL_RANGE_DROP:
-		madvise(from, size, MADV_DONTNEED);
-		break;
-	case UMBRA_CTL_RANGE_DROP_EACH:
-		for (uint64_t at = 0; at < size; at += PAGE)
-			madvise(from + at, PAGE, MADV_DONTNEED);
-		break;
-	case UMBRA_CTL_RANGE_PROTECT:
-		spare_set(m, KVM_MEM_LOG_DIRTY_PAGES, true);
-		break;
-	case UMBRA_CTL_RANGE_REMAP:
-		for (uint64_t at = 0; at < size; at += PAGE)
-			remap(from + at);
-		break;
-	default:
-		spare_set(m, 0, false);
-		spare_set(m, 0, true);
-	}
-}
-
-static uint32_t timed(struct machine *m, uint32_t operation)
-{
-	uint64_t offset = m->first * PAGE - SPARE_GPA, begun, ticks;
-
-	if (offset > SPARE_BYTES || m->pages > (SPARE_BYTES - offset) / PAGE)
-		return UINT32_MAX;
-	begun = ticks_now();
-	operate(m, operation, m->spare + offset);
-	ticks = ticks_now() - begun;
-	if (operation == UMBRA_CTL_RANGE_PROTECT)
-		spare_set(m, 0, true);
-	return ticks < UINT32_MAX ? (uint32_t)ticks : UINT32_MAX - 1;
 }
 
 static uint32_t control(struct machine *m, uint32_t operation)
@@ -158,14 +88,12 @@ static uint32_t control(struct machine *m, uint32_t operation)
 	case UMBRA_CTL_RANGE_PAGES:
 		m->pages = m->argument;
 		return 0;
-	case UMBRA_CTL_RANGE_DROP:
-	case UMBRA_CTL_RANGE_DROP_EACH:
-	case UMBRA_CTL_RANGE_PROTECT:
-	case UMBRA_CTL_RANGE_REMAP:
-	case UMBRA_CTL_RANGE_RENEW:
-		return timed(m, operation);
+	case UMBRA_CTL_RANGE_SPTES:
+		return UINT32_MAX; /* KVM does not tell */
+	case UMBRA_CTL_RANGE_FOUND:
+		return (uint32_t)m->found;
 	default:
-		return UINT32_MAX; /* the sptes too: KVM does not tell */
+		return host_operate(m, operation);
 	}
 }
 
@@ -248,7 +176,11 @@ static void create(struct machine *m)
 	m->vm = call(kvm, KVM_CREATE_VM, NULL, "KVM_CREATE_VM");
 	call(m->vm, KVM_SET_NR_MMU_PAGES, (void *)SHADOW_MAX, "KVM_SET_NR_MMU_PAGES");
 	m->ram = allocate(RAM_BYTES);
-	m->spare = allocate(SPARE_BYTES);
+	m->spare = allocate(SPARE_BYTES + HUGE);
+	m->spare += -(uintptr_t)m->spare % HUGE;
+	/* The rest of us shall not be what is aged, or swapped out. */
+	if (mlockall(MCL_CURRENT | MCL_ONFAULT) || munlock(m->spare, SPARE_BYTES))
+		die("mlockall");
 	slot_set(m, 0, 0, 0, RAM_BYTES, m->ram);
 	spare_set(m, 0, true);
 	m->vcpu = call(m->vm, KVM_CREATE_VCPU, NULL, "KVM_CREATE_VCPU");

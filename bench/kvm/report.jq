@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # From the log of scripts/bench-kvm (jq -R -n -f) to build/bench/kvm.json. A figure is instructions
-# or microseconds an operation; host rows are the median of their rounds, an spte.
+# or microseconds an operation; host rows are the median of their rounds, an spte or a page.
 
 def labels: [
   ["cpu", "CPU loop, 1000 turns"], ["cpuid", "CPUID"], ["getppid", "getppid"],
@@ -13,6 +13,25 @@ def labels: [
   ["protect", "host write-protects"], ["remap", "host moves page by page"],
   ["slot_renew", "host deletes a slot, adds it again"]];
 def host_ops: ["drop_range", "drop_page", "protect", "remap", "slot_renew"];
+
+# What a host does to memory, and how the guest fares behind it. These have no aim.
+def memory_labels: [
+  ["invalidate", "host changes a range, contents stay: an spte"],
+  ["invalidate_page", "next access: a page"],
+  ["invalidate_spte", "next access by each further alias: an spte"],
+  ["warm", "access to another slot: an spte"],
+  ["warm_renewed", "the same after a slot was deleted and added: an spte"],
+  ["age", "age scan, pages in use: an spte"],
+  ["log_start", "dirty log on: an spte"],
+  ["log_write", "first write while it is on: a page"],
+  ["log_collect", "log collected: a dirty page"],
+  ["log_words", "the same, 64 pages a call: a dirty page"],
+  ["log_clean", "log collected: a clean page"],
+  ["merge", "equal pages merged: a page"],
+  ["merge_break", "write to a merged page: a page"],
+  ["swap_out", "swapped out: a page"],
+  ["swap_in", "access to what was swapped out: a page"],
+  ["collapse", "collapsed to frames side by side: a page"]];
 
 def median: sort | .[length / 2 | floor];
 def round_to($digits): . * pow(10; $digits) | round / pow(10; $digits);
@@ -55,14 +74,15 @@ reduce inputs as $line ({environment: {}, exits: {}, figures: []}; take($line))
 | {
     environment,
     exits,
-    rows: [("insns", "us") as $unit | labels[] as [$op, $text]
+    rows: [("insns", "us") as $unit | (labels + memory_labels)[] as [$op, $text]
       | ($all | figure(.figures; $unit; $op; "umbra")) as $umbra
       | ($all | figure(.figures; $unit; $op; "kvm_npt0")) as $npt0
       | ($all | figure(.figures; $unit; $op; "kvm_npt1")) as $npt1
       | select($umbra != null or $npt0 != null or $npt1 != null)
       | (host_ops | index($op) != null) as $host
-      | {op: $op, what: $text, unit: $unit, kind: (if $host then "host" else "guest" end),
+      | (if $host then "host" elif any(memory_labels[]; .[0] == $op) then "memory" else "guest" end) as $kind
+      | {op: $op, what: $text, unit: $unit, kind: $kind,
          umbra: $umbra, kvm_npt0: $npt0, kvm_npt1: $npt1,
          of_npt0: ratio($umbra; $npt0), of_npt1: ratio($umbra; $npt1)}
-      | .meets = meets($host; $umbra; $npt0; $npt1)]
+      | .meets = if $kind == "memory" then null else meets($host; $umbra; $npt0; $npt1) end]
   }

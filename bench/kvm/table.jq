@@ -16,9 +16,12 @@ def table($rows; $what):
        (if .meets == null then "-" elif .meets then "met" else "missed" end)]
     | "| " + join(" | ") + " |");
 
-[.rows[].unit] as $units
-| (if $units | index("insns") then table([.rows[] | select(.unit == "insns")]; "Instructions an operation (host rows: an spte):") else empty end),
-  (if $units | index("us") then table([.rows[] | select(.unit == "us")]; "Microseconds an operation (host rows: an spte):") else empty end),
-  "",
-  ([.rows[] | select(.meets)] | length | tostring) + " rows meet their aim, "
+def some($rows; $what): if $rows == [] then empty else table($rows; $what) end;
+def of($unit; $memory): [.rows[] | select(.unit == $unit and (.kind == "memory") == $memory)];
+
+((["insns", "Instructions"], ["us", "Microseconds"]) as [$unit, $name]
+  | some(of($unit; false); $name + " an operation (host rows: an spte):"),
+    some(of($unit; true); $name + ", what a host does to memory:")),
+"",
+([.rows[] | select(.meets)] | length | tostring) + " rows meet their aim, "
   + ([.rows[] | select(.meets == false)] | length | tostring) + " miss it"

@@ -41,6 +41,8 @@ row cpu 100.0 100.0 100.0
 system kvm_npt0
 row fork 900.0 1.0 2.0
 host drop_range 79 1
+host log_collect 5120 512
+info error this host cannot: collapse
 end of systems
 clock us 2000000000
 system umbra
@@ -60,10 +62,14 @@ check "a guest row" has '.rows[] | select(.op == "fork" and .unit == "insns") |
 check "a host row is the median of its rounds, an spte" has '.rows[] | select(.op == "drop_range") |
 	.umbra == 20 and .kvm_npt0 == 79 and .kvm_npt1 == null and .meets == false'
 check "a row without umbra" has '.rows[] | select(.op == "cpu") | .umbra == null and .meets == null'
+check "a row of memory has no aim" has '.rows[] | select(.op == "log_collect") |
+	.kvm_npt0 == 10 and .umbra == null and .meets == null and .kind == "memory"'
+check "what a host cannot is no row" has '[.rows[] | select(.op == "collapse")] == []'
 check "ticks become microseconds" has '.rows[] | select(.unit == "us") | .umbra == 1.5 and .kvm_npt0 == null'
 jq -r -f "$dir/table.jq" "$work/json" >"$work/table"
 check "a table marks the lowest" grep -q \
 	'| fork + exit + wait | 300 | 900 | 250 \* | 0.33 | 1.2 | met |' "$work/table"
+check "rows of memory have a table of their own" grep -q '^Instructions, what a host does' "$work/table"
 
 "$vmm" >/dev/null 2>&1
 check "kvm-vmm wants arguments" test $? -eq 2

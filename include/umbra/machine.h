@@ -282,6 +282,18 @@ enum umbra_ctl {
 	 * again as memory that is only read, or without that bit as plain memory. Result 0, or 1.
 	 */
 	UMBRA_CTL_READ_ONLY = 23,
+
+	/* More on the range. Those that look at pages count them: UMBRA_CTL_RANGE_FOUND. */
+	UMBRA_CTL_RANGE_FOUND = 40,
+	UMBRA_CTL_RANGE_INVALIDATE = 41,  /* a change of the host's, begun and ended */
+	UMBRA_CTL_RANGE_AGE = 42,         /* finds those that were used */
+	UMBRA_CTL_RANGE_LOG_START = 43,   /* of the slot that holds the first one */
+	UMBRA_CTL_RANGE_LOG_COLLECT = 44, /* the whole slot; finds those that were written */
+	UMBRA_CTL_RANGE_LOG_WORDS = 45,   /* the same, 64 pages a call */
+	UMBRA_CTL_RANGE_LOG_STOP = 46,
+	UMBRA_CTL_RANGE_MERGE = 47,    /* those of the same contents; finds those that were merged */
+	UMBRA_CTL_RANGE_SWAP_OUT = 48, /* finds those that went */
+	UMBRA_CTL_RANGE_COLLAPSE = 49, /* to frames side by side; finds those that moved */
 };
 
 #endif

@@ -134,12 +134,14 @@ struct umbra_flush {
 	uint64_t pages;
 };
 
-/* host.input: what was read. */
+/* host.input: what was read, or set. */
 enum umbra_input {
 	UMBRA_INPUT_WORD4, /* 4 bytes of a guest's table; the key is their gpa */
 	UMBRA_INPUT_WORD8, /* 8 bytes */
 	UMBRA_INPUT_AGE, /* did the hardware use a shadow page (1) or not (0); the key is its number
 			  */
+	UMBRA_INPUT_SET4, /* the library has just set bits in a word that it had read: 4 bytes */
+	UMBRA_INPUT_SET8, /* 8 bytes */
 };
 
 /* Kinds of access to a page, or-ed. */
@@ -198,11 +200,11 @@ struct umbra_host {
 	void (*flush)(void *ctx, const struct umbra_flush *flush);
 
 	/*
-	 * May be NULL. The library read @value from what guest or hardware writes by themselves, or
-	 * has just set accessed or dirty bits in a guest's word, which is @value now. It goes on
-	 * with what this returns. A recorder notes @value and returns it. A replayer returns what
-	 * was noted, and has it in its guest memory at @key then. With what the functions here were
-	 * asked and what frame_get answered, that is all that the MMU's state depends on.
+	 * May be NULL. The library read @value from what guest or hardware writes by themselves,
+	 * and goes on with what this returns; or has just set accessed or dirty bits in a guest's
+	 * word, which is @value now. A recorder notes @value and returns it. A replayer returns
+	 * what was noted, and has it in its guest memory at @key then. With what the functions here
+	 * were asked and what frame_get answered, that is all that the MMU's state depends on.
 	 */
 	uint64_t (*input)(void *ctx, enum umbra_input kind, uint64_t key, uint64_t value);
 

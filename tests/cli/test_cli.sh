@@ -89,6 +89,11 @@ expect 2 "unrecognized" "an unknown option" --nonsense
 expect 2 "no such argument" "a stray argument" stray
 expect 2 "quota" "a quota out of range" --quota 3
 expect 2 "timeout" "a timeout that is none" --timeout soon
+expect 2 "give 1 to 8" "too many guests" --guests 9
+expect 2 "give 1 to 8" "no guest" --guests 0
+expect 2 "no such guest" "a guest that is not there, to be recorded" --guests 2 --record-guest 2
+expect 2 "give --disk-ro" "a disk for several to write" --guests 2 --disk "$guest"
+expect 8 "8 guests" "several guests need more" --kernel "$guest" --no-initrd --memory 128G --guests 8
 "$umbra" >"$dir/out" 2>"$dir/err"
 [ $? -eq 2 ]
 result $? "no command at all"

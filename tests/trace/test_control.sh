@@ -97,6 +97,21 @@ ask_trace() {
 		fails 30 'no vcpu 0' "$umbra" walk --at 0 "$work/first.utr" 100000
 }
 
+# Each of several guests can be asked, recorded and stopped by itself.
+several() {
+	start --guests 3 || return 1
+	[ "$("$umbra" ctl --json "$sock" stats | jq '.guests | length')" = 3 ] &&
+		[ "$("$umbra" ctl --json --guest 2 "$sock" stats | jq .mmu.faults)" -gt 10 ] &&
+		fails 30 'no such guest; this machine has 3' "$umbra" ctl --guest 3 "$sock" stats &&
+		"$umbra" ctl --guest 1 "$sock" record "$work/second.utr" &&
+		sleep 1 && ctl record-end && replay second &&
+		"$umbra" ctl --guest 1 "$sock" stop && sleep 1 &&
+		fails 29 'guest 1 has ended: stopped' "$umbra" ctl --guest 1 "$sock" rmap 100 &&
+		fails 29 'guest 1 has ended' "$umbra" rmap --guest 1 "$sock" 100 &&
+		ctl stats | grep -q 'guest 1, which has ended' && ctl rmap 100 && stop &&
+		grep -q 'guest 0: the machine was told to stop' "$work/run.log"
+}
+
 # Nobody can hold the machine up: not a client that says nothing, nor one that goes away.
 rude() {
 	timeout 1 python3 - "$sock" <<-'PYTHON' || true
@@ -172,6 +187,7 @@ check 'a machine with nested paging' start --paging nested
 check 'records, too' record nested
 check 'which replays' replay nested
 check 'it is stopped' stop
+check 'several guests, each by itself' several
 check 'a full disk' full
 check 'a socket of a machine that was killed' killed
 run=
