@@ -307,9 +307,15 @@ static void command_swap(struct vm *vm)
 {
 	const struct umbra_swap *figures = &vm->host->guest[0]->machine->swap;
 
+	const uint64_t *number = (const uint64_t *)figures;
+	uint64_t faults = figures->faults ? figures->faults : 1;
+
 	swap_figures(vm->host);
-	for (size_t i = 0; i < sizeof(*figures) / sizeof(uint64_t); i++)
-		say(vm, ((const uint64_t *)figures)[i]);
+	for (; number < &figures->out_tsc; number++)
+		say(vm, *number);
+	for (; number < (const uint64_t *)(figures + 1); number++)
+		say(vm, muldiv(*number, 1000000, vm->cpu->tsc_hz));
+	say(vm, muldiv(figures->faults_tsc / faults, 1000000, vm->cpu->tsc_hz));
 }
 
 static void command_reclaim(struct vm *vm)

@@ -92,7 +92,8 @@ enum umbra_command {
 	UMBRA_COMMAND_TOUCHES,     /* the last ones, oldest first, for each: microseconds since the
 				      machine began, gfn, kinds, rip, gva */
 
-	UMBRA_COMMAND_SWAP,    /* the numbers of struct umbra_swap, in its order */
+	UMBRA_COMMAND_SWAP,    /* the numbers of struct umbra_swap, in its order, but microseconds in
+				  place of ticks; and how many of those a fault took on average */
 	UMBRA_COMMAND_RECLAIM, /* how many cold pages to swap out now, of all guests: frames that
 				  became free, of these of pages of zeros, frames that are free */
 	UMBRA_COMMANDS,
