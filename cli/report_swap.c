@@ -22,15 +22,18 @@ void report_swap(FILE *out, const struct umbra_machine *page)
 
 	if (!swap->slots && !swap->zeros && !swap->waits)
 		return;
-	fprintf(out, "  %-22s%" PRIu64 " frames, %" PRIu64 " free; swap file: %" PRIu64 " of %" PRIu64
-		     " pages used\n",
+	fprintf(out,
+		"  %-22s%" PRIu64 " frames, %" PRIu64 " free; swap file: %" PRIu64 " of %" PRIu64
+		" pages used\n",
 		"machine's memory", swap->frames, swap->free, swap->used, swap->slots);
-	fprintf(out, "  %-22s%" PRIu64 " pages, %.2f s; %" PRIu64 " of zeros; %" PRIu64
-		     " refused; %" PRIu64 " waits for a frame\n",
+	fprintf(out,
+		"  %-22s%" PRIu64 " pages, %.2f s; %" PRIu64 " of zeros; %" PRIu64
+		" refused; %" PRIu64 " waits for a frame\n",
 		"swapped out", swap->out, us(page, swap->out_tsc) / 1e6, swap->zeros, swap->failed,
 		swap->waits);
-	fprintf(out, "  %-22s%" PRIu64 " pages, %.2f s; %" PRIu64 " of them ahead; %" PRIu64
-		     " waits, %.1f us each; longest %.1f us\n",
+	fprintf(out,
+		"  %-22s%" PRIu64 " pages, %.2f s; %" PRIu64 " of them ahead; %" PRIu64
+		" waits, %.1f us each; longest %.1f us\n",
 		"swapped in", swap->in, us(page, swap->in_tsc) / 1e6, swap->ahead, swap->faults,
 		mean_us(page), us(page, swap->fault_longest_tsc));
 }
@@ -44,13 +47,12 @@ json_t *report_swap_json(const struct umbra_machine *page)
 {
 	const struct umbra_swap *swap = &page->swap;
 
-	return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:f, s:f, s:f, s:f}",
-			 "slots", number(swap->slots), "used", number(swap->used), "frames",
-			 number(swap->frames), "free", number(swap->free), "out", number(swap->out),
-			 "zeros", number(swap->zeros), "in", number(swap->in), "ahead",
-			 number(swap->ahead), "faults", number(swap->faults), "waits",
-			 number(swap->waits), "failed", number(swap->failed), "out_seconds",
-			 us(page, swap->out_tsc) / 1e6, "in_seconds", us(page, swap->in_tsc) / 1e6,
-			 "fault_mean_us", mean_us(page), "fault_longest_us",
-			 us(page, swap->fault_longest_tsc));
+	return json_pack(
+	    "{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:f, s:f, s:f, s:f}", "slots",
+	    number(swap->slots), "used", number(swap->used), "frames", number(swap->frames), "free",
+	    number(swap->free), "out", number(swap->out), "zeros", number(swap->zeros), "in",
+	    number(swap->in), "ahead", number(swap->ahead), "faults", number(swap->faults), "waits",
+	    number(swap->waits), "failed", number(swap->failed), "out_seconds",
+	    us(page, swap->out_tsc) / 1e6, "in_seconds", us(page, swap->in_tsc) / 1e6,
+	    "fault_mean_us", mean_us(page), "fault_longest_us", us(page, swap->fault_longest_tsc));
 }

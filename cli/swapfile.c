@@ -19,8 +19,9 @@ static const char mark[] = "umbra swap file: void when its machine has ended\n";
 
 static enum status refuse(const struct store *file, int error)
 {
-	return complain(STATUS_SWAP, "swap file %s: %s; name a file that can be written with --swap",
-			file->path, strerror(error));
+	return complain(STATUS_SWAP,
+			"swap file %s: %s; name a file that can be written with --swap", file->path,
+			strerror(error));
 }
 
 /* Is it one of ours, or empty? Nobody else has it? */

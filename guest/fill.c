@@ -13,10 +13,10 @@
 
 #include "pattern.h"
 
-#define PART   3u
-#define STEP   8u   /* words of a cache line */
-#define KEY    1021 /* nobody's number in the shared region */
-#define PAGES  256u /* of a MiB */
+#define PART  3u
+#define STEP  8u   /* words of a cache line */
+#define KEY   1021 /* nobody's number in the shared region */
+#define PAGES 256u /* of a MiB */
 
 static uint64_t *area;
 static uint64_t pages, checks;

@@ -64,13 +64,19 @@ void hostio_ask(struct vm *vm, unsigned slot, enum umbra_request_kind kind, uint
 	ask(&vm->machine->requests[slot], UMBRA_FILE_DISK, kind, offset, size);
 }
 
-/* The bell rings behind each answer, so that no sleep is for ever. It may have rung for a disk,
- * whose turn comes as the guests' devices are looked at. */
+/*
+ * An answer is often there sooner than a sleeper wakes up. The bell rings behind each, so that no
+ * sleep is for ever; it may have rung for a disk, whose turn comes with the guests' devices.
+ */
 bool hostio_swap(struct host *host, enum umbra_request_kind kind, uint64_t offset, uint32_t size)
 {
 	struct umbra_request *request = &host->guest[0]->machine->requests[UMBRA_REQUEST_SWAP];
 
+	uint64_t begun = rdtsc(), patience = cpu_this()->tsc_hz / 10000;
+
 	ask(request, UMBRA_FILE_SWAP, kind, offset, size);
+	while (!is_done(request) && rdtsc() - begun < patience)
+		__builtin_ia32_pause();
 	while (!is_done(request))
 		interrupt_wait();
 	request->state = UMBRA_REQUEST_FREE;

@@ -33,8 +33,8 @@ void hostio_ask(struct vm *vm, unsigned slot, enum umbra_request_kind kind, uint
 		uint32_t size, hostio_done *done);
 
 /*
- * Ask for the swap file, and sleep until that is done: interrupts are served meanwhile, guests wait.
- * The data: hostio_data(host->guest[0], UMBRA_REQUEST_SWAP). False: it has failed.
+ * Ask for the swap file, and sleep until that is done: interrupts are served meanwhile, guests
+ * wait. The data: hostio_data(host->guest[0], UMBRA_REQUEST_SWAP). False: it has failed.
  */
 bool hostio_swap(struct host *host, enum umbra_request_kind kind, uint64_t offset, uint32_t size);
 

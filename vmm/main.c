@@ -147,8 +147,8 @@ static void memory_take(const struct multiboot *m, const struct options *options
 		reserved[r++] = text_range(modules[i].string);
 		extra += (modules[i].end - modules[i].start) / 4096;
 	}
-	if (!frames_init(&host.frames, usable, n, reserved, r,
-			 frames_wanted(options, extra), extra))
+	if (!frames_init(&host.frames, usable, n, reserved, r, frames_wanted(options, extra),
+			 extra))
 		machine_end(NULL, UMBRA_END_NOMEM, "the machine has too little memory");
 	guard_page(&host.frames, 0); /* NULL */
 	guard_page(&host.frames, (uintptr_t)stack_guard);

@@ -30,10 +30,11 @@
 #include "vm.h"
 #include "x86.h"
 
-#define WORD_SLOTS 32u /* of a word of .used: UMBRA_REQUEST_BYTES */
-#define CHUNK      32u /* pages that are looked at together, at the clock's hand */
-#define BATCH      64u /* pages that go together: less than that and a chunk */
-#define AHEAD      8u  /* pages that are read together */
+#define WORD_SLOTS 32u        /* of a word of .used: UMBRA_REQUEST_BYTES */
+#define CHUNK      32u        /* pages that are looked at together, at the clock's hand */
+#define BATCH      64u        /* pages that go together: less than that and a chunk */
+#define AHEAD_MIN  4u         /* pages that are read together, if they went together, */
+#define AHEAD_MAX  WORD_SLOTS /* and if the guest wants one after the other */
 #define PAGE_WORDS (UMBRA_PAGE_SIZE / sizeof(uint64_t))
 
 _Static_assert(WORD_SLOTS *UMBRA_PAGE_SIZE == UMBRA_REQUEST_BYTES, "a word of slots is a request");
@@ -228,8 +229,8 @@ static bool write_run(struct vm *vm, const uint32_t *pages, unsigned count, uint
 		page_copy(swap->data + i * UMBRA_PAGE_SIZE, page);
 		swap->sums[first + i] = sum_of(page, first + i);
 	}
-	done = hostio_swap(vm->host, UMBRA_REQUEST_WRITE, offset_of(first),
-			   count * UMBRA_PAGE_SIZE);
+	done =
+	    hostio_swap(vm->host, UMBRA_REQUEST_WRITE, offset_of(first), count * UMBRA_PAGE_SIZE);
 	swap->figures->out_tsc += rdtsc() - begun;
 	for (unsigned i = 0; i < count; i++)
 		if (done)
@@ -362,17 +363,32 @@ static _Noreturn void lost(struct vm *vm, uint64_t index, uint64_t slot, const c
 		    memory_gfn(vm, (uint32_t)index), what, offset_of(slot));
 }
 
+/* How many pages to read ahead: more and more as long as the guest wants those behind the last. */
+static unsigned window(struct vm *vm, uint64_t index)
+{
+	bool goes_on = index >= vm->ahead_end && index < vm->ahead_end + AHEAD_MIN;
+
+	if (goes_on && vm->ahead < AHEAD_MAX)
+		vm->ahead *= 2;
+	if (!goes_on && vm->ahead > AHEAD_MIN)
+		vm->ahead /= 2;
+	if (vm->ahead < AHEAD_MIN)
+		vm->ahead = AHEAD_MIN;
+	return vm->ahead;
+}
+
 /* How many pages from @index on went together, and can come together. */
-static unsigned together(const struct vm *vm, uint64_t index)
+static unsigned together(struct vm *vm, uint64_t index)
 {
 	const struct vm_slot *s = slot_of(vm, index);
 	uint64_t room = vm->frames->count, end = s->index + s->pages;
-	unsigned count = 1;
+	unsigned count = 1, most = window(vm, index);
 
 	room = room > vm->host->swap.low ? room - vm->host->swap.low : 0;
-	while (count < AHEAD && count < room && index + count < end &&
+	while (count < most && count < room && index + count < end &&
 	       vm->entries[index + count] == vm->entries[index] + count)
 		count++;
+	vm->ahead_end = index + count;
 	return count;
 }
 

@@ -19,8 +19,9 @@ struct swap {
 	uint64_t at;    /* word of .used where the search for a free one goes on */
 	uint8_t *data;  /* of the request */
 
-	uint64_t low, high; /* with fewer free frames than .low more are made, until there are .high */
-	unsigned guest;     /* the clock's hand: the next page to be looked at */
+	uint64_t low,
+	    high;       /* with fewer free frames than .low more are made, until there are .high */
+	unsigned guest; /* the clock's hand: the next page to be looked at */
 	uint64_t page;
 	bool making;         /* frames are being made free */
 	uint64_t rest_until; /* TSC: nothing could be done, and will not sooner */

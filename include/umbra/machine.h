@@ -92,8 +92,8 @@ enum umbra_command {
 	UMBRA_COMMAND_TOUCHES,     /* the last ones, oldest first, for each: microseconds since the
 				      machine began, gfn, kinds, rip, gva */
 
-	UMBRA_COMMAND_SWAP,    /* the numbers of struct umbra_swap, in its order, but microseconds in
-				  place of ticks; and how many of those a fault took on average */
+	UMBRA_COMMAND_SWAP, /* the numbers of struct umbra_swap, in its order, but microseconds in
+			       place of ticks; and how many of those a fault took on average */
 	UMBRA_COMMAND_RECLAIM, /* how many cold pages to swap out now, of all guests: frames that
 				  became free, of these of pages of zeros, frames that are free */
 	UMBRA_COMMANDS,
@@ -116,7 +116,8 @@ enum umbra_command {
 #define UMBRA_REQUEST_SWAP  8u /* the one for the swap file, in the first page; others: the disk */
 #define UMBRA_REQUEST_BYTES (128u << 10) /* of data, at most; piece i begins at i times this */
 
-/* The swap file's first page is the command's: the page at place i is i + 1 pages behind its start. */
+/* The swap file's first page is the command's: the page at place i is i + 1 pages behind its start.
+ */
 #define UMBRA_SWAP_FIRST 4096u
 
 enum umbra_request_state {
@@ -149,19 +150,19 @@ struct umbra_request {
 
 /* What swapping did; of the machine as a whole, in the first page. The hypervisor writes it. */
 struct umbra_swap {
-	uint64_t slots;   /* pages that the swap file has room for; 0: there is none */
-	uint64_t used;    /*   and that are in it now */
-	uint64_t frames;  /* of all guests, */
-	uint64_t free;    /*   and free now */
-	uint64_t out;     /* pages written to the file */
-	uint64_t zeros;   /* pages that went without: nothing but zeros was in them */
-	uint64_t in;      /* pages read, those that were read ahead included */
-	uint64_t ahead;   /*   of these: nobody had asked for them yet */
-	uint64_t faults;  /* times that somebody waited for a page in the file, */
-	uint64_t waits;   /*   or for a frame to become free */
-	uint64_t failed;  /* requests that the file's host refused */
-	uint64_t out_tsc; /* ticks spent waiting for the file: writing, */
-	uint64_t in_tsc;  /*   reading */
+	uint64_t slots;             /* pages that the swap file has room for; 0: there is none */
+	uint64_t used;              /*   and that are in it now */
+	uint64_t frames;            /* of all guests, */
+	uint64_t free;              /*   and free now */
+	uint64_t out;               /* pages written to the file */
+	uint64_t zeros;             /* pages that went without: nothing but zeros was in them */
+	uint64_t in;                /* pages read, those that were read ahead included */
+	uint64_t ahead;             /*   of these: nobody had asked for them yet */
+	uint64_t faults;            /* times that somebody waited for a page in the file, */
+	uint64_t waits;             /*   or for a frame to become free */
+	uint64_t failed;            /* requests that the file's host refused */
+	uint64_t out_tsc;           /* ticks spent waiting for the file: writing, */
+	uint64_t in_tsc;            /*   reading */
 	uint64_t faults_tsc;        /* ticks from wanting a page to having it: all, */
 	uint64_t fault_longest_tsc; /*   the longest */
 };
@@ -292,7 +293,7 @@ enum umbra_ctl {
 	UMBRA_CTL_RANGE_LOG_COLLECT = 44, /* the whole slot; finds those that were written */
 	UMBRA_CTL_RANGE_LOG_WORDS = 45,   /* the same, 64 pages a call */
 	UMBRA_CTL_RANGE_LOG_STOP = 46,
-	UMBRA_CTL_RANGE_MERGE = 47,    /* those of the same contents; finds those that were merged */
+	UMBRA_CTL_RANGE_MERGE = 47, /* those of the same contents; finds those that were merged */
 	UMBRA_CTL_RANGE_SWAP_OUT = 48, /* finds those that went */
 	UMBRA_CTL_RANGE_COLLAPSE = 49, /* to frames side by side; finds those that moved */
 };
