@@ -256,8 +256,15 @@ static void end_record(struct control *c)
 		return;
 	}
 	record_discard(c->recording);
-	control_reply(c, STATUS_TRACE,
-		      "the machine cannot begin to record now (error %d); try again", result);
+	if (result == UMBRA_EAGAIN)
+		control_reply(
+		    c, STATUS_TRACE,
+		    "a log of writes is on, of which a recording would not know: log-stop "
+		    "ends it");
+	else
+		control_reply(c, STATUS_TRACE,
+			      "the machine cannot begin to record now (error %d); try again",
+			      result);
 }
 
 static void begin_record_end(struct control *c)

@@ -213,6 +213,42 @@ void rmap_remove_many(struct umbra_mmu *mmu, const handle *list, unsigned count)
 	}
 }
 
+/* Give every spte of a chain to @visit, newest first, until it returns false. */
+__attribute__((always_inline)) static inline void
+each_spte(struct umbra_mmu *mmu, uint64_t head, bool (*visit)(uint64_t *spte, void *arg), void *arg)
+{
+	const handle both[2] = {head_first(head), head_second(head)};
+	struct desc *desc;
+
+	if (!(head & HEAD_CHAIN)) {
+		for (unsigned i = 2; i--;)
+			if (both[i] && !visit(handle_spte(mmu, both[i]), arg))
+				return;
+		return;
+	}
+	desc = desc_of(mmu, head_desc(head));
+	for (unsigned fill = head_fill(head);;) {
+		for (unsigned i = fill; i--;)
+			if (!visit(handle_spte(mmu, desc->spte[i]), arg))
+				return;
+		if (!desc->next)
+			return;
+		desc = desc_of(mmu, desc->next);
+		fill = desc->next ? LARGE_HANDLES : SMALL_HANDLES;
+	}
+}
+
+static bool spte_protect(uint64_t *spte, void *changed)
+{
+	uint64_t value = spte_read(spte);
+
+	if (value & PTE_W) {
+		spte_write(spte, value & ~PTE_W);
+		++*(uint64_t *)changed;
+	}
+	return true;
+}
+
 /*
  * Take the W bit from every spte of a chain.
  *
@@ -221,23 +257,30 @@ void rmap_remove_many(struct umbra_mmu *mmu, const handle *list, unsigned count)
  */
 uint64_t rmap_write_protect(struct umbra_mmu *mmu, uint64_t *head)
 {
-	struct rmap_cursor cursor;
 	uint64_t changed = 0;
 
 	if (!(*head & HEAD_WRITABLE))
 		return 0;
-	rmap_for_each(mmu, *head, &cursor, h)
-	{
-		uint64_t *spte = handle_spte(mmu, h);
-		uint64_t value = spte_read(spte);
-
-		if (!(value & PTE_W))
-			continue;
-		spte_write(spte, value & ~PTE_W);
-		changed++;
-	}
+	each_spte(mmu, *head, spte_protect, &changed);
 	*head &= ~HEAD_WRITABLE;
 	return changed;
+}
+
+struct ages {
+	unsigned limit;
+	bool seen, used;
+};
+
+static bool spte_age(uint64_t *spte, void *arg)
+{
+	struct ages *ages = arg;
+
+	if (!ages->limit--)
+		return false;
+	ages->seen = true;
+	if (spte_read(spte) & PTE_A)
+		ages->used |= !!(atomic_fetch_and((_Atomic uint64_t *)spte, ~PTE_A) & PTE_A);
+	return true;
 }
 
 /*
@@ -248,34 +291,28 @@ uint64_t rmap_write_protect(struct umbra_mmu *mmu, uint64_t *head)
  */
 bool rmap_age(struct umbra_mmu *mmu, uint64_t *head, unsigned limit)
 {
-	struct rmap_cursor cursor;
-	bool used = false;
+	struct ages ages = {.limit = limit};
 
-	rmap_for_each(mmu, *head, &cursor, h)
-	{
-		_Atomic uint64_t *spte = (_Atomic uint64_t *)handle_spte(mmu, h);
-
-		if (!limit--)
-			break;
+	each_spte(mmu, *head, spte_age, &ages);
+	if (ages.seen)
 		*head |= HEAD_VOLATILE;
-		used |= !!(atomic_fetch_and(spte, ~PTE_A) & PTE_A);
-	}
-	return used;
+	return ages.used;
+}
+
+static bool spte_is_idle(uint64_t *spte, void *arg)
+{
+	return !(*(bool *)arg = spte_read(spte) & PTE_A);
 }
 
 /* Whether the hardware used one of a chain's sptes since rmap_age(). */
 bool rmap_is_young(struct umbra_mmu *mmu, uint64_t head)
 {
-	struct rmap_cursor cursor;
+	bool young = false;
 
 	if (!(head & HEAD_VOLATILE))
 		return head != 0; /* A is set in all of them */
-	rmap_for_each(mmu, head, &cursor, h)
-	{
-		if (spte_read(handle_spte(mmu, h)) & PTE_A)
-			return true;
-	}
-	return false;
+	each_spte(mmu, head, spte_is_idle, &young);
+	return young;
 }
 
 /* Free a chain and leave its sptes as they are: their tables are going as a whole. */

@@ -90,6 +90,18 @@ bool guest_back(struct guest *guest, uint64_t gfn, uint64_t pfn)
 	return true;
 }
 
+void guest_forget(struct guest *guest, uint64_t first, uint64_t pages)
+{
+	for (uint64_t gfn = first, next; gfn < first + pages; gfn = next) {
+		uint64_t block = gfn >> GUEST_BLOCK_SHIFT;
+
+		next = (block + 1) << GUEST_BLOCK_SHIFT;
+		next = next < first + pages ? next : first + pages;
+		for (; block < guest->blocks && guest->frames[block] && gfn < next; gfn++)
+			guest->frames[block][gfn % GUEST_BLOCK].there = false;
+	}
+}
+
 struct guest_table *guest_table_find(struct guest *guest, uint64_t gfn)
 {
 	uint64_t number = gfn >> GUEST_BLOCK_SHIFT;

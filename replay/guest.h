@@ -56,6 +56,9 @@ static inline struct guest_frame *guest_frame(struct guest *guest, uint64_t gfn)
 /* Give @gfn the frame @pfn. False: out of memory, or no such frame. */
 bool guest_back(struct guest *guest, uint64_t gfn, uint64_t pfn);
 
+/* Gfns [@first, @first + @pages) have no frames any more. */
+void guest_forget(struct guest *guest, uint64_t first, uint64_t pages);
+
 /* The gfn whose frame is @pfn. False: none. */
 static inline bool guest_gfn(const struct guest *guest, uint64_t pfn, uint64_t *gfn)
 {

@@ -50,6 +50,20 @@ static int slot_delete(struct replay *r, const struct umbra_record *e)
 	return 0;
 }
 
+/* What its pages have, is told anew by their new gfns. */
+static int slot_move(struct replay *r, const struct umbra_record *e)
+{
+	int error = umbra_slot_move(r->mmu, (uint32_t)e->a, (umbra_gfn){e->b});
+	struct umbra_slot *slot = &r->slots[replay_slot_by_id(r, (uint32_t)e->a)];
+
+	if (error)
+		return error;
+	guest_forget(&r->guest, slot->first.n, slot->pages);
+	slot->first.n = e->b;
+	guest_forget(&r->guest, slot->first.n, slot->pages);
+	return 0;
+}
+
 static int slot_flags(struct replay *r, const struct umbra_record *e)
 {
 	int error = umbra_slot_flags_set(r->mmu, (uint32_t)e->a, (uint32_t)e->b);
@@ -245,6 +259,8 @@ static int carry_out(struct replay *r, const struct umbra_record *e)
 		return slot_add(r, e);
 	case UMBRA_TRACE_SLOT_DELETE:
 		return slot_delete(r, e);
+	case UMBRA_TRACE_SLOT_MOVE:
+		return slot_move(r, e);
 	case UMBRA_TRACE_SLOT_FLAGS:
 		return slot_flags(r, e);
 	case UMBRA_TRACE_VCPU:

@@ -69,6 +69,7 @@ static struct taken what_goes(const struct replay *r, const struct umbra_record 
 		range.pages = (e->c >> 56 & 3) == 2 ? LARGE_PAGES : 1;
 		return range;
 	case UMBRA_TRACE_SLOT_DELETE:
+	case UMBRA_TRACE_SLOT_MOVE:
 		return of_slot(r, e->a, false);
 	case UMBRA_TRACE_SLOT_FLAGS:
 		if (!(e->b & UMBRA_SLOT_READONLY))

@@ -90,6 +90,8 @@ static const struct trace_place places[] = {
     {UMBRA_TRACE_INVALIDATE_GATHER, FIELD_SPTES, C, 0, 64, false},
     {UMBRA_TRACE_WATCH, FIELD_GFN, A, 0, 64, false},
     {UMBRA_TRACE_WATCH, FIELD_FLAGS, B, 0, 32, false},
+    {UMBRA_TRACE_SLOT_MOVE, FIELD_SLOT, A, 0, 32, false},
+    {UMBRA_TRACE_SLOT_MOVE, FIELD_GFN, B, 0, 64, false},
     {UMBRA_TRACE_KVM_LOST, FIELD_ARGUMENT, A, 0, 64, false},
     {UMBRA_TRACE_KVM_FAULT, FIELD_GVA, A, 0, 64, false},
     {UMBRA_TRACE_KVM_FAULT, FIELD_RIP, B, 0, 64, false},
@@ -213,6 +215,7 @@ static const char *const kinds[] = {
     [UMBRA_TRACE_INVALIDATE_GATHER] = "invalidate gather",
     [UMBRA_TRACE_FLUSH] = "flush",
     [UMBRA_TRACE_WATCH] = "watch",
+    [UMBRA_TRACE_SLOT_MOVE] = "slot move",
     /* By KVM's names. */
     [UMBRA_TRACE_KVM_LOST] = "lost",
     [UMBRA_TRACE_KVM_FAULT] = "kvm_page_fault",

@@ -35,6 +35,18 @@ int mmu_slot_delete(struct vm *vm, uint32_t id)
 	return error;
 }
 
+/* @id: of vm->slots, whose pages keep their place in vm->entries. */
+int mmu_slot_move(struct vm *vm, uint32_t id, umbra_gfn first)
+{
+	int error = umbra_slot_move(vm->mmu, id, first);
+
+	if (error)
+		return error;
+	record_frames_forget(vm, vm->slots[id].index, vm->slots[id].pages);
+	event(vm, UMBRA_TRACE_SLOT_MOVE, id, first.n, 0);
+	return 0;
+}
+
 int mmu_slot_flags_set(struct vm *vm, uint32_t id, uint32_t flags)
 {
 	int error = umbra_slot_flags_set(vm->mmu, id, flags);

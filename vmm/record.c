@@ -122,6 +122,12 @@ void record_frame_moved(struct vm *vm, uint64_t index, const struct umbra_frame 
 		vm->recording.told[index] = packed(to);
 }
 
+void record_frames_forget(struct vm *vm, uint64_t index, uint64_t pages)
+{
+	if (vm->recording.on)
+		memset(vm->recording.told + index, 0, pages * sizeof(*vm->recording.told));
+}
+
 bool record_is_amid(const struct vm *vm)
 {
 	return vm->recording.open || vm->recording.logs;

@@ -51,6 +51,9 @@ void record_frame(struct vm *vm, uint64_t index, umbra_gfn gfn, enum umbra_want 
 /* host.frame_move was called, for page @index. */
 void record_frame_moved(struct vm *vm, uint64_t index, const struct umbra_frame *to);
 
+/* Pages [@index, @index + @pages) are asked for by other gfns from now on. */
+void record_frames_forget(struct vm *vm, uint64_t index, uint64_t pages);
+
 /* Is there something that another MMU in this one's place would not know of? */
 bool record_is_amid(const struct vm *vm);
 
@@ -63,6 +66,7 @@ void record_end(struct vm *vm, uint32_t end);
 
 int mmu_slot_add(struct vm *vm, const struct umbra_slot *slot);
 int mmu_slot_delete(struct vm *vm, uint32_t id);
+int mmu_slot_move(struct vm *vm, uint32_t id, umbra_gfn first);
 int mmu_slot_flags_set(struct vm *vm, uint32_t id, uint32_t flags);
 int mmu_vcpu_create(struct vcpu *vcpu);
 int mmu_set_paging(struct vcpu *vcpu, const struct umbra_paging *paging);

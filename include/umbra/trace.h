@@ -54,7 +54,8 @@ enum umbra_trace_kind {
 	UMBRA_TRACE_SPLIT,             /* a: first gfn; b: pages; c: sptes */
 	UMBRA_TRACE_INVALIDATE_GATHER, /* as UMBRA_TRACE_INVALIDATE_BEGIN */
 	UMBRA_TRACE_FLUSH,
-	UMBRA_TRACE_WATCH, /* a: gfn; b: enum umbra_watch, or-ed */
+	UMBRA_TRACE_WATCH,     /* a: gfn; b: enum umbra_watch, or-ed */
+	UMBRA_TRACE_SLOT_MOVE, /* a: id; b: first gfn from now on */
 	UMBRA_TRACE_KINDS,
 
 	/*

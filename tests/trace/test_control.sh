@@ -90,6 +90,15 @@ replay() {
 		[ "$(jq .violations "$work/a")" = 0 ] && [ "$(jq .events "$work/a")" -gt 50 ]
 }
 
+# What a host does is in the trace; and a log that is on, another MMU would not know of.
+host_operates() {
+	ctl record "$work/host.utr" && ctl watch 100 rwx && ctl log-start && sleep 1 &&
+		ctl log-collect && ctl working-set 1 && ctl slot-renew 0 && ctl split 100 40 &&
+		ctl protect 100 40 && ctl drop 100 40 && ctl migrate 50 && ctl slot-flags 0 0 &&
+		ctl record-end && fails 27 'a log of writes is on' ctl record "$work/not.utr" &&
+		ctl log-stop && ctl unwatch-all && replay host
+}
+
 # Asked of the trace's end: as of the live machine.
 ask_trace() {
 	rmap "$work/first.utr" &&
@@ -178,6 +187,7 @@ check 'recording is switched on and off' record first
 check 'what was recorded replays' replay first
 check 'and again' record second
 check 'the second one replays' replay second
+check 'what a host does is recorded' host_operates
 check 'the trace is asked' ask_trace
 check 'an event that it has not' fails 30 'no event' "$umbra" rmap --at 99999999 "$work/first.utr" 100
 check 'clients without manners' rude

@@ -70,6 +70,8 @@ static void test_nonsense(void **state)
 	    {{.kind = UMBRA_TRACE_DROP, .a = 5, .b = ALL}, REPLAY_DIVERGED},
 	    {{.kind = UMBRA_TRACE_PROTECT, .a = 5, .b = ALL}, REPLAY_DIVERGED},
 	    {{.kind = UMBRA_TRACE_QUOTA, .a = 1}, REPLAY_DIVERGED},
+	    {{.kind = UMBRA_TRACE_SLOT_MOVE, .a = 7}, REPLAY_DIVERGED},
+	    {{.kind = UMBRA_TRACE_SLOT_MOVE, .b = ALL}, REPLAY_DIVERGED},
 	    {{.kind = UMBRA_TRACE_SLOT_FLAGS, .a = 7}, REPLAY_DIVERGED},
 	    {{.kind = UMBRA_TRACE_SLOT_FLAGS, .b = 1u << 31}, REPLAY_DIVERGED},
 	    {{.kind = UMBRA_TRACE_INVALIDATE_BEGIN, .a = 5, .b = ALL}, REPLAY_DIVERGED},
@@ -267,6 +269,12 @@ static void test_host(void **state)
 	    {.kind = UMBRA_TRACE_SPLIT, .b = 512},
 	    {.kind = UMBRA_TRACE_SLOT_FLAGS, .b = UMBRA_SLOT_READONLY},
 	    {.kind = UMBRA_TRACE_FAULT, .a = 0x5000, .c = UMBRA_PF_W | VERDICT(UMBRA_MMIO)},
+	    {.kind = UMBRA_TRACE_SLOT_FLAGS},
+	    {.kind = UMBRA_TRACE_SLOT_MOVE, .b = 2},
+	    {.kind = UMBRA_TRACE_FAULT, .a = 0x1000, .c = VERDICT(UMBRA_MMIO)},
+	    {.kind = UMBRA_TRACE_FRAME, .a = 7, .b = 0x100, .c = READ},
+	    {.kind = UMBRA_TRACE_FAULT, .a = 0x7000},
+	    {.kind = UMBRA_TRACE_ROOT, .a = 3},
 	    {.kind = UMBRA_TRACE_SLOT_DELETE},
 	    {.kind = UMBRA_TRACE_INVALIDATE_BEGIN, .a = 5, .b = 2}, /* for ever */
 	};
