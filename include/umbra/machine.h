@@ -142,8 +142,8 @@ struct umbra_request {
 	uint32_t state;  /* hypervisor: FREE, ASKED; command: DONE */
 	uint32_t file;   /* hypervisor: enum umbra_file */
 	uint32_t kind;   /* hypervisor: enum umbra_request_kind */
-	uint64_t offset; /* hypervisor: in the file, bytes */
 	uint32_t size;   /* hypervisor: bytes, at most UMBRA_REQUEST_BYTES */
+	uint64_t offset; /* hypervisor: in the file, bytes */
 	uint32_t failed; /* command: 0 done; 1 not, or not wholly */
 	uint32_t reserved;
 };
