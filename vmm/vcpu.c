@@ -428,14 +428,20 @@ static void pass(struct vcpu *vcpu)
 		handle(vcpu);
 }
 
+/* It has halted: is there something to wake it? Else its turn is over, but for a job under way. */
+static bool wakes(struct vcpu *vcpu)
+{
+	if (!event_waits(vcpu))
+		return false;
+	vcpu->halted = false;
+	return true;
+}
+
 void vcpu_run(struct vcpu *vcpu)
 {
 	vcpu->poll_due = 0; /* the outer timer was somebody else's */
 	while (poll_devices(vcpu)) {
-		if (!vcpu->halted) {
-			pass(vcpu);
-		} else if (event_waits(vcpu)) {
-			vcpu->halted = false;
+		if (!vcpu->halted || wakes(vcpu)) {
 			pass(vcpu);
 		} else if (control_busy(&vcpu->vm->control)) {
 			vcpu->poll_due = 0;

@@ -2,13 +2,15 @@
 /*
  * One of several guests of the same image. What a processor has only one of is filled with a pattern
  * of the guest's number (the last digit of its command line), and must still hold it after loops
- * longer than a turn and after HLTs, while the others do the same: SSE, x87 and MXCSR, PKRU, CR2,
- * TSC_AUX and other MSRs, and a breakpoint in DR0 that is the guest's own.
+ * longer than a turn and after HLTs, while the others do the same: SSE, x87 and MXCSR, PKRU, PKRS,
+ * CR2, TSC_AUX and other MSRs, and a breakpoint in DR0 that is the guest's own.
  */
 #include "boot.inc"
 	.set ROUNDS, 24
 	.set SPIN, 4000000
 	.set TIMER, 0x40
+	.set KEYED, 0x2000000
+	.set MSR_PKRS, 0x6e1
 	.set MSR_STAR, 0xc0000081
 	.set MSR_KERNEL_GS, 0xc0000102
 	.set MSR_TSC_AUX, 0xc0000103
@@ -49,6 +51,7 @@
 
 	lea idt(%rip), %rdi
 	GATE 1 breakpoint
+	GATE 14 fault
 	GATE TIMER timer
 	lea idt_pointer(%rip), %rax
 	mov %rdi, 2(%rax)
@@ -65,6 +68,7 @@
 	mov $7, %eax
 	xor %ecx, %ecx
 	cpuid
+	mov %ecx, %r11d
 	pop %rbx
 	xor %r14d, %r14d
 	bt $3, %ecx
@@ -77,6 +81,25 @@
 	xor %ecx, %ecx
 	xor %edx, %edx
 	wrpkru
+2:	xor %r10d, %r10d
+	bt $31, %r11d
+	jnc 2f
+	inc %r10d /* and for the supervisor's pages: KEYED gets key 1, which guests of odd numbers may not use */
+	mov %cr3, %rax
+	and $~0xfff, %rax
+	mov (%rax), %rax
+	and $~0xfff, %rax
+	mov (%rax), %rax
+	and $~0xfff, %rax
+	btsl $59 - 32, 8 * (KEYED >> 21) + 4(%rax)
+	mov %cr4, %rax
+	bts $24, %rax
+	mov %rax, %cr4
+	invlpg KEYED
+	mov %ebx, %eax
+	and $1, %eax
+	shl $2, %eax
+	WRITE MSR_PKRS, %eax
 2:
 	movq %r15, %xmm0
 	punpcklqdq %xmm0, %xmm0
@@ -168,6 +191,16 @@ check:
 	lea (, %r15, 4), %ecx
 	cmp %ecx, %eax
 	jne failed
+4:	test %r10d, %r10d
+	jz 4f
+	lea what_pkrs(%rip), %rsi
+	xor %edi, %edi
+	lea 9f(%rip), %r11
+	mov KEYED, %eax /* what fault() counts in %edi, and leads to %r11 */
+9:	mov %ebx, %eax
+	and $1, %eax
+	cmp %eax, %edi
+	jne failed
 4:	/* Words of all eight guests are written: one breakpoint, of one's own. */
 	movl $0, hits(%rip)
 	lea words(%rip), %rdi
@@ -191,6 +224,14 @@ breakpoint:
 	mov $0xffff0ff0, %eax
 	mov %rax, %dr6
 	pop %rax
+	iretq
+
+/* With an error code. */
+fault:
+	inc %edi
+	mov %r11, 8(%rsp)
+	mov %r15, %cr2
+	add $8, %rsp
 	iretq
 
 timer:
@@ -225,6 +266,7 @@ what_mxcsr: .asciz "MXCSR\r\n"
 what_cr2: .asciz "CR2\r\n"
 what_msr: .asciz "an MSR\r\n"
 what_pkru: .asciz "PKRU\r\n"
+what_pkrs: .asciz "PKRS\r\n"
 what_dr: .asciz "DR0\r\n"
 	.balign 16
 hits:	.long 0, 0
