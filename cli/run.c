@@ -178,12 +178,40 @@ static bool is_machine(const struct umbra_machine *page)
 	return page->magic == UMBRA_MACHINE_MAGIC;
 }
 
+/* It ended before it had set its guests up: what the first page says is said of all of them. */
+static void spread(struct report *report)
+{
+	const struct umbra_machine *first = &report->guest[0].page;
+
+	if (!is_machine(first) || first->phase != UMBRA_PHASE_ENDED || first->guests)
+		return;
+	for (unsigned i = 1; i < report->guests; i++)
+		report->guest[i].page = *first;
+}
+
+/* Guest number @number has ended. */
+static enum status judge_guest(const struct run *run, const struct report *report, unsigned number)
+{
+	const struct verdict_rules rules = {
+	    .exit_code = run->options.exit_code,
+	    .expect_workload = run->guest.expect_workload,
+	    .swap = run->options.swap,
+	};
+	char who[32] = "";
+
+	if (report->guests > 1)
+		snprintf(who, sizeof(who), "guest %u: ", number);
+	return verdict(&report->guest[number].page, &rules, who);
+}
+
 /* The machine ended by itself: how did each guest? The first that did not end well decides. */
 static enum status judge_end(struct run *run, struct report *report)
 {
 	enum status status = STATUS_OK;
+	bool vanished = false;
 
-	for (unsigned i = 0; i < report->guests; i++) {
+	spread(report);
+	for (unsigned i = report->guests; i--;) {
 		struct report_guest *guest = &report->guest[i];
 
 		guest->exit = is_machine(&guest->page) ? verdict_name(&guest->page) : NULL;
@@ -191,20 +219,13 @@ static enum status judge_end(struct run *run, struct report *report)
 			continue;
 		guest->exit = "vanished";
 		report->decided = i;
-		return judge_vanished(&run->qemu);
+		vanished = true;
 	}
+	if (vanished)
+		return judge_vanished(&run->qemu);
 	for (unsigned i = 0; i < report->guests; i++) {
-		const struct verdict_rules rules = {
-		    .exit_code = run->options.exit_code,
-		    .expect_workload = run->guest.expect_workload,
-		    .swap = run->options.swap,
-		};
-		char who[32] = "";
-		enum status its;
+		enum status its = judge_guest(run, report, i);
 
-		if (report->guests > 1)
-			snprintf(who, sizeof(who), "guest %u: ", i);
-		its = verdict(&report->guest[i].page, &rules, who);
 		if (status == STATUS_OK && its != STATUS_OK) {
 			status = its;
 			report->decided = i;

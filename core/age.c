@@ -5,8 +5,9 @@
  * Sptes are made with A set (spte.h), so a chain whose head does not say "volatile" was used since,
  * and no spte of it has to be read to know that. Asking clears the bits, and then the head says so.
  *
- * A range is gone through in areas of 2 MiB; the lock is given up between them. What a large leaf
- * says is kept until the range has left it, for asking clears it for all of its pages.
+ * A range is gone through in areas of 2 MiB; the lock is given up between them, and after
+ * TUNING_BUDGET sptes. What a large leaf says is kept until the range has left it, for asking
+ * clears it for all of its pages.
  *
  * Lock: the MMU's, taken in umbra_age().
  */
@@ -25,55 +26,73 @@ struct aging {
 	struct flush flush;
 	bool test;
 	struct large large[LEVELS + 1];
+	uint64_t budget;
 	uint64_t *young;
-	uint64_t base; /* gfn of bit 0 of .young */
+	uint64_t base;   /* gfn of bit 0 of .young */
+	bool used;       /* the chain at hand was, */
+	unsigned taking; /*   of that level */
 };
 
+static bool age_some(struct umbra_mmu *mmu, uint64_t *head, struct rmap_piece *piece,
+		     uint64_t *budget, void *arg)
+{
+	struct aging *a = arg;
+
+	return rmap_age_some(mmu, head, piece, budget, a->test, &a->used);
+}
+
 /* Without accessed bits: what is mapped was used. */
-static bool take_away(struct aging *a, uint64_t *head, unsigned level)
+static bool take_some(struct umbra_mmu *mmu, uint64_t *head, struct rmap_piece *piece,
+		      uint64_t *budget, void *arg)
 {
-	struct sweep sweep = SWEEP_ALL;
+	struct aging *a = arg;
+	struct sweep sweep = {.budget = *budget};
+	bool done;
 
-	if (!*head || a->test)
-		return *head != 0;
-	sweep_chain(a->mmu, head, &sweep);
-	if (level > 1)
-		a->mmu->stats.sptes_large[level - 2] -= sweep.sptes;
-	drop_count(a->mmu, sweep.sptes);
-	flush_all(a->mmu, &a->flush);
-	return true;
-}
-
-static bool chain_age(struct aging *a, uint64_t *head, unsigned level)
-{
-	if (!head || !*head)
-		return false;
-	if (a->mmu->config.without & UMBRA_WITHOUT_ACCESSED)
-		return take_away(a, head, level);
+	(void)piece; /* what is left of the chain is what it has not seen */
+	a->used = true;
 	if (a->test)
-		return rmap_is_young(a->mmu, *head);
-	return rmap_age(a->mmu, head, ~0u);
+		return true;
+	done = sweep_chain(mmu, head, &sweep);
+	*budget = sweep.budget;
+	mmu->stats.sptes_large[0] -= a->taking == 2 ? sweep.sptes : 0;
+	mmu->stats.sptes_large[1] -= a->taking == 3 ? sweep.sptes : 0;
+	drop_count(mmu, sweep.sptes);
+	flush_all(mmu, &a->flush);
+	return done;
 }
 
-/* Was a large page around @gfn used? */
-static bool large_age(struct aging *a, struct slot *slot, uint64_t gfn)
+/*
+ * Was the page of @level around @gfn used? => returns whether the lock was given up; the answer is
+ * in .used
+ */
+static bool chain_age(struct aging *a, struct slot *slot, uint64_t gfn, unsigned level)
 {
-	bool young = false;
+	bool without = a->mmu->config.without & UMBRA_WITHOUT_ACCESSED;
 
+	a->used = false;
+	a->taking = level;
+	return chain_whole(a->mmu, slot, gfn, level, &a->budget, without ? take_some : age_some, a);
+}
+
+/* Was a large page around @gfn used? => *@young; returns as chain_age() */
+static bool large_age(struct aging *a, struct slot *slot, uint64_t gfn, bool *young)
+{
+	*young = false;
 	for (unsigned level = 2; level <= LEVELS; level++) {
 		struct large *large = &a->large[level];
 		uint64_t first = gfn & ~(level_pages(level) - 1);
+		bool gave_up = false;
 
-		if (!large->known || large->first != first)
-			*large = (struct large){
-			    .first = first,
-			    .known = true,
-			    .young = chain_age(
-				a, slot_head_find(a->mmu, slot, (umbra_gfn){gfn}, level), level),
-			};
-		young |= large->young;
+		if (!large->known || large->first != first) {
+			gave_up = chain_age(a, slot, gfn, level);
+			*large = (struct large){.first = first, .known = true, .young = a->used};
+		}
+		if (gave_up)
+			return true;
+		*young |= large->young;
 	}
-	return young;
+	return false;
 }
 
 static void set_young(struct aging *a, uint64_t gfn)
@@ -81,32 +100,45 @@ static void set_young(struct aging *a, uint64_t gfn)
 	a->young[(gfn - a->base) / 64] |= 1ull << (gfn - a->base) % 64;
 }
 
-/* gfns [@gfn, @end) of one area of a slot. */
-static void area_age(struct aging *a, struct slot *slot, uint64_t gfn, uint64_t end)
+/* From gfn @gfn of a slot on, as far as @end and its area go; returns where it gave up the lock. */
+static uint64_t area_age(struct aging *a, struct slot *slot, uint64_t gfn, uint64_t end)
 {
-	bool large = large_age(a, slot, gfn);
-	uint64_t *heads = slot_head_find(a->mmu, slot, (umbra_gfn){gfn / AREA * AREA}, 1);
+	uint64_t *heads;
+	bool large;
 
-	for (; gfn < end; gfn++) {
-		bool small = heads && chain_age(a, &heads[gfn % AREA], 1);
+	if (large_age(a, slot, gfn, &large))
+		return gfn;
+	heads = slot_head_find(a->mmu, slot, (umbra_gfn){gfn / AREA * AREA}, 1);
+	for (; gfn < end && a->budget; gfn++) {
+		bool gave_up = false;
 
-		if (large || small)
+		a->used = false;
+		if (heads && heads[gfn % AREA])
+			gave_up = chain_age(a, slot, gfn, 1);
+		if (large || a->used)
 			set_young(a, gfn);
+		if (gave_up)
+			return gfn + 1;
 	}
+	return gfn;
 }
 
-/* The area of @gfn, as far as @end; wherever there are slots. */
-static void piece_age(struct aging *a, uint64_t gfn, uint64_t end)
+/* As much of [@gfn, @end), in an area, as the budget pays; wherever there are slots. */
+static uint64_t piece_age(struct aging *a, uint64_t gfn, uint64_t end)
 {
+	a->budget = TUNING_BUDGET;
 	for (uint32_t i = 0; i < a->mmu->slots; i++) {
 		struct slot *slot = &a->mmu->slot[i];
-		uint64_t slot_end = slot->first + slot->pages;
-		uint64_t from = gfn > slot->first ? gfn : slot->first;
-		uint64_t to = end < slot_end ? end : slot_end;
+		uint64_t slot_end = slot->first + slot->pages, to = end < slot_end ? end : slot_end;
 
-		if (from < to)
-			area_age(a, slot, from, to);
+		if (slot_end <= gfn || slot->first >= end)
+			continue;
+		gfn = gfn > slot->first ? gfn : slot->first;
+		gfn = area_age(a, slot, gfn, to);
+		if (gfn < to || !a->budget)
+			return gfn;
 	}
+	return end;
 }
 
 int umbra_age(struct umbra_mmu *mmu, umbra_gfn first, uint64_t pages, unsigned flags,
@@ -114,16 +146,16 @@ int umbra_age(struct umbra_mmu *mmu, umbra_gfn first, uint64_t pages, unsigned f
 {
 	struct aging aging = {
 	    .mmu = mmu, .test = flags & UMBRA_AGE_TEST, .young = young, .base = first.n};
-	uint64_t end = first.n + pages;
+	uint64_t gfn = first.n, end = first.n + pages;
 
 	if (end < first.n || flags & ~(unsigned)UMBRA_AGE_TEST)
 		return UMBRA_EINVAL;
 	memset(young, 0, (pages + 63) / 64 * sizeof(*young));
-	for (uint64_t gfn = first.n, next; gfn < end; gfn = next) {
-		next = (gfn / AREA + 1) * AREA;
-		next = next < end ? next : end;
+	while (gfn < end) {
+		uint64_t next = (gfn / AREA + 1) * AREA;
+
 		port_lock(&mmu->lock);
-		piece_age(&aging, gfn, next);
+		gfn = piece_age(&aging, gfn, next < end ? next : end);
 		flush_commit(mmu, &aging.flush);
 		port_unlock(&mmu->lock);
 	}

@@ -87,9 +87,23 @@ static void check_log(struct audit *audit, unsigned level, umbra_gfn gfn)
 {
 	struct slot *slot = slot_find(audit->mmu, gfn);
 
-	if (slot && slot->log && audit->spte & PTE_W)
+	uint64_t head;
+
+	if (!slot || !slot->log || !(audit->spte & (slot->by_d ? PTE_W | PTE_D : PTE_W)))
+		return;
+	if (!slot->by_d) {
 		check(audit, level == 1 && log_is_set(slot, gfn), 4,
 		      "a logged page may be written unseen");
+		return;
+	}
+	if (level > 1) {
+		check(audit, !(audit->spte & PTE_W), 4, "a large leaf may be written unseen");
+		return;
+	}
+	check(audit, audit->spte & PTE_W, 4, "D stands without W, where it tells of writes");
+	head = *slot_head_find(audit->mmu, slot, gfn, 1);
+	check(audit, log_is_set(slot, gfn) || rmap_covers(head, PTE_P | PTE_A | PTE_W), 4,
+	      "nobody will look at the D bit of a logged page");
 }
 
 /* Invariant 8. */
@@ -119,7 +133,7 @@ static void check_leaf(struct audit *audit, struct shadow *shadow, unsigned inde
 
 	audit->gfn = gfn.n;
 	check_frames(audit, level, gfn);
-	check(audit, (audit->spte & (PTE_W | PTE_D)) != PTE_W, 2,
+	check(audit, (audit->spte & (PTE_W | PTE_D)) != PTE_W || slot_find(mmu, gfn)->waits, 2,
 	      "a leaf waits for the hardware to set D");
 	check_log(audit, level, gfn);
 	if (mmu->watches)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What a host does to guest memory: drop every mapping of a range, or take its right to write, move
- * a page, zap all.
+ * What a host does to guest memory: drop every mapping of a range, or the large ones, move pages,
+ * zap all.
  *
  * Each operation takes the sptes away by whole chains, gathers, flushes once, and only then
  * hands the frames over. A flush is due even when no spte was found, if a guest changed tables
@@ -20,24 +20,6 @@
 #include "head.h"
 
 #define AREA 512u /* gfns: what a region of 4K heads covers */
-
-/* The first gfn from @gfn on whose area may be mapped, on level @least or above, or @end. */
-static uint64_t skip_unused(struct slot *slot, uint64_t gfn, uint64_t end, unsigned least)
-{
-	while (gfn < end) {
-		uint64_t next = UINT64_MAX;
-
-		for (unsigned level = least; level <= LEVELS && next > gfn; level++) {
-			uint64_t unused = slot_unused_end(slot, gfn, level);
-
-			next = unused < next ? unused : next;
-		}
-		if (next == gfn)
-			return gfn;
-		gfn = next;
-	}
-	return end;
-}
 
 /*
  * Sweep the chains of the 1 GiB and the 2 MiB page around @gfn. => the caller gathers the flush,
@@ -90,7 +72,7 @@ static bool drop_slot(struct umbra_mmu *mmu, struct slot *slot, uint64_t *first,
 {
 	unsigned least = sweep->large_only ? 2 : 1;
 
-	while ((*first = skip_unused(slot, *first, end, least)) < end) {
+	while ((*first = slot_skip_unused(slot, *first, end, least)) < end) {
 		uint64_t area_end = (*first / AREA + 1) * AREA;
 
 		if (!sweep->budget)
@@ -129,7 +111,7 @@ bool drop_range(struct umbra_mmu *mmu, uint64_t *first, uint64_t end, struct swe
 }
 
 /* Faults there are told to come again until drop_release(). */
-static void hold(struct umbra_mmu *mmu, struct held *held)
+void drop_begin_hold(struct umbra_mmu *mmu, struct held *held)
 {
 	held->next = mmu->held;
 	mmu->held = held;
@@ -140,7 +122,7 @@ void drop_hold(struct umbra_mmu *mmu, struct held *held, struct sweep *total, st
 {
 	uint64_t first = held->first;
 
-	hold(mmu, held);
+	drop_begin_hold(mmu, held);
 	for (;;) {
 		struct sweep sweep = {.budget = TUNING_BUDGET, .large_only = total->large_only};
 		bool done = drop_range(mmu, &first, held->end, &sweep, flush);
@@ -280,60 +262,6 @@ int umbra_remap(struct umbra_mmu *mmu, umbra_gfn gfn, const struct umbra_frame *
 	drop_release(mmu, &held);
 	port_unlock(&mmu->lock);
 	report(dropped, &sweep);
-	return 0;
-}
-
-/*
- * Take W from [*@first, @end), wherever there are slots, until TUNING_BUDGET sptes have lost it; a
- * piece of 2 MiB is not divided. => returns whether all is done; *@first moves on
- */
-static bool protect_some(struct umbra_mmu *mmu, uint64_t *first, uint64_t end, uint64_t *changed)
-{
-	uint64_t most = *changed + TUNING_BUDGET;
-
-	for (uint32_t i = 0; i < mmu->slots; i++) {
-		struct slot *slot = &mmu->slot[i];
-		uint64_t slot_end = slot->first + slot->pages;
-		uint64_t to = slot_end < end ? slot_end : end;
-
-		if (slot_end <= *first || slot->first >= end)
-			continue;
-		*first = slot->first > *first ? slot->first : *first;
-		while ((*first = skip_unused(slot, *first, to, 1)) < to) {
-			uint64_t area_end = (*first / AREA + 1) * AREA;
-
-			if (*changed >= most)
-				return false;
-			area_end = area_end < to ? area_end : to;
-			track_protect(mmu, slot, *first, area_end, changed);
-			*first = area_end;
-		}
-	}
-	return true;
-}
-
-int umbra_write_protect(struct umbra_mmu *mmu, umbra_gfn first, uint64_t pages, uint64_t *sptes)
-{
-	struct held held = {.first = first.n, .end = first.n + pages};
-	struct flush flush = {0};
-	uint64_t changed = 0, next = first.n;
-
-	if (held.end < first.n)
-		return UMBRA_EINVAL;
-	port_lock(&mmu->lock);
-	hold(mmu, &held);
-	while (!protect_some(mmu, &next, held.end, &changed)) {
-		flush_later(mmu);
-		port_unlock(&mmu->lock);
-		port_lock(&mmu->lock);
-	}
-	if (changed || mmu->tlb_stale)
-		flush_all(mmu, &flush);
-	flush_commit(mmu, &flush);
-	drop_release(mmu, &held);
-	port_unlock(&mmu->lock);
-	if (sptes)
-		*sptes = changed;
 	return 0;
 }
 

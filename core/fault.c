@@ -140,20 +140,22 @@ static unsigned kernel_rights(const struct fault *fault, unsigned rights,
 
 /*
  * In a logged slot a write is let through once its page is marked; what reads grants no writing, so
- * that the mark is true, and so that large pages may be mapped.
+ * that the mark is true, and so that large pages may be mapped. Where D bits tell, a small page may
+ * grant it.
  */
-static unsigned logged_rights(struct fault *fault, unsigned rights)
+static unsigned logged_rights(struct fault *fault, unsigned rights, unsigned level)
 {
-	if (!(fault->error_code & UMBRA_PF_W))
+	if (fault->error_code & UMBRA_PF_W)
+		log_set(fault->slot, fault->walk.gfn);
+	else if (!fault->slot->by_d || level > 1)
 		return rights & ~ACCESS_W;
-	log_set(fault->slot, fault->walk.gfn);
 	return rights;
 }
 
 /*
  * The rights for the spte. *@verdict: UMBRA_RESUME, or why the write cannot be let through.
  */
-static unsigned leaf_rights(struct fault *fault, enum umbra_verdict *verdict)
+static unsigned leaf_rights(struct fault *fault, unsigned level, enum umbra_verdict *verdict)
 {
 	struct umbra_mmu *mmu = fault->vcpu->mmu;
 	bool write = fault->error_code & UMBRA_PF_W;
@@ -177,7 +179,7 @@ static unsigned leaf_rights(struct fault *fault, enum umbra_verdict *verdict)
 			*verdict = UMBRA_EMULATE;
 	}
 	if (fault->slot->log && rights & ACCESS_W)
-		rights = logged_rights(fault, rights);
+		rights = logged_rights(fault, rights, level);
 	return rights;
 }
 
@@ -245,8 +247,7 @@ static bool leaf_set(struct fault *fault, struct shadow *shadow, uint64_t value)
 	make_way(fault, shadow, index, value);
 	old = spte_read(spte);
 	if (old & PTE_P) {
-		rmap_note(mmu, handle_of(shadow, index), value);
-		spte_write(spte, value);
+		rmap_replace(mmu, handle_of(shadow, index), value);
 		return value & ~old & PTE_W;
 	}
 	leaf_add(mmu, shadow, index, slot_head_make(mmu, fault->slot, fault->walk.gfn, level),
@@ -290,22 +291,21 @@ static bool prefetch_one(struct umbra_mmu *mmu, struct shadow *shadow, unsigned 
 	if (!slot || !slot_head_find(mmu, slot, leaf.gfn, 1) || drop_is_held(mmu, leaf.gfn.n, 1) ||
 	    mmu->host.frame_get(mmu->ctx, leaf.gfn, UMBRA_WANT_PEEK, &frame))
 		return false;
-	if (leaf.access & ACCESS_W &&
-	    (!frame.writable || slot->flags & UMBRA_SLOT_READONLY ||
-	     (slot->log && !log_is_set(slot, leaf.gfn)) || !track_is_writable(mmu, leaf.gfn)))
+	if (leaf.access & ACCESS_W && (!frame.writable || slot->flags & UMBRA_SLOT_READONLY ||
+				       (slot->log && !slot->by_d && !log_is_set(slot, leaf.gfn)) ||
+				       !track_is_writable(mmu, leaf.gfn)))
 		leaf.access &= ~ACCESS_W;
 	if (mmu->watches) {
 		if (watch_kinds(mmu, leaf.gfn) & UMBRA_WATCH_R)
 			return false;
 		leaf.access &= ~watch_withheld(mmu, leaf.gfn, leaf.access);
 	}
-	value = spte_leaf(1, frame.pfn.n, leaf.access, leaf.marks);
+	value = log_leaf(slot, leaf.gfn, spte_leaf(1, frame.pfn.n, leaf.access, leaf.marks));
 	if (old) {
 		if (rmap_gfn(mmu, handle_of(shadow, index)).n != leaf.gfn.n ||
 		    (old ^ value) & LEAF_SUBJECT || is_narrower(old, value) || !(value & PTE_W))
 			return false;
-		rmap_note(mmu, handle_of(shadow, index), value);
-		spte_write(&shadow->table[index], value);
+		rmap_replace(mmu, handle_of(shadow, index), value);
 	} else {
 		leaf_add(mmu, shadow, index, slot_head_make(mmu, slot, leaf.gfn, 1), value);
 	}
@@ -374,7 +374,8 @@ static uint64_t leaf_value(const struct fault *fault, unsigned level, unsigned r
 {
 	uint64_t first = fault->frame.pfn.n & ~(level_pages(level) - 1);
 
-	return spte_leaf(level, first, rights, fault->walk.marks);
+	return log_leaf(fault->slot, fault->walk.gfn,
+			spte_leaf(level, first, rights, fault->walk.marks));
 }
 
 static struct umbra_answer map(struct fault *fault, struct shadow *shadow, uint64_t gpa);
@@ -419,7 +420,7 @@ static struct umbra_answer map(struct fault *fault, struct shadow *shadow, uint6
 		fault->again = true; /* one of the new tables lies in that page */
 	if (fault->again)
 		return answer(UMBRA_RESUME, gpa);
-	rights = leaf_rights(fault, &verdict);
+	rights = leaf_rights(fault, level, &verdict);
 	if (mmu->watches && verdict != UMBRA_MMIO)
 		rights = watch_let(fault->vcpu, fault->gva, gpa, fault->error_code, rights);
 	if (verdict != UMBRA_RESUME)

@@ -80,8 +80,9 @@ uint64_t umbra_state_hash(struct umbra_mmu *mmu)
 	for (uint32_t i = 0; i < mmu->slots; i++) {
 		const struct slot *slot = &mmu->slot[i];
 
-		hashing.hash = mix(hashing.hash, (uint64_t)slot->id << 32 | slot->flags |
-						     (slot->log ? 1u << 31 : 0));
+		hashing.hash =
+		    mix(hashing.hash, (uint64_t)slot->id << 32 | slot->flags |
+					  (slot->log ? 1u << 31 : 0) | (slot->by_d ? 1u << 30 : 0));
 		hashing.hash = mix(mix(hashing.hash, slot->first), slot->pages);
 		slot_regions(mmu, &mmu->slot[i], 0, UINT64_MAX, hash_region, &hashing);
 	}

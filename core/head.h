@@ -14,7 +14,7 @@
  * V (volatile): the hardware may still set A or D in one of its sptes, so clearing them takes an
  * exchange; without it, plain stores lose nothing and no spte has to be read. W (writable): one
  * of them may grant writing; without it there is nothing to write-protect. Both are set by the
- * values that sptes are given (rmap_add, rmap_note), and may stay set for longer than need be.
+ * values that sptes are given (rmap_add, rmap_replace), and may stay set for longer than need be.
  *
  * L (lazy): the first two of the only descriptor have their places as if they were inline. Most
  * chains are short, and grow and shrink around two: so the third one in or out need not look at
@@ -206,12 +206,15 @@ static inline uint64_t known_bits(uint64_t head)
 /* @is_volatile: its head says so. */
 static inline void clear_one(struct umbra_mmu *mmu, handle h, bool is_volatile, uint64_t *bits)
 {
-	uint64_t *spte = handle_spte(mmu, h);
+	uint64_t *spte = handle_spte(mmu, h), value;
 
-	if (is_volatile)
-		*bits |= spte_clear(spte);
-	else
+	if (!is_volatile) {
 		spte_write(spte, 0);
+		return;
+	}
+	value = spte_clear(spte);
+	*bits |= value;
+	log_removed(mmu, h, value);
 }
 
 /* Clear the sptes of a chain without descriptors; returns how many. */

@@ -8,7 +8,14 @@
  * what it clears. What is written without an spte marks its page by itself: the embedder's stores
  * (umbra_guest_write), the bits that the walker sets in a guest's tables.
  *
- * Ranges are gone through in areas of 2 MiB, the lock given up between them, after a flush.
+ * In a slot that is logged by D bits, an spte may grant writing without D; the hardware sets it,
+ * and that is all that tells of the write. Collecting takes D; and whoever takes such an spte away,
+ * or D from it, marks its page by what was there at that moment (log_removed). decisions/0023 has
+ * more.
+ *
+ * Ranges are gone through in areas of 2 MiB, the lock given up between them and after TUNING_BUDGET
+ * sptes. Collecting flushes once, at its end: what is written through a TLB until then is part of
+ * what was collected, for the caller reads the pages afterwards.
  *
  * Lock: the MMU's, taken in the umbra_* functions.
  */
@@ -24,23 +31,55 @@ void log_mark(struct umbra_mmu *mmu, umbra_gfn gfn)
 		log_set(slot, gfn);
 }
 
-/* Take W from all sptes of [@first, @end), which lies in an area, or split what is large. */
-static void area_protect(struct umbra_mmu *mmu, struct slot *slot, uint64_t first, uint64_t end,
-			 unsigned flags, struct flush *flush)
+/* Leaf @h says, or said, that it was written through: in a slot where nothing else tells. */
+void log_written(struct umbra_mmu *mmu, handle h)
 {
-	uint64_t changed = 0;
+	struct slot *slot;
+	umbra_gfn gfn;
+
+	if (rmap_owner(mmu, h) & HEAD_PARENTS)
+		return;
+	gfn = rmap_gfn(mmu, h);
+	slot = slot_find(mmu, gfn);
+	if (slot && slot->by_d && handle_shadow(mmu, h)->role.level == 1)
+		log_set(slot, gfn);
+}
+
+/* All of a page is about to go, unseen: see what its D bits tell. */
+void log_harvest(struct umbra_mmu *mmu, struct shadow *shadow)
+{
+	if (shadow->state != SHADOW_USED || shadow->role.level > 1)
+		return;
+	for (unsigned i = spte_next(shadow->table, 0); i < PTE_ENTRIES;
+	     i = spte_next(shadow->table, i + 1)) {
+		uint64_t value = spte_read(&shadow->table[i]);
+
+		if (is_note(value))
+			continue;
+		if (spte_is_volatile(value))
+			value = atomic_fetch_and((_Atomic uint64_t *)&shadow->table[i], ~PTE_W);
+		log_removed(mmu, handle_of(shadow, i), value);
+	}
+}
+
+/*
+ * What is written to [@first, @end), which lies in an area of a slot that is logged, will be seen.
+ * The area is held as long as that takes.
+ */
+static void area_protect(struct umbra_mmu *mmu, uint64_t first, uint64_t end, unsigned flags,
+			 struct flush *flush)
+{
+	struct held held = {.first = first, .end = end};
+	struct protect protect = {.dirty = flags & UMBRA_LOG_DIRTY_BITS};
+	struct sweep sweep = {.large_only = true};
 
 	if (flags & UMBRA_LOG_SPLIT) {
-		struct sweep sweep = SWEEP_ALL;
-
-		drop_large(mmu, slot, first, &sweep);
-		drop_count(mmu, sweep.sptes);
-		changed += sweep.sptes;
+		drop_hold(mmu, &held, &sweep, flush);
+		drop_release(mmu, &held);
 	}
-	track_protect(mmu, slot, first, end, &changed);
-	if (changed || mmu->tlb_stale)
-		flush_all(mmu, flush);
+	protect_hold(mmu, &held, &protect, flush);
 	flush_commit(mmu, flush);
+	drop_release(mmu, &held);
 }
 
 /* Every area of slot @id in turn. UMBRA_ENOENT: it has gone meanwhile. => no lock */
@@ -60,13 +99,16 @@ static int slot_protect(struct umbra_mmu *mmu, uint32_t id, unsigned flags)
 		}
 		first = slot->first + done;
 		end = slot->first + slot->pages;
-		next = (first / AREA + 1) * AREA;
+		next = (slot_skip_unused(slot, first, end, 1) / AREA + 1) * AREA;
 		next = next < end ? next : end;
-		area_protect(mmu, slot, first, next, flags, &flush);
+		done = next - slot->first;
+		area_protect(mmu, first, next, flags, &flush);
+		slot = next == end ? slot_by_id(mmu, id) : NULL;
+		if (slot)
+			slot->by_d = slot->will_by_d;
 		port_unlock(&mmu->lock);
 		if (next == end)
 			return 0;
-		done = next - slot->first;
 	}
 }
 
@@ -75,6 +117,15 @@ static size_t log_size(uint64_t pages)
 	return (pages / 8 + UMBRA_PAGE_SIZE) / UMBRA_PAGE_SIZE * UMBRA_PAGE_SIZE;
 }
 
+/* The slot is logged no more; its memory is the caller's to free. */
+void log_end(struct umbra_mmu *mmu, struct slot *slot)
+{
+	mmu->dirty_logs -= slot->will_by_d;
+	slot->by_d = slot->will_by_d = false;
+	slot->log = NULL;
+}
+
+/* => no lock: of a slot as it was */
 void log_free(struct umbra_mmu *mmu, struct slot *slot)
 {
 	if (slot->log)
@@ -87,7 +138,8 @@ int umbra_log_start(struct umbra_mmu *mmu, uint32_t id, unsigned flags)
 	struct slot *slot, seen;
 	int error = 0;
 
-	if (flags & ~(unsigned)UMBRA_LOG_SPLIT)
+	if (flags & ~(unsigned)(UMBRA_LOG_SPLIT | UMBRA_LOG_DIRTY_BITS) ||
+	    (flags & UMBRA_LOG_DIRTY_BITS && mmu->config.without & UMBRA_WITHOUT_ACCESSED))
 		return UMBRA_EINVAL;
 	port_lock(&mmu->lock);
 	slot = slot_by_id(mmu, id);
@@ -106,6 +158,9 @@ int umbra_log_start(struct umbra_mmu *mmu, uint32_t id, unsigned flags)
 	if (!error) {
 		slot->log = memory.va;
 		slot->log_memory = memory;
+		slot->will_by_d = flags & UMBRA_LOG_DIRTY_BITS;
+		slot->waits |= slot->will_by_d;
+		mmu->dirty_logs += slot->will_by_d;
 	}
 	port_unlock(&mmu->lock);
 	if (error)
@@ -121,74 +176,126 @@ int umbra_log_stop(struct umbra_mmu *mmu, uint32_t id)
 	slot = slot_by_id(mmu, id);
 	if (slot) {
 		seen = *slot;
-		slot->log = NULL;
+		log_end(mmu, slot);
 	}
 	port_unlock(&mmu->lock);
 	log_free(mmu, &seen);
 	return seen.log ? 0 : UMBRA_ENOENT;
 }
 
-/* Collect those of the 64 pages from bit @at of the slot's log on that @mask names. */
-static uint64_t word_collect(struct umbra_mmu *mmu, struct slot *slot, uint64_t at, uint64_t mask,
-			     uint64_t *changed)
+/* What is collected, and where it goes. */
+struct collect {
+	struct protect protect;
+	uint64_t budget;
+	uint64_t base; /* gfn of bit 0 of */
+	uint64_t *dirty;
+};
+
+static bool collect_some(struct umbra_mmu *mmu, uint64_t *head, struct rmap_piece *piece,
+			 uint64_t *budget, void *arg)
 {
-	uint64_t dirty = slot->log[at / 64] & mask;
+	struct collect *collect = arg;
 
-	slot->log[at / 64] &= ~dirty;
-	for (uint64_t left = dirty; left; left &= left - 1) {
-		umbra_gfn gfn = {slot->first + at + (unsigned)__builtin_ctzll(left)};
-		uint64_t *head = slot_head_find(mmu, slot, gfn, 1);
-
-		if (head)
-			*changed += rmap_write_protect(mmu, head);
-	}
-	return dirty;
+	return rmap_protect_some(mmu, head, piece, budget, collect->protect.dirty,
+				 &collect->protect.changed);
 }
 
-/* gfns [@first, @end), to bits from @first - @base on. */
-static void slot_collect(struct umbra_mmu *mmu, struct slot *slot, uint64_t first, uint64_t end,
-			 uint64_t base, uint64_t *dirty, uint64_t *changed)
+/*
+ * @gfn, which lies in @slot: its next write will be seen, and its bit moves to .dirty. In a slot
+ * that is logged by D bits, they are asked first.
+ *
+ * => returns whether the lock was given up
+ */
+static bool page_collect(struct umbra_mmu *mmu, struct slot *slot, uint64_t gfn,
+			 struct collect *collect)
 {
-	while (first < end) {
-		uint64_t at = (first - slot->first) / 64 * 64, shift = first - slot->first - at;
-		uint64_t count = 64 - shift < end - first ? 64 - shift : end - first;
-		uint64_t mask = (count == 64 ? UINT64_MAX : (1ull << count) - 1) << shift;
-		uint64_t found = word_collect(mmu, slot, at, mask, changed) >> shift;
-		uint64_t to = first - base;
+	const uint64_t *head = slot_head_find(mmu, slot, (umbra_gfn){gfn}, 1);
+	uint64_t bit = gfn - slot->first, to = gfn - collect->base;
+	bool gave_up = false;
 
-		dirty[to / 64] |= found << to % 64;
-		if (to % 64 && to % 64 + count > 64)
-			dirty[to / 64 + 1] |= found >> (64 - to % 64);
-		first += count;
+	collect->protect.dirty = slot->by_d;
+	if (head && *head & HEAD_WRITABLE) {
+		gave_up = chain_whole(mmu, slot, gfn, 1, &collect->budget, collect_some, collect);
+		slot = slot_find(mmu, (umbra_gfn){gfn});
+		if (!slot || !slot->log || gfn - slot->first != bit)
+			return true;
 	}
+	collect->dirty[to / 64] |= (slot->log[bit / 64] >> bit % 64 & 1) << to % 64;
+	slot->log[bit / 64] &= ~(1ull << bit % 64);
+	return gave_up;
+}
+
+/* Those of the 64 pages from bit @at of the slot's log on that may be dirty. */
+static uint64_t word_candidates(struct slot *slot, uint64_t at)
+{
+	return slot->by_d ? UINT64_MAX : slot->log[at / 64];
+}
+
+/* gfns [@gfn, @end) of a slot. => returns where the budget ended, or the lock was given up */
+static uint64_t slot_collect(struct umbra_mmu *mmu, struct slot *slot, uint64_t gfn, uint64_t end,
+			     struct collect *collect)
+{
+	while (gfn < end && collect->budget) {
+		uint64_t at = gfn - slot->first;
+		uint64_t left = word_candidates(slot, at / 64 * 64) >> at % 64;
+
+		if (!left) {
+			gfn += 64 - at % 64;
+			continue;
+		}
+		gfn += (unsigned)__builtin_ctzll(left);
+		if (gfn < end && page_collect(mmu, slot, gfn++, collect))
+			return gfn;
+	}
+	return gfn < end ? gfn : end;
+}
+
+/* As much of [@gfn, @end) as the budget pays, wherever logged slots are; returns what is done. */
+static uint64_t collect_piece(struct umbra_mmu *mmu, uint64_t gfn, uint64_t end,
+			      struct collect *collect)
+{
+	collect->budget = TUNING_BUDGET;
+	for (uint32_t i = 0; i < mmu->slots; i++) {
+		struct slot *slot = &mmu->slot[i];
+		uint64_t slot_end = slot->first + slot->pages, to = end < slot_end ? end : slot_end;
+
+		if (!slot->log || slot_end <= gfn || slot->first >= end)
+			continue;
+		gfn = slot_collect(mmu, slot, gfn > slot->first ? gfn : slot->first, to, collect);
+		if (gfn < to || !collect->budget)
+			return gfn;
+	}
+	return end;
+}
+
+/* What was collected will be seen again from when this returns. */
+static void collect_flush(struct umbra_mmu *mmu, struct collect *collect)
+{
+	struct flush flush = {0};
+
+	if (collect->protect.changed || mmu->tlb_stale)
+		flush_all(mmu, &flush);
+	collect->protect.changed = 0;
+	flush_commit(mmu, &flush);
 }
 
 int umbra_log_collect(struct umbra_mmu *mmu, umbra_gfn first, uint64_t pages, uint64_t *dirty)
 {
-	uint64_t end = first.n + pages;
-	struct flush flush = {0};
+	struct collect collect = {.base = first.n, .dirty = dirty};
+	uint64_t gfn = first.n, end = first.n + pages;
 
 	if (end < first.n)
 		return UMBRA_EINVAL;
 	memset(dirty, 0, (pages + 63) / 64 * sizeof(*dirty));
-	for (uint64_t gfn = first.n, next; gfn < end; gfn = next) {
-		uint64_t changed = 0;
+	while (gfn < end) {
+		uint64_t next = (gfn / AREA + 1) * AREA;
 
-		next = (gfn / AREA + 1) * AREA;
-		next = next < end ? next : end;
 		port_lock(&mmu->lock);
-		for (uint32_t i = 0; i < mmu->slots; i++) {
-			struct slot *slot = &mmu->slot[i];
-			uint64_t slot_end = slot->first + slot->pages;
-			uint64_t from = gfn > slot->first ? gfn : slot->first;
-			uint64_t to = next < slot_end ? next : slot_end;
-
-			if (slot->log && from < to)
-				slot_collect(mmu, slot, from, to, first.n, dirty, &changed);
-		}
-		if (changed || mmu->tlb_stale)
-			flush_all(mmu, &flush);
-		flush_commit(mmu, &flush);
+		gfn = collect_piece(mmu, gfn, next < end ? next : end, &collect);
+		if (gfn == end)
+			collect_flush(mmu, &collect);
+		else if (collect.protect.changed)
+			flush_later(mmu);
 		port_unlock(&mmu->lock);
 	}
 	return 0;
@@ -196,9 +303,10 @@ int umbra_log_collect(struct umbra_mmu *mmu, umbra_gfn first, uint64_t pages, ui
 
 int umbra_log_collect_word(struct umbra_mmu *mmu, umbra_gfn first, uint64_t mask, uint64_t *dirty)
 {
-	struct flush flush = {0};
-	uint64_t changed = 0, at;
+	uint64_t found = 0, at;
+	struct collect collect = {.base = first.n, .dirty = &found, .budget = TUNING_BUDGET};
 	struct slot *slot;
+	uint32_t id;
 	int error = 0;
 
 	port_lock(&mmu->lock);
@@ -208,11 +316,24 @@ int umbra_log_collect_word(struct umbra_mmu *mmu, umbra_gfn first, uint64_t mask
 		error = UMBRA_ENOENT;
 	else if (at % 64)
 		error = UMBRA_EINVAL;
-	else
-		*dirty = word_collect(mmu, slot, at, mask, &changed);
-	if (changed)
-		flush_all(mmu, &flush);
-	flush_commit(mmu, &flush);
+	id = error ? 0 : slot->id;
+	for (uint64_t left = error ? 0 : mask; left; left &= left - 1) {
+		uint64_t gfn = first.n + (unsigned)__builtin_ctzll(left);
+
+		if (!collect.budget) {
+			flush_later(mmu);
+			port_unlock(&mmu->lock);
+			port_lock(&mmu->lock);
+			collect.budget = TUNING_BUDGET;
+		}
+		slot = slot_find(mmu, (umbra_gfn){gfn});
+		if (slot && slot->id == id && slot->log)
+			page_collect(mmu, slot, gfn, &collect);
+	}
+	if (!error) {
+		collect_flush(mmu, &collect);
+		*dirty = found;
+	}
 	port_unlock(&mmu->lock);
 	return error;
 }

@@ -17,7 +17,9 @@
  *      of the present generation names a gfn in no slot.
  *   3. A gfn that backs a synced shadow page has no writable spte. No large leaf covers a gfn that
  *      backs a shadow page.
- *   4. In a logged slot an spte that grants writing is of level 1, and its page's bit is set.
+ *   4. In a logged slot an spte that grants writing is of level 1, and its page's bit is set; or,
+ * in one that is logged by D bits, its head knows it for volatile unless the bit is set: then D is
+ *      looked at when the page is collected, and when the spte goes. There D comes with W only.
  *   5. Every entry to a table leads to a shadow page in use with the level below, and, in a
  *      synced page, of the gfn and role that the guest's entry asks for. Every shadow page
  *      in use is hashed under its key, once.
@@ -183,8 +185,12 @@ struct slot {
 	uint64_t pages;
 	uint64_t to; /* .moves: there */
 	bool moves;
-	bool going;    /* being deleted, or moved: others do not find it by its name */
-	uint64_t *log; /* a bit a page: dirty. NULL: not logged */
+	bool going; /* being deleted, or moved: others do not find it by its name */
+	bool by_d;  /* logged by D bits: an spte may grant W without D, and say by it that it was
+		       written through; */
+	bool will_by_d; /*   or becomes it as soon as all of it is prepared: in mmu.dirty_logs */
+	bool waits;     /* was logged like that ever: sptes may still grant W without D */
+	uint64_t *log;  /* a bit a page: dirty. NULL: not logged */
 	struct umbra_memory log_memory;
 	/*
 	 * Per level: top[i][j] is about the region i * 1024 + j, counted from first: its id + 1 in
@@ -241,6 +247,9 @@ struct umbra_mmu {
 
 	/* drop.c */
 	struct held *held; /* list */
+
+	/* log.c */
+	uint32_t dirty_logs; /* slots that are logged by D bits, or will be */
 
 	/* watch.c */
 	uint32_t watches;
@@ -433,6 +442,7 @@ static inline bool slot_has_tables(const struct slot *slot, umbra_gfn gfn, unsig
 	return leaf && leaf[index % DIR_LEAF] >= DIR_TABLES_ONE;
 }
 
+uint64_t slot_skip_unused(const struct slot *slot, uint64_t gfn, uint64_t end, unsigned least);
 uint64_t slot_unused_end(const struct slot *slot, uint64_t gfn, unsigned level);
 uint64_t slot_tables_next(const struct slot *slot, uint64_t gfn, uint64_t end);
 int slot_dirs_alloc(struct umbra_mmu *mmu, struct slot *slot);
@@ -448,10 +458,22 @@ void slot_regions(struct umbra_mmu *mmu, struct slot *slot, uint64_t first, uint
 
 uint64_t *rmap_head_of(struct umbra_mmu *mmu, head_ref ref);
 void rmap_remove_many(struct umbra_mmu *mmu, const handle *list, unsigned count);
-void rmap_note(struct umbra_mmu *mmu, handle h, uint64_t spte);
+void rmap_replace(struct umbra_mmu *mmu, handle h, uint64_t value);
 uint64_t rmap_write_protect(struct umbra_mmu *mmu, uint64_t *head);
 bool rmap_age(struct umbra_mmu *mmu, uint64_t *head, unsigned limit);
-bool rmap_is_young(struct umbra_mmu *mmu, uint64_t head);
+void rmap_take_write(struct umbra_mmu *mmu, handle h);
+
+/* How far an operation has come in a chain that it goes through in pieces. */
+struct rmap_piece {
+	uint64_t left; /* descriptors that it has not seen, from the oldest one on, */
+	uint32_t desc; /*   and the newest of them: the id is true unless the chain got shorter */
+	bool begun;
+	handle inline_spte[2];
+};
+bool rmap_protect_some(struct umbra_mmu *mmu, uint64_t *head, struct rmap_piece *piece,
+		       uint64_t *budget, bool dirty, uint64_t *changed);
+bool rmap_age_some(struct umbra_mmu *mmu, uint64_t *head, struct rmap_piece *piece,
+		   uint64_t *budget, bool test, bool *used);
 head_ref rmap_owner(struct umbra_mmu *mmu, handle h);
 umbra_gfn rmap_gfn(struct umbra_mmu *mmu, handle h);
 uint64_t rmap_count(uint64_t head);
@@ -543,18 +565,38 @@ void track_sync_below(struct umbra_mmu *mmu, struct shadow *top, struct flush *f
 void track_bits_set(struct umbra_mmu *mmu, uint64_t gpa, struct flush *flush);
 void track_sync_gva(struct umbra_mmu *mmu, struct shadow *shadow, uint64_t gva);
 
-void track_protect(struct umbra_mmu *mmu, struct slot *slot, uint64_t first, uint64_t end,
-		   uint64_t *changed);
-
 /* ---- log.c ---- */
 
 void log_mark(struct umbra_mmu *mmu, umbra_gfn gfn);
+void log_end(struct umbra_mmu *mmu, struct slot *slot);
 void log_free(struct umbra_mmu *mmu, struct slot *slot);
+void log_harvest(struct umbra_mmu *mmu, struct shadow *shadow);
+
+void log_written(struct umbra_mmu *mmu, handle h);
+
+/* Leaf or link @h, which still stands in its chain, had that value: it says no more whether it was
+ * written through. */
+static inline void log_removed(struct umbra_mmu *mmu, handle h, uint64_t value)
+{
+	if (__builtin_expect(mmu->dirty_logs && value & PTE_D, 0))
+		log_written(mmu, h);
+}
 
 /* @gfn lies in @slot, which is logged. */
 static inline bool log_is_set(const struct slot *slot, umbra_gfn gfn)
 {
 	return slot->log[(gfn.n - slot->first) / 64] >> (gfn.n - slot->first) % 64 & 1;
+}
+
+/*
+ * What leaf @value of @gfn, which lies in @slot, is to be: D waits for the hardware where D tells.
+ * (Where the page is marked it tells nothing.)
+ */
+static inline uint64_t log_leaf(const struct slot *slot, umbra_gfn gfn, uint64_t value)
+{
+	if (__builtin_expect(slot->by_d, 0) && !log_is_set(slot, gfn))
+		value &= ~PTE_D;
+	return value;
 }
 
 static inline void log_set(struct slot *slot, umbra_gfn gfn)
@@ -567,10 +609,29 @@ static inline void log_set(struct slot *slot, umbra_gfn gfn)
 bool drop_range(struct umbra_mmu *mmu, uint64_t *first, uint64_t end, struct sweep *sweep,
 		struct flush *flush);
 void drop_hold(struct umbra_mmu *mmu, struct held *held, struct sweep *total, struct flush *flush);
+void drop_begin_hold(struct umbra_mmu *mmu, struct held *held);
 void drop_release(struct umbra_mmu *mmu, const struct held *held);
 bool drop_is_held(const struct umbra_mmu *mmu, uint64_t first, uint64_t pages);
 bool drop_large(struct umbra_mmu *mmu, struct slot *slot, uint64_t gfn, struct sweep *sweep);
 void drop_count(struct umbra_mmu *mmu, uint64_t sptes);
+
+/* ---- protect.c ---- */
+
+/* Part of a chain, until the budget ends; whether that is all: rmap_protect_some() and its like. */
+typedef bool chain_some(struct umbra_mmu *mmu, uint64_t *head, struct rmap_piece *piece,
+			uint64_t *budget, void *arg);
+bool chain_whole(struct umbra_mmu *mmu, struct slot *slot, uint64_t gfn, unsigned level,
+		 uint64_t *budget, chain_some *some, void *arg);
+
+struct protect {
+	uint64_t changed; /* sptes that had what was taken */
+	uint64_t budget;
+	unsigned level; /* of the chain at hand */
+	bool dirty;     /* D goes, and W of large pages; else W */
+};
+bool protect_range(struct umbra_mmu *mmu, uint64_t *first, uint64_t end, struct protect *protect);
+void protect_hold(struct umbra_mmu *mmu, struct held *held, struct protect *protect,
+		  struct flush *flush);
 
 /* ---- watch.c ---- */
 

@@ -199,6 +199,7 @@ static void forget(struct umbra_mmu *mmu, uint32_t at)
 
 	slot_regions(mmu, &slot, 0, UINT64_MAX, region_release, &list);
 	watch_forget(mmu, slot.first, slot.first + slot.pages);
+	log_end(mmu, &mmu->slot[at]);
 	slot_remove(mmu, at);
 	port_unlock(&mmu->lock);
 	regions_free(mmu, list);

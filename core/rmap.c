@@ -100,10 +100,23 @@ void rmap_add_long(struct umbra_mmu *mmu, head_ref ref, handle h, uint64_t flags
 	*at = flags | (head + FILL_ONE);
 }
 
-/* Spte @h, which stands in a chain, is to be given the value @spte. */
-void rmap_note(struct umbra_mmu *mmu, handle h, uint64_t spte)
+/*
+ * Spte @h, which stands in a chain, says @value from now on, and D if it had come to say that: TLBs
+ * that saw it will not tell again.
+ */
+void rmap_replace(struct umbra_mmu *mmu, handle h, uint64_t value)
 {
-	*rmap_head_of(mmu, rmap_owner(mmu, h)) |= head_flags(spte);
+	uint64_t *spte = handle_spte(mmu, h), old = spte_read(spte);
+
+	*rmap_head_of(mmu, rmap_owner(mmu, h)) |= head_flags(value);
+	if (!spte_is_volatile(old) && !mmu->dirty_logs) {
+		spte_write(spte, value);
+		return;
+	}
+	old = atomic_exchange_explicit((_Atomic uint64_t *)spte, value, memory_order_relaxed);
+	log_removed(mmu, h, old);
+	if (old & ~value & PTE_D && value & PTE_W)
+		atomic_fetch_or_explicit((_Atomic uint64_t *)spte, PTE_D, memory_order_relaxed);
 }
 
 /* Two are left, both in the only descriptor: back to the head. => returns it */
@@ -213,74 +226,107 @@ void rmap_remove_many(struct umbra_mmu *mmu, const handle *list, unsigned count)
 	}
 }
 
-/* Give every spte of a chain to @visit, newest first, until it returns false. */
-__attribute__((always_inline)) static inline void
-each_spte(struct umbra_mmu *mmu, uint64_t head, bool (*visit)(uint64_t *spte, void *arg), void *arg)
+/*
+ * The next descriptor's handles of a chain that is gone through in pieces, in *@list; 0: that was
+ * all. (Those of a chain without descriptors come together.)
+ *
+ * => in between others may remove sptes and drop the chain, but add none
+ */
+static unsigned piece_next(struct umbra_mmu *mmu, uint64_t head, struct rmap_piece *piece,
+			   const handle **list)
 {
-	const handle both[2] = {head_first(head), head_second(head)};
+	uint64_t length = head & HEAD_CHAIN ? head_length(head) : 1;
 	struct desc *desc;
+	uint32_t id;
 
+	if (!piece->begun || length < piece->left)
+		piece->left = length;
+	piece->begun = true;
+	if (!piece->left--)
+		return 0;
 	if (!(head & HEAD_CHAIN)) {
-		for (unsigned i = 2; i--;)
-			if (both[i] && !visit(handle_spte(mmu, both[i]), arg))
-				return;
-		return;
+		piece->inline_spte[0] = head_first(head);
+		piece->inline_spte[1] = head_second(head);
+		*list = piece->inline_spte;
+		return (unsigned)head_count(head);
 	}
-	desc = desc_of(mmu, head_desc(head));
-	for (unsigned fill = head_fill(head);;) {
-		for (unsigned i = fill; i--;)
-			if (!visit(handle_spte(mmu, desc->spte[i]), arg))
-				return;
-		if (!desc->next)
-			return;
-		desc = desc_of(mmu, desc->next);
-		fill = desc->next ? LARGE_HANDLES : SMALL_HANDLES;
-	}
+	id = length == piece->left + 1 ? head_desc(head) : piece->desc;
+	desc = desc_of(mmu, id);
+	*list = desc->spte;
+	piece->desc = desc->next;
+	__builtin_prefetch(desc_of(mmu, desc->next));
+	if (id == head_desc(head))
+		return head_fill(head);
+	return desc->next ? LARGE_HANDLES : SMALL_HANDLES;
 }
 
-static bool spte_protect(uint64_t *spte, void *changed)
+/* What goes with W: D too while somebody counts on D alone to tell of writes. */
+static uint64_t write_bits(const struct umbra_mmu *mmu)
 {
-	uint64_t value = spte_read(spte);
+	return mmu->dirty_logs ? PTE_W | PTE_D : PTE_W;
+}
 
-	if (value & PTE_W) {
-		spte_write(spte, value & ~PTE_W);
-		++*(uint64_t *)changed;
-	}
-	return true;
+/* Take @bits from spte @h, whose D is not lost. => returns its value before */
+static inline uint64_t take_bits(struct umbra_mmu *mmu, handle h, uint64_t bits)
+{
+	uint64_t *spte = handle_spte(mmu, h), value = spte_read(spte);
+
+	if (!(value & bits))
+		return value;
+	if (spte_is_volatile(value))
+		value = atomic_fetch_and_explicit((_Atomic uint64_t *)spte, ~bits,
+						  memory_order_relaxed);
+	else
+		spte_write(spte, value & ~bits);
+	if (bits & value & PTE_D && mmu->dirty_logs)
+		log_written(mmu, h);
+	return value;
+}
+
+/* The guest grants writing through spte @h no more. */
+void rmap_take_write(struct umbra_mmu *mmu, handle h)
+{
+	take_bits(mmu, h, write_bits(mmu));
 }
 
 /*
- * Take the W bit from every spte of a chain.
+ * Take W from the sptes of a chain; @dirty: D instead. Until @budget ends: whole descriptors.
  *
- * => returns how many had it: if any, vcpus must be flushed before the protection holds
- * => O(n), O(1) if none was made writable since the last time
+ * => *@changed grows by how many had it: if any, vcpus must be flushed before that holds
+ * => O(1) for W if none was made writable since the last time
+ * => returns whether all is done; struct rmap_piece tells what may happen until the next call
  */
-uint64_t rmap_write_protect(struct umbra_mmu *mmu, uint64_t *head)
+bool rmap_protect_some(struct umbra_mmu *mmu, uint64_t *head, struct rmap_piece *piece,
+		       uint64_t *budget, bool dirty, uint64_t *changed)
 {
-	uint64_t changed = 0;
+	uint64_t bits = dirty ? PTE_D : write_bits(mmu), tell = dirty ? PTE_D : PTE_W;
+	const handle *list;
+	unsigned count;
 
-	if (!(*head & HEAD_WRITABLE))
-		return 0;
-	each_spte(mmu, *head, spte_protect, &changed);
-	*head &= ~HEAD_WRITABLE;
-	return changed;
+	if (!dirty && !(*head & HEAD_WRITABLE))
+		return true;
+	if (dirty && *head & HEAD_WRITABLE)
+		*head |= HEAD_VOLATILE;
+	while ((count = piece_next(mmu, *head, piece, &list))) {
+		for (unsigned i = 0; i < count; i++)
+			*changed += !!(take_bits(mmu, list[i], bits) & tell);
+		*budget -= count < *budget ? count : *budget;
+		if (!*budget && piece->left)
+			return false;
+	}
+	if (!dirty)
+		*head &= ~HEAD_WRITABLE;
+	return true;
 }
 
-struct ages {
-	unsigned limit;
-	bool seen, used;
-};
-
-static bool spte_age(uint64_t *spte, void *arg)
+/* The same with W, at once. => returns how many had it */
+uint64_t rmap_write_protect(struct umbra_mmu *mmu, uint64_t *head)
 {
-	struct ages *ages = arg;
+	struct rmap_piece piece = {0};
+	uint64_t budget = UINT64_MAX, changed = 0;
 
-	if (!ages->limit--)
-		return false;
-	ages->seen = true;
-	if (spte_read(spte) & PTE_A)
-		ages->used |= !!(atomic_fetch_and((_Atomic uint64_t *)spte, ~PTE_A) & PTE_A);
-	return true;
+	rmap_protect_some(mmu, head, &piece, &budget, false, &changed);
+	return changed;
 }
 
 /*
@@ -291,28 +337,53 @@ static bool spte_age(uint64_t *spte, void *arg)
  */
 bool rmap_age(struct umbra_mmu *mmu, uint64_t *head, unsigned limit)
 {
-	struct ages ages = {.limit = limit};
+	struct rmap_cursor cursor;
+	bool used = false;
 
-	each_spte(mmu, *head, spte_age, &ages);
-	if (ages.seen)
+	rmap_for_each(mmu, *head, &cursor, h)
+	{
+		_Atomic uint64_t *spte = (_Atomic uint64_t *)handle_spte(mmu, h);
+
+		if (!limit--)
+			break;
 		*head |= HEAD_VOLATILE;
-	return ages.used;
+		used |= !!(atomic_fetch_and(spte, ~PTE_A) & PTE_A);
+	}
+	return used;
 }
 
-static bool spte_is_idle(uint64_t *spte, void *arg)
+/*
+ * Whether the hardware used one of a chain's sptes since it was last asked, into *@used; @test:
+ * asking leaves the A bits as they are. Until @budget ends, as rmap_protect_some().
+ */
+bool rmap_age_some(struct umbra_mmu *mmu, uint64_t *head, struct rmap_piece *piece,
+		   uint64_t *budget, bool test, bool *used)
 {
-	return !(*(bool *)arg = spte_read(spte) & PTE_A);
-}
+	const handle *list;
+	unsigned count;
 
-/* Whether the hardware used one of a chain's sptes since rmap_age(). */
-bool rmap_is_young(struct umbra_mmu *mmu, uint64_t head)
-{
-	bool young = false;
+	if (!*head)
+		return true;
+	if (test && !(*head & HEAD_VOLATILE)) {
+		*used = true; /* A is set in all of them */
+		return true;
+	}
+	*head |= test ? 0 : HEAD_VOLATILE;
+	while (!(test && *used) && (count = piece_next(mmu, *head, piece, &list))) {
+		for (unsigned i = 0; i < count; i++) {
+			uint64_t *spte = handle_spte(mmu, list[i]);
 
-	if (!(head & HEAD_VOLATILE))
-		return head != 0; /* A is set in all of them */
-	each_spte(mmu, head, spte_is_idle, &young);
-	return young;
+			if (!(spte_read(spte) & PTE_A))
+				continue;
+			*used = true;
+			if (!test)
+				atomic_fetch_and((_Atomic uint64_t *)spte, ~PTE_A);
+		}
+		*budget -= count < *budget ? count : *budget;
+		if (!*budget && piece->left)
+			return false;
+	}
+	return true;
 }
 
 /* Free a chain and leave its sptes as they are: their tables are going as a whole. */

@@ -198,8 +198,8 @@ struct shadow *shadow_unlink(struct umbra_mmu *mmu, struct shadow *parent, unsig
 /* => the entry is a present leaf. TLBs may hold it: the caller sees to that */
 void shadow_clear_leaf(struct umbra_mmu *mmu, struct shadow *shadow, unsigned index)
 {
+	log_removed(mmu, handle_of(shadow, index), spte_clear(&shadow->table[index]));
 	rmap_remove(mmu, handle_of(shadow, index));
-	spte_clear(&shadow->table[index]);
 	mmu->stats.sptes--;
 	mmu->stats.sptes_removed++;
 	if (shadow->role.level > 1)
@@ -233,8 +233,12 @@ static void zap_leaves(struct umbra_mmu *mmu, struct shadow *shadow)
 
 		for (; index < PTE_ENTRIES && count < BATCH;
 		     index = spte_next(shadow->table, index + 1)) {
-			if (!is_note(spte_clear(&shadow->table[index])))
-				batch[count++] = handle_of(shadow, index);
+			uint64_t value = spte_clear(&shadow->table[index]);
+
+			if (is_note(value))
+				continue;
+			log_removed(mmu, handle_of(shadow, index), value);
+			batch[count++] = handle_of(shadow, index);
 		}
 		rmap_remove_many(mmu, batch, count);
 		mmu->stats.sptes -= count;
@@ -308,9 +312,14 @@ static void forget_region(struct umbra_mmu *mmu, struct region *region, uint64_t
 			rmap_forget(mmu, &heads[i]);
 }
 
-/* Take everything down without looking at a single spte: chains are freed, tables retired. */
+/*
+ * Take everything down without looking at a single spte: chains are freed, tables retired. (But for
+ * what D bits alone tell.)
+ */
 void shadow_zap_all(struct umbra_mmu *mmu, struct flush *flush)
 {
+	for (uint32_t i = 0; mmu->dirty_logs && i < mmu->chunks.count << TUNING_CHUNK_SHIFT; i++)
+		log_harvest(mmu, shadow_of(mmu, i));
 	for (uint32_t i = 0; i < mmu->slots; i++)
 		slot_regions(mmu, &mmu->slot[i], 0, UINT64_MAX, forget_region, NULL);
 	for (uint32_t i = 0; i < mmu->chunks.count << TUNING_CHUNK_SHIFT; i++) {

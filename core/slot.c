@@ -55,6 +55,24 @@ uint64_t slot_unused_end(const struct slot *slot, uint64_t gfn, unsigned level)
 	return ((slot->first >> shift) + index + 1) << shift;
 }
 
+/* The first gfn from @gfn on whose area may be mapped, on level @least or above, or @end. */
+uint64_t slot_skip_unused(const struct slot *slot, uint64_t gfn, uint64_t end, unsigned least)
+{
+	while (gfn < end) {
+		uint64_t next = UINT64_MAX;
+
+		for (unsigned level = least; level <= LEVELS && next > gfn; level++) {
+			uint64_t unused = slot_unused_end(slot, gfn, level);
+
+			next = unused < next ? unused : next;
+		}
+		if (next == gfn)
+			return gfn;
+		gfn = next;
+	}
+	return end;
+}
+
 static uint32_t region_make(struct umbra_mmu *mmu, uint64_t base, unsigned level)
 {
 	uint32_t id = mmu->region_free - 1;

@@ -34,28 +34,6 @@ bool track_write_protect(struct umbra_mmu *mmu, umbra_gfn gfn)
 	return changed;
 }
 
-/* Heads of the region whose pages overlap gfns [@first, @end). */
-static void region_protect(struct umbra_mmu *mmu, struct region *region, uint64_t first,
-			   uint64_t end, void *arg)
-{
-	uint64_t *changed = arg;
-	uint64_t pages = level_pages(region->level);
-	uint64_t last = region->base + 512 * pages;
-	uint64_t from = first > region->base ? (first - region->base) / pages : 0;
-	uint64_t to = end < last ? (end - region->base + pages - 1) / pages : 512;
-
-	for (uint64_t i = from; i < to; i++)
-		*changed += rmap_write_protect(mmu, &heads_of(mmu, region->id)[i]);
-}
-
-/* All sptes of [@first, @end), as far as @slot goes; *@changed grows by those that were writable.
- */
-void track_protect(struct umbra_mmu *mmu, struct slot *slot, uint64_t first, uint64_t end,
-		   uint64_t *changed)
-{
-	slot_regions(mmu, slot, first, end, region_protect, changed);
-}
-
 /* Whether sptes of @gfn may be writable: no synced shadow page depends on its contents. */
 bool track_is_writable(struct umbra_mmu *mmu, umbra_gfn gfn)
 {
@@ -143,7 +121,7 @@ bool track_sync_entry(struct umbra_mmu *mmu, struct shadow *shadow, unsigned ind
 	    has & ~leaf.access & ACCESS_X)
 		shadow_clear_leaf(mmu, shadow, index);
 	else if (has & ~leaf.access & ACCESS_W)
-		spte_write(spte, value & ~PTE_W);
+		rmap_take_write(mmu, handle_of(shadow, index));
 	else
 		return false;
 	flush_later(mmu);

@@ -129,15 +129,13 @@ unsigned watch_let(struct umbra_vcpu *vcpu, uint64_t gva, uint64_t gpa, uint32_t
 static void take_away(struct umbra_mmu *mmu, struct held *held, unsigned kinds, struct flush *flush)
 {
 	struct sweep sweep = {.large_only = !(kinds & (UMBRA_WATCH_R | UMBRA_WATCH_X))};
-	uint64_t changed = 0;
-	struct slot *slot;
+	struct protect protect = {0};
 
 	drop_hold(mmu, held, &sweep, flush);
-	slot = slot_find(mmu, (umbra_gfn){held->first});
-	if (slot && sweep.large_only)
-		track_protect(mmu, slot, held->first, held->end, &changed);
-	if (changed)
-		flush_all(mmu, flush);
+	if (!sweep.large_only)
+		return;
+	drop_release(mmu, held);
+	protect_hold(mmu, held, &protect, flush);
 }
 
 int umbra_watch(struct umbra_mmu *mmu, umbra_gfn gfn, unsigned kinds)

@@ -47,6 +47,7 @@ struct workload {
 	_Atomic uint64_t *region;
 	uint64_t pages;
 	unsigned children;
+	bool others; /* may be asking the hypervisor for disturbances of their own */
 };
 
 /* Run it all, words of the kernel command line permitting. True if nothing was found wrong. */

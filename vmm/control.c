@@ -32,6 +32,12 @@ int control_init(struct vm *vm)
 	return c->region && c->answer ? 0 : UMBRA_ENOMEM;
 }
 
+void control_destroy(struct vm *vm)
+{
+	pool_free(vm->frames, vm->control.region, vm->pages * sizeof(vm->control.region[0]));
+	vm->control.region = NULL;
+}
+
 static void out_of_frames(struct vm *vm)
 {
 	machine_end(vm, UMBRA_END_NOMEM, "no free frame to migrate a page to%s",

@@ -25,6 +25,9 @@ struct control {
 /* 0 or UMBRA_ENOMEM. */
 int control_init(struct vm *vm);
 
+/* The guest has ended. Before memory_destroy(). .answer stays: the outside may be reading it. */
+void control_destroy(struct vm *vm);
+
 /* 32-bit accesses to UMBRA_CTL and UMBRA_CTL_ARG. */
 uint32_t control_port_read(struct vm *vm, uint16_t port);
 void control_port_write(struct vm *vm, uint16_t port, uint32_t value);

@@ -225,6 +225,42 @@ static bool is_at_int(struct vcpu *vcpu)
 	return true;
 }
 
+#define OFFER_HZ 20000 /* how soon after an offer whatever waits behind it is looked at */
+
+/*
+ * TCG, where something of the outside wants its attention just when VMRUN has injected an
+ * interrupt, injects it once more, into the first instruction of its handler. (It remembers the
+ * vector as that of an exception which is still to be raised.) So the guest takes it by itself:
+ * entered with its interrupts on, it does so before anything else. No window can be asked for
+ * meanwhile: the timer ends the run soon.
+ */
+static void offer(struct vcpu *vcpu, bool waits)
+{
+	struct cpu *cpu = vcpu->vm->cpu;
+
+	vcpu->offered = (int)(vcpu->event & 0xff);
+	vcpu->event = 0;
+	vcpu->vmcb->inject = 0;
+	vcpu->window = false;
+	vmcb_offer(vcpu->vmcb, (unsigned)vcpu->offered);
+	if (waits)
+		cpu_timer_arm(cpu, rdtsc() + cpu->tsc_hz / OFFER_HZ);
+}
+
+void event_withdraw(struct vcpu *vcpu)
+{
+	struct vmcb *vmcb = vcpu->vmcb;
+	int vector = vcpu->offered;
+
+	vcpu->offered = -1;
+	if (!vmcb_withdraw(vmcb)) /* it was taken */
+		return;
+	if (vmcb->exit_interrupted & SVM_EVENT_VALID) /* TCG says that it was an exception */
+		vmcb->exit_interrupted = SVM_EVENT(SVM_EVENT_INTERRUPT, (unsigned)vector);
+	else
+		vcpu->displaced = vector;
+}
+
 void event_inject(struct vcpu *vcpu)
 {
 	struct vmcb *vmcb = vcpu->vmcb;
@@ -242,6 +278,11 @@ void event_inject(struct vcpu *vcpu)
 	if (vcpu->event && vcpu->guard != GUARD_OFF)
 		task_gate(vcpu, (unsigned)vcpu->event & 0xff);
 	watch_delivery(vcpu);
+	if (vcpu->event && SVM_EVENT_TYPE(vcpu->event) == SVM_EVENT_INTERRUPT &&
+	    vcpu->vm->cpu->is_tcg) {
+		offer(vcpu, waits);
+		return;
+	}
 	vmcb->inject = vcpu->event;
 	if (vcpu->event & SVM_EVENT_ERROR)
 		vmcb->inject |= vcpu->error << 32;

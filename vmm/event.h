@@ -23,6 +23,9 @@ static inline bool event_is_idle(const struct vcpu *vcpu)
 /* Behind an exit: note the event whose delivery it interrupted, if it must be delivered again. */
 void event_take(struct vcpu *vcpu);
 
+/* Behind a run of vcpu->offered: before event_take(). */
+void event_withdraw(struct vcpu *vcpu);
+
 /* Is there an interrupt for the guest, if only it lets it in? */
 bool event_waits(const struct vcpu *vcpu);
 

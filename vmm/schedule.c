@@ -156,13 +156,17 @@ bool schedule_has_others(const struct vm *vm)
 	return false;
 }
 
-/* On a stack that nobody uses any more. */
+/*
+ * On a stack that nobody uses any more. What is large goes back; what the outside may still read or
+ * write (the answer, the ring, the disk's data) and what dumps show (the vcpu) stays.
+ */
 static __attribute__((used)) _Noreturn void go_on(struct vm *vm)
 {
 	struct cpu *cpu = vm->cpu;
 
 	if (cpu->vcpu == vm->vcpu)
 		cpu->vcpu = NULL;
+	control_destroy(vm);
 	memory_destroy(vm);
 	loop(vm->host);
 }

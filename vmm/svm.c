@@ -44,6 +44,7 @@
 #define V_PRIORITY     (0xfull << 16)
 #define V_IGN_TPR      (1ull << 20)
 #define V_INTR_MASKING (1ull << 24)
+#define V_VECTOR       (0xffull << 32)
 
 /* MSRs that the guest has for itself: they are switched with VMLOAD, or nobody else uses them. */
 static const uint32_t msr_open[] = {
@@ -189,6 +190,21 @@ void vmcb_delivery(struct vmcb *vmcb, bool wanted)
 void vmcb_flush(const struct svm *svm, struct vmcb *vmcb)
 {
 	vmcb->tlb_control = svm->has_flush_by_asid ? 3 : 1;
+}
+
+void vmcb_offer(struct vmcb *vmcb, unsigned vector)
+{
+	vmcb_window(vmcb, false);
+	vmcb->interrupt &= ~V_VECTOR;
+	vmcb->interrupt |= V_IRQ | V_PRIORITY | V_IGN_TPR | (uint64_t)vector << 32;
+}
+
+bool vmcb_withdraw(struct vmcb *vmcb)
+{
+	bool offered = vmcb->interrupt & V_IRQ;
+
+	vmcb_window(vmcb, false);
+	return offered;
 }
 
 void vmcb_window(struct vmcb *vmcb, bool wanted)

@@ -161,6 +161,13 @@ void vmcb_delivery(struct vmcb *vmcb, bool wanted);
 /* Forget all translations of the guest at the next entry. */
 void vmcb_flush(const struct svm *svm, struct vmcb *vmcb);
 
+/*
+ * Have the guest take interrupt @vector as its next event, by itself (V_IRQ, AMD64 APM vol. 2
+ * §15.21.4). _withdraw: no more; true: it had not taken it yet.
+ */
+void vmcb_offer(struct vmcb *vmcb, unsigned vector);
+bool vmcb_withdraw(struct vmcb *vmcb);
+
 /* Exit when the guest can take an interrupt, or stop doing so. */
 void vmcb_window(struct vmcb *vmcb, bool wanted);
 

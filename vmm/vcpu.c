@@ -35,7 +35,7 @@ int vcpu_create(struct vm *vm, struct frames *frames)
 	if (!vcpu)
 		return UMBRA_ENOMEM;
 	vcpu->vm = vm;
-	vcpu->displaced = -1;
+	vcpu->displaced = vcpu->offered = -1;
 	vcpu->vmcb = vmcb_new(&vm->cpu->svm, frames);
 	if (!vcpu->vmcb)
 		return UMBRA_ENOMEM;
@@ -422,6 +422,8 @@ static void pass(struct vcpu *vcpu)
 	vcpu->vmcb->interrupt = (vcpu->vmcb->interrupt & ~0xffull) | (vcpu->lapic.tpr >> 4 & 0xf);
 	enter(vcpu);
 	vcpu->event = 0;
+	if (vcpu->offered >= 0)
+		event_withdraw(vcpu);
 	if (vcpu->vmcb->exit_interrupted & SVM_EVENT_VALID)
 		event_take(vcpu);
 	if (!vcpu->stepping || !event_stepped(vcpu))
@@ -461,7 +463,8 @@ void vcpu_dump(const struct vcpu *vcpu)
 					"gs", "gdtr", "ldtr", "idtr", "tr"};
 	uint64_t first = vcpu->exit_count > VCPU_EXITS ? vcpu->exit_count - VCPU_EXITS : 0;
 
-	print("guest rip %016lx rsp %016lx rflags %lx cpl %u\n", v->rip, g[4], v->rflags, v->cpl);
+	print("guest %u rip %016lx rsp %016lx rflags %lx cpl %u\n", vcpu->vm->number, v->rip, g[4],
+	      v->rflags, v->cpl);
 	for (int i = 0; i < 16; i += 4)
 		print("  r%02d %016lx %016lx %016lx %016lx\n", i, g[i], g[i + 1], g[i + 2],
 		      g[i + 3]);

@@ -56,6 +56,7 @@ struct vcpu {
 	uint64_t event; /* EVENTINJ of the next entry; 0: none */
 	uint64_t error; /* its error code */
 	int displaced;  /* vector of an interrupt that a fault pushed aside; -1: none */
+	int offered;    /* vector of an interrupt that the guest is to take by itself; -1: none */
 	bool nmi_pending, nmi_blocked; /* until IRET */
 	bool window;                   /* asked to exit where an interrupt can get in */
 	bool delivery;                 /* an exception is injected, and watched */

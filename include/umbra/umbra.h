@@ -47,7 +47,8 @@
  *   umbra_drop, umbra_remap, umbra_slot_delete, _move, taken; given up and taken again after
  *   umbra_write_protect, umbra_split,                  every 1024 mappings or so
  *   umbra_invalidate_begin, _gather, umbra_watch
- *   umbra_age, umbra_log_start, umbra_log_collect      the same, after every 2 MiB
+ *   umbra_age, umbra_log_start, umbra_log_collect,     the same, and after every 2 MiB
+ *   umbra_log_collect_word, umbra_slot_flags_set
  *   every other umbra_* function                       taken and released; may be called
  *                                                      from any thread; a vcpu's functions
  *                                                      by one thread at a time
@@ -559,29 +560,35 @@ int umbra_remap(struct umbra_mmu *mmu, umbra_gfn gfn, const struct umbra_frame *
 enum umbra_log {
 	UMBRA_LOG_SPLIT =
 	    1, /* large mappings are broken up at once; else each when it is written */
+	UMBRA_LOG_DIRTY_BITS = 2, /* by the D bits that hardware sets in sptes, in place of
+				     write-protecting: writes do not fault, collecting looks at
+				     every writable mapping of the range */
 };
 
 /*
- * Log which pages of slot @id are written from now on. Its pages are write-protected; a write then
- * faults once (host.frame_get with UMBRA_WANT_WRITE), and is mapped in 4 KiB. What the embedder
- * writes counts if it tells (umbra_guest_write). Nothing is dirty at first. The lock is given up
- * after every 2 MiB. UMBRA_ENOENT: no such slot. UMBRA_EEXIST: it is logged. UMBRA_ENOMEM.
- * UMBRA_EINVAL: unknown flag.
+ * Log which pages of slot @id are written from when this returns. Its pages are write-protected; a
+ * write then faults once (host.frame_get with UMBRA_WANT_WRITE), and is mapped in 4 KiB. With
+ * UMBRA_LOG_DIRTY_BITS pages of 4 KiB stay writable and lose their D bits instead. What the
+ * embedder writes counts if it tells (umbra_guest_write). Nothing is dirty at first. The lock is
+ * given up after every 1024 mappings or so. UMBRA_ENOENT: no such slot, or it is going.
+ * UMBRA_EEXIST: it is logged. UMBRA_ENOMEM. UMBRA_EINVAL: unknown flag; UMBRA_LOG_DIRTY_BITS with
+ * UMBRA_WITHOUT_ACCESSED, where hardware sets no such bits.
  */
 int umbra_log_start(struct umbra_mmu *mmu, uint32_t id, unsigned flags);
 
 /*
  * Which of @pages pages from @first on were written since they were last collected? Bit i % 64 of
  * @dirty[i / 64] is set for first + i, or cleared. On return their next write will be seen. Pages
- * of slots that are not logged are clean. The lock is given up, after a flush, every 2 MiB.
- * UMBRA_EINVAL: the range wraps around.
+ * of slots that are not logged are clean. The lock is given up, after a flush, every 2 MiB and
+ * after 1024 mappings or so; a page whose mappings are more than that is held (UMBRA_RETRY) until
+ * done. UMBRA_EINVAL: the range wraps around.
  */
 int umbra_log_collect(struct umbra_mmu *mmu, umbra_gfn first, uint64_t pages, uint64_t *dirty);
 
 /*
  * The same for those of the 64 pages from @first on that @mask names: one word, one flush.
- * UMBRA_ENOENT:
- * @first is in no logged slot. UMBRA_EINVAL: it is no multiple of 64 pages behind the slot's first.
+ * UMBRA_ENOENT: @first is in no logged slot. UMBRA_EINVAL: it is no multiple of 64 pages behind the
+ * slot's first.
  */
 int umbra_log_collect_word(struct umbra_mmu *mmu, umbra_gfn first, uint64_t mask, uint64_t *dirty);
 
@@ -602,7 +609,7 @@ enum umbra_age {
  * is used through one all the time may look idle for a while. With UMBRA_WITHOUT_ACCESSED there are
  * no such bits to go by: what is mapped was used, and asking takes the mappings away and flushes.
  * What is not mapped any more, because the guest or the quota took its tables, counts as idle until
- * it faults again. The lock is given up after every 512 pages. gfns outside slots are idle.
+ * it faults again. The lock is given up as in umbra_log_collect(). gfns outside slots are idle.
  * UMBRA_EINVAL: the range wraps around, unknown flag.
  */
 int umbra_age(struct umbra_mmu *mmu, umbra_gfn first, uint64_t pages, unsigned flags,

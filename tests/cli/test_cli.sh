@@ -194,8 +194,12 @@ expect_fake 16 "out of memory" "out of memory" 6
 expect_fake 18 "audit" "audit violation" 7
 expect_fake 23 "cannot load" "image refused" 8
 expect_fake 10 "no SVM" "QEMU without SVM" 9
+expect_fake 10 "guest 1: .*no SVM" "and before there are several guests" 9 --guests 2
 expect_fake 20 "hypervisor failed" "hypervisor panic" 10
 expect_fake 21 "vanished" "a machine that resets without a word" 22
+expect_fake 21 "vanished" "the same with several guests" 22 --guests 3 --stats "$dir/several.json"
+[ "$(jq -c '[.guests[].exit]' "$dir/several.json")" = '["vanished","vanished","vanished"]' ]
+result $? "each of them has vanished"
 expect_fake 0 "workload: ok" "workload ok" 30
 expect_fake 19 "workload failed" "workload failed" 31
 expect_fake 18 "violations" "violations counted" 32

@@ -170,6 +170,12 @@ static void do_more(struct input *input, struct sim *sim, uint64_t gfn, uint64_t
 		first[2] = tables_gfn(input);
 		sim_invalidate(sim, first, 1 + how % 3u);
 		break;
+	case 6:
+		sim_log_start(sim, how & 1 ? TABLES_PLUGGED : 0, how & 15);
+		break;
+	case 7:
+		sim_log_collect(sim, gfn, pages);
+		break;
 	case 5:
 		sim_slot_move(sim, TABLES_PLUGGED, 40 + (how & 15));
 		break;

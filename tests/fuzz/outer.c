@@ -66,7 +66,7 @@ void outer_reset(uint64_t memory, unsigned frames)
 	outer.vm.options.memory = memory;
 	outer.vcpu.vm = &outer.vm;
 	outer.vcpu.vmcb = &outer.vmcb;
-	outer.vcpu.displaced = -1;
+	outer.vcpu.displaced = outer.vcpu.offered = -1;
 }
 
 /* ------------------------------------------------------------------ frames.c */

@@ -59,6 +59,8 @@ static const char *const names[COVER_FEATURES] = {
     [COVER_SLOT_CUT] = "slots that end in large pages",
     [COVER_GATHERED] = "areas gathered",
     [COVER_SLOT_MOVED] = "slots moved",
+    [COVER_LOG_W] = "logs by write protection",
+    [COVER_LOG_D] = "logs by D bits",
     [COVER_TOUCHED] = "watched pages touched",
 };
 

@@ -70,6 +70,8 @@ enum cover {
 	COVER_SLOT_CUT, /* slots added that hold a part of a 2 MiB area */
 	COVER_GATHERED,
 	COVER_SLOT_MOVED,
+	COVER_LOG_W, /* logs begun */
+	COVER_LOG_D,
 	COVER_TOUCHED, /* pages that were watched */
 	COVER_FEATURES
 };

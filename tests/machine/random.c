@@ -370,7 +370,7 @@ static void do_log(struct sim *sim, uint64_t gfn, uint64_t pages)
 
 	switch (sim_random(sim, 8)) {
 	case 0:
-		sim_log_start(sim, id, sim_random(sim, 2));
+		sim_log_start(sim, id, (unsigned)sim_random(sim, 4));
 		break;
 	case 1:
 		sim_log_stop(sim, id);

@@ -83,7 +83,8 @@ int sim_slot_add(struct sim *sim, uint32_t id, uint64_t first, uint64_t pages, u
 
 	sim_op(sim, "slot add: id, first, pages", id, first, pages);
 	if (!error)
-		sim->slot[id] = (struct sim_slot){true, flags, first, pages, false};
+		sim->slot[id] = (struct sim_slot){
+		    .present = true, .flags = flags, .first = first, .pages = pages};
 	return error;
 }
 
@@ -121,6 +122,7 @@ static void store(struct sim *sim, uint64_t gpa, const void *bytes, size_t len)
 	if (!page)
 		sim_fail(sim, "the arena has too few frames");
 	memcpy(page + (gpa & 0xfff), bytes, len);
+	sim->aimed[gpa >> 12] = 1;
 	for (uint64_t at = gpa & ~7ull; at < gpa + len; at += 8) {
 		uint64_t word = sim->mirror[at / 8];
 
@@ -667,9 +669,10 @@ struct sim *sim_create(const struct sim_options *options)
 			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	sim->touched = calloc(options->gfns, 1);
 	sim->changed = calloc(options->gfns, 1);
+	sim->aimed = calloc(options->gfns, 1);
 	sim->touched_gfn = malloc(options->gfns * sizeof(*sim->touched_gfn));
-	if (sim->mirror == MAP_FAILED || !sim->touched || !sim->changed || !sim->touched_gfn ||
-	    arena_create(&arena_options, &sim->arena))
+	if (sim->mirror == MAP_FAILED || !sim->touched || !sim->changed || !sim->aimed ||
+	    !sim->touched_gfn || arena_create(&arena_options, &sim->arena))
 		abort();
 	failing_init(&sim->failing, &arena_host, sim->arena, &host);
 	sim_watch_init(sim, &host);
@@ -693,6 +696,7 @@ void sim_destroy(struct sim *sim)
 	munmap(sim->mirror, sim->options.gfns * 4096);
 	free(sim->touched);
 	free(sim->changed);
+	free(sim->aimed);
 	free(sim->watched);
 	free(sim->touched_gfn);
 	free(sim->change);

@@ -106,7 +106,7 @@ struct sim_slot {
 	bool present;
 	uint32_t flags;
 	uint64_t first, pages;
-	bool logged;
+	bool logged, by_d;
 };
 
 /* A guest word that changed: it was @old until @when. */
@@ -143,7 +143,8 @@ struct sim {
 	unsigned char *touched;          /* gfns: pages of the mirror that were ever written, */
 	uint32_t *touched_gfn;           /*   and a list of them */
 	uint64_t touched_count;
-	unsigned char *changed; /* gfns: pages that changed since they were collected */
+	unsigned char *changed; /* gfns: pages that changed since they were collected, */
+	unsigned char *aimed;   /*   or that somebody set out to write */
 
 	unsigned char *watched; /* gfns: what is armed */
 	struct sim_access_due due;
@@ -318,7 +319,7 @@ void sim_watch_forget(struct sim *sim, uint64_t first, uint64_t pages);
 
 /* ---- sim_log.c ---- */
 
-void sim_log_start(struct sim *sim, uint32_t id, bool split);
+void sim_log_start(struct sim *sim, uint32_t id, unsigned flags);
 void sim_log_stop(struct sim *sim, uint32_t id);
 
 /* umbra_log_collect() of 1024 pages at most, and what it says is true. */

@@ -51,7 +51,7 @@ void sim_mirror_write(struct sim *sim, uint64_t gpa, uint64_t word)
 	}
 	sim->change[sim->changes++] = (struct sim_change){gpa & ~7ull, *at, ++sim->now};
 	*at = word;
-	sim->changed[gpa >> 12] = 1;
+	sim->changed[gpa >> 12] = sim->aimed[gpa >> 12] = 1;
 	if (!sim->touched[gpa >> 12])
 		sim->touched_gfn[sim->touched_count++] = (uint32_t)(gpa >> 12);
 	sim->touched[gpa >> 12] = 1;
@@ -332,6 +332,7 @@ void sim_check_bits(struct sim *sim, const struct ref_result *due, bool must)
 
 		if (!slot || slot->flags & UMBRA_SLOT_READONLY)
 			continue;
+		sim->aimed[gpa >> 12] = 1;
 		page = arena_page(sim->arena, (umbra_gfn){gpa >> 12});
 		mirror = &sim->mirror[gpa / 8];
 		now = page[gpa / 8 % 512];

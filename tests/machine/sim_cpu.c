@@ -251,6 +251,15 @@ static struct sim_pass pass_through(const struct sim_tlb_entry *entry, uint64_t 
 	};
 }
 
+/* The processor says that it writes to the page, whether it does or not. */
+static void aim(struct sim_cpu *cpu, const struct sim_tlb_entry *leaf, uint64_t gva)
+{
+	uint64_t gfn = leaf->gfn + ((gva - leaf->gva) >> 12);
+
+	if (gfn < cpu->sim->options.gfns)
+		cpu->sim->aimed[gfn] = 1;
+}
+
 bool sim_cpu_translate(struct sim_cpu *cpu, uint64_t gva, struct ref_access access,
 		       struct sim_pass *pass, uint32_t *code)
 {
@@ -280,6 +289,7 @@ bool sim_cpu_translate(struct sim_cpu *cpu, uint64_t gva, struct ref_access acce
 		if (present && passes(cpu, &leaf, access, code)) {
 			if (access.write && !leaf.dirty) {
 				__atomic_fetch_or(word, REF_D, __ATOMIC_RELAXED);
+				aim(cpu, &leaf, gva);
 				leaf.dirty = true;
 			}
 			tlb_fill(cpu, &leaf);

@@ -137,5 +137,6 @@ void sim_slot_move(struct sim *sim, uint32_t id, uint64_t first)
 	sim_check_revoked(sim, old.first, old.pages, false);
 	sim_mirror_forget(sim, old.first, old.pages);
 	memmove(sim->changed + first, sim->changed + old.first, old.pages);
+	memmove(sim->aimed + first, sim->aimed + old.first, old.pages);
 	sim->cover[COVER_SLOT_MOVED]++;
 }

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * The dirty log, judged by the mirror: a page of a logged slot whose contents changed since it was
- * collected is dirty; and nothing is right after a collection.
+ * collected is dirty; nothing is right after a collection; and what is dirty was written, or
+ * somebody set out to (sim->aimed: a processor's store, though it wrote what stood there or met a
+ * fault, a device's, a bit that the walker sets).
  */
 #include "sim.h"
 
@@ -9,14 +11,37 @@
 
 #define MOST 1024u /* pages */
 
-void sim_log_start(struct sim *sim, uint32_t id, bool split)
+/* The next write to the pages will be seen: no TLB lets one pass, or lets it pass without setting
+ * D. */
+static void check_seen(struct sim *sim, const struct sim_slot *slot, uint64_t first, uint64_t pages)
+{
+	if (!slot->by_d) {
+		sim_check_revoked(sim, first, pages, true);
+		return;
+	}
+	for (unsigned i = 0; i < SIM_CPUS; i++)
+		for (unsigned j = 0; j < SIM_TLB; j++) {
+			const struct sim_tlb_entry *entry = &sim->cpu[i].tlb[j];
+
+			if (entry->valid && entry->writable && entry->dirty &&
+			    entry->gfn < first + pages && entry->gfn + (entry->size >> 12) > first)
+				sim_fail(sim, "cpu %u's TLB writes to gfn %#llx without setting D",
+					 i, (unsigned long long)entry->gfn);
+		}
+}
+
+void sim_log_start(struct sim *sim, uint32_t id, unsigned flags)
 {
 	struct sim_slot *slot = &sim->slot[id];
 	int wanted = !slot->present ? UMBRA_ENOENT : slot->logged ? UMBRA_EEXIST : 0;
 	int error;
 
-	sim_op(sim, "log: slot, split", id, split, 0);
-	error = umbra_log_start(sim->mmu, id, split ? UMBRA_LOG_SPLIT : 0);
+	if (flags & ~(unsigned)(UMBRA_LOG_SPLIT | UMBRA_LOG_DIRTY_BITS))
+		wanted = UMBRA_EINVAL;
+	if (flags & UMBRA_LOG_DIRTY_BITS && sim->options.config.without & UMBRA_WITHOUT_ACCESSED)
+		wanted = UMBRA_EINVAL;
+	sim_op(sim, "log: slot, flags", id, flags, 0);
+	error = umbra_log_start(sim->mmu, id, flags);
 	if (error == UMBRA_ENOMEM && sim->shortage)
 		return;
 	if (error != wanted)
@@ -24,8 +49,11 @@ void sim_log_start(struct sim *sim, uint32_t id, bool split)
 	if (error)
 		return;
 	slot->logged = true;
+	slot->by_d = flags & UMBRA_LOG_DIRTY_BITS;
 	memset(sim->changed + slot->first, 0, slot->pages);
-	sim_check_revoked(sim, slot->first, slot->pages, true);
+	memset(sim->aimed + slot->first, 0, slot->pages);
+	check_seen(sim, slot, slot->first, slot->pages);
+	sim->cover[slot->by_d ? COVER_LOG_D : COVER_LOG_W]++;
 }
 
 void sim_log_stop(struct sim *sim, uint32_t id)
@@ -36,14 +64,7 @@ void sim_log_stop(struct sim *sim, uint32_t id)
 	sim_op(sim, "log: no more, slot", id, 0, 0);
 	if (umbra_log_stop(sim->mmu, id) != wanted)
 		sim_fail(sim, "umbra_log_stop of slot %u does not say %d", id, wanted);
-	slot->logged = false;
-}
-
-static bool is_logged(struct sim *sim, uint64_t gfn)
-{
-	const struct sim_slot *slot = sim_slot_of(sim, gfn << 12);
-
-	return slot && slot->logged;
+	slot->logged = slot->by_d = false;
 }
 
 void sim_log_collect(struct sim *sim, uint64_t first, uint64_t pages)
@@ -57,9 +78,10 @@ void sim_log_collect(struct sim *sim, uint64_t first, uint64_t pages)
 		sim_fail(sim, "umbra_log_collect refuses %#llx, %llu", (unsigned long long)first,
 			 (unsigned long long)pages);
 	for (uint64_t i = 0; i < pages; i++) {
-		bool is_dirty = dirty[i / 64] >> i % 64 & 1, logged = is_logged(sim, first + i);
+		const struct sim_slot *slot = sim_slot_of(sim, (first + i) << 12);
+		bool is_dirty = dirty[i / 64] >> i % 64 & 1, logged = slot && slot->logged;
 
-		if (again[i / 64] >> i % 64 & 1 || (is_dirty && !logged))
+		if (again[i / 64] >> i % 64 & 1 || (is_dirty && !(logged && sim->aimed[first + i])))
 			sim_fail(sim, "gfn %#llx is dirty, and nobody wrote it",
 				 (unsigned long long)(first + i));
 		if (!logged)
@@ -67,7 +89,7 @@ void sim_log_collect(struct sim *sim, uint64_t first, uint64_t pages)
 		if (sim->changed[first + i] && !is_dirty)
 			sim_fail(sim, "gfn %#llx was written, and is not dirty",
 				 (unsigned long long)(first + i));
-		sim->changed[first + i] = 0;
-		sim_check_revoked(sim, first + i, 1, true);
+		sim->changed[first + i] = sim->aimed[first + i] = 0;
+		check_seen(sim, slot, first + i, 1);
 	}
 }

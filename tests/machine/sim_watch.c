@@ -53,6 +53,8 @@ void sim_watch_ask(struct sim_cpu *cpu, uint64_t gva, struct ref_access access,
 	bool reaches =
 	    ref->kind == REF_OK && slot && !(access.write && slot->flags & UMBRA_SLOT_READONLY);
 
+	if (reaches && access.write)
+		cpu->sim->aimed[ref->gpa >> 12] = 1;
 	cpu->sim->due = (struct sim_access_due){
 	    .cpu = reaches ? cpu : NULL,
 	    .gva = gva,

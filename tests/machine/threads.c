@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Several processors at once, in threads: each faults, loads CR3, flushes and writes tables of its
- * own guest while a host thread drops, moves, watches, splits, zaps, changes the quota, adds, moves
+ * own guest while a host thread drops, moves, watches, logs, ages, splits,
+ * zaps, changes the quota, adds, moves
  * and deletes a slot, and counts. The audit comes at the end: between a store and its
  * umbra_guest_write() a table may differ from its shadow. Run under ThreadSanitizer it proves that
  * the one lock covers what it should; run plainly, that nothing is lost. The seed is argv[1]
@@ -159,7 +160,24 @@ static void host_more(struct umbra_mmu *mmu, umbra_gfn gfn, uint64_t r)
 {
 	struct umbra_invalidation held[2];
 
-	switch (r >> 40 & 3) {
+	uint64_t words[2];
+
+	switch (r >> 40 & 7) {
+	case 2:
+		umbra_log_start(mmu, 1, r >> 44 & 3);
+		break;
+	case 3:
+		umbra_log_stop(mmu, 1);
+		break;
+	case 4:
+		if (umbra_log_collect(mmu, gfn, DATA, words) ||
+		    umbra_age(mmu, gfn, DATA, r >> 44 & 1, words))
+			fail("a log or an age refused");
+		break;
+	case 5:
+		if (umbra_write_protect(mmu, gfn, 8, NULL))
+			fail("write protection refused");
+		break;
 	case 0:
 		if (umbra_invalidate_gather(mmu, gfn, 2, &held[0], NULL) ||
 		    umbra_invalidate_gather(mmu, (umbra_gfn){gfn.n ^ 8}, 1, &held[1], NULL))

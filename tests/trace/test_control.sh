@@ -109,7 +109,9 @@ ask_trace() {
 # Each of several guests can be asked, recorded and stopped by itself.
 several() {
 	start --guests 3 || return 1
-	[ "$("$umbra" ctl --json "$sock" stats | jq '.guests | length')" = 3 ] &&
+	"$umbra" ctl --json "$sock" stats | jq -e '(.guests | length) == 3 and
+		.mmu.faults == ([.guests[].mmu.faults] | add) and
+		.mmu.longest_chain == ([.guests[].mmu.longest_chain] | max)' &&
 		[ "$("$umbra" ctl --json --guest 2 "$sock" stats | jq .mmu.faults)" -gt 10 ] &&
 		fails 30 'no such guest; this machine has 3' "$umbra" ctl --guest 3 "$sock" stats &&
 		"$umbra" ctl --guest 1 "$sock" record "$work/second.utr" &&

@@ -103,7 +103,10 @@ static void test_refused(void **state)
 
 	(void)state;
 	assert_int_equal(umbra_log_start(wide.mmu, 77, 0), UMBRA_ENOENT);
-	assert_int_equal(umbra_log_start(wide.mmu, SLOT, 2), UMBRA_EINVAL);
+	assert_int_equal(umbra_log_start(wide.mmu, SLOT, 4), UMBRA_EINVAL);
+	wide.mmu->config.without = UMBRA_WITHOUT_ACCESSED;
+	assert_int_equal(umbra_log_start(wide.mmu, SLOT, UMBRA_LOG_DIRTY_BITS), UMBRA_EINVAL);
+	wide.mmu->config.without = 0;
 	assert_int_equal(umbra_log_start(wide.mmu, SLOT, 0), 0);
 	assert_int_equal(umbra_log_start(wide.mmu, SLOT, 0), UMBRA_EEXIST);
 	assert_int_equal(umbra_log_collect(wide.mmu, (umbra_gfn){5}, UINT64_MAX, &dirty),
@@ -112,11 +115,184 @@ static void test_refused(void **state)
 	assert_int_equal(umbra_log_stop(wide.mmu, SLOT), UMBRA_ENOENT);
 }
 
+/* ---- by D bits ---- */
+
+#define TABLE 5u /* gfn of a table of 4K pages */
+
+/* Page GFN + @i at GVA + @i pages, written or not by the guest so far; in the log, nothing. */
+static void start_by_d(uint32_t code)
+{
+	wide_map(GVA, TABLE << 12 | RIGHTS | PTE_A);
+	for (unsigned i = 0; i < 16; i++)
+		wide_poke(TABLE * 4096u + i * 8, (GFN + i) << 12 | RIGHTS | PTE_A | PTE_D);
+	for (unsigned i = 0; i < 16; i++)
+		assert_int_equal(wide_fault(GVA + i * 4096ull, code), UMBRA_RESUME);
+	wide.flushes = 0;
+	assert_int_equal(umbra_log_start(wide.mmu, SLOT, UMBRA_LOG_DIRTY_BITS), 0);
+	assert_int_equal(wide.flushes, 1);
+	assert_int_equal(collect(0, 64), 0);
+	assert_int_equal(collect(GFN, 64), 0);
+}
+
+static uint64_t *spte_of(unsigned i)
+{
+	return &wide_shadow(GVA, 1)->table[gva_index(GVA, 1) + i];
+}
+
+/* The processor writes to page @i. */
+static void hardware_writes(unsigned i)
+{
+	assert_int_equal(*spte_of(i) & (PTE_P | PTE_W), PTE_P | PTE_W);
+	*spte_of(i) |= PTE_D;
+}
+
+/* Writes do not fault, are seen, and are seen again. */
+static void test_by_d(void **state)
+{
+	(void)state;
+	start_by_d(USER_WRITE);
+	for (unsigned round = 0; round < 2; round++) {
+		hardware_writes(3);
+		hardware_writes(7);
+		wide.flushes = 0;
+		assert_int_equal(collect(GFN, 64), 1 << 3 | 1 << 7);
+		assert_int_equal(wide.flushes, 1);
+		assert_int_equal(*spte_of(3) & (PTE_W | PTE_D), PTE_W);
+		assert_int_equal(collect(GFN, 64), 0);
+		assert_int_equal(wide.flushes, 1);
+	}
+	hardware_writes(3);
+	wide.flushes = 0;
+	assert_int_equal(collect(GFN + 3, 1), 1);
+	assert_int_equal(wide.flushes, 1);
+	/* What is read may be written; what faults for a write is marked at once. */
+	wide_drop(GFN, 16);
+	assert_int_equal(wide_fault(GVA, UMBRA_PF_U), UMBRA_RESUME);
+	assert_int_equal(*spte_of(0) & (PTE_W | PTE_D), PTE_W);
+	assert_int_equal(wide_fault(GVA + 0x1000, USER_WRITE), UMBRA_RESUME);
+	assert_int_equal(*spte_of(1) & (PTE_W | PTE_D), PTE_W | PTE_D);
+	hardware_writes(0);
+	assert_int_equal(collect(GFN, 64), 1 << 0 | 1 << 1);
+	assert_int_equal(umbra_log_stop(wide.mmu, SLOT), 0);
+	assert_int_equal(wide.mmu->dirty_logs, 0);
+	wide_sound();
+	hardware_writes(0);
+	assert_int_equal(wide_fault(GVA, USER_WRITE), UMBRA_RESUME);
+	assert_int_equal(umbra_log_start(wide.mmu, SLOT, 0), 0);
+	assert_int_equal(collect(GFN, 64), 0);
+	assert_int_equal(*spte_of(0) & PTE_W, 0);
+}
+
+static void drop_it(void)
+{
+	wide_drop(GFN + 3, 1);
+}
+
+static void drop_all(void)
+{
+	wide_drop(0, 0x1000);
+}
+
+static void guest_unmaps(void)
+{
+	wide_write(TABLE * 4096u + 3 * 8, 0);
+}
+
+static void guest_protects(void)
+{
+	wide_write(TABLE * 4096u + 3 * 8, (GFN + 3) << 12 | PTE_P | PTE_U | PTE_A | PTE_D);
+}
+
+static void guest_unmaps_table(void)
+{
+	wide_write(0x3000 + (GVA >> 21 & 511) * 8, 0);
+}
+
+static void zap_all(void)
+{
+	umbra_zap_all(wide.mmu);
+}
+
+static void unprotect(void)
+{
+	assert_int_equal(umbra_unprotect(wide.mmu, (umbra_gfn){TABLE}), 1);
+}
+
+static void write_protect(void)
+{
+	assert_int_equal(umbra_write_protect(wide.mmu, (umbra_gfn){GFN}, 8, NULL), 0);
+}
+
+static void other_rights(void)
+{
+	wide_poke(TABLE * 4096u + 3 * 8, (GFN + 3) << 12 | RIGHTS | PTE_A | PTE_D | PTE_NX);
+	assert_int_equal(wide_fault(GVA + 0x3000, UMBRA_PF_U), UMBRA_RESUME);
+	assert_true(*spte_of(3) & PTE_D);
+	wide_poke(TABLE * 4096u + 3 * 8, (GFN + 3) << 12 | PTE_P | PTE_U | PTE_A | PTE_D);
+	assert_int_equal(wide_fault(GVA + 0x3000, UMBRA_PF_U), UMBRA_RESUME);
+}
+
+/* Whatever takes the D bit away has seen it. */
+static void test_d_goes(void **state)
+{
+	static void (*const ways[])(void) = {
+	    drop_it,   drop_all,           guest_unmaps,  guest_protects, zap_all,
+	    unprotect, guest_unmaps_table, write_protect, other_rights};
+
+	(void)state;
+	for (unsigned i = 0; i < sizeof(ways) / sizeof(ways[0]); i++) {
+		start_by_d(i & 1 ? USER_WRITE : UMBRA_PF_U);
+		hardware_writes(3);
+		ways[i]();
+		wide_sound();
+		assert_int_equal(collect(GFN, 64), 1 << 3);
+		assert_int_equal(collect(GFN, 64), 0);
+		assert_int_equal(umbra_log_stop(wide.mmu, SLOT), 0);
+		umbra_zap_all(wide.mmu);
+	}
+}
+
+/* A large page is not writable, so that its D bit need not tell of 512. */
+static void test_by_d_large(void **state)
+{
+	unsigned level;
+
+	(void)state;
+	wide_map(GVA, GFN << 12 | RIGHTS | PTE_PS | PTE_D);
+	assert_int_equal(wide_fault(GVA, USER_WRITE), UMBRA_RESUME);
+	assert_int_equal(umbra_log_start(wide.mmu, SLOT, UMBRA_LOG_DIRTY_BITS), 0);
+	assert_int_equal(level_at(GVA), 2);
+	assert_int_equal(wide_leaf(GVA, &level) & PTE_W, 0);
+	assert_int_equal(collect(GFN, 64), 0);
+	assert_int_equal(wide_fault(GVA + 0x5000, USER_WRITE), UMBRA_RESUME);
+	assert_int_equal(level_at(GVA + 0x5000), 1);
+	assert_int_equal(collect(GFN, 64), 1 << 5);
+}
+
+/*
+ * A TLB may write through what the guest has unmapped, until somebody flushes it: who collects the
+ * page does, though no spte is left.
+ */
+static void test_stale(void **state)
+{
+	uint64_t dirty;
+
+	(void)state;
+	start_by_d(USER_WRITE);
+	assert_int_equal(wide_fault(GVA + 0x3000, USER_WRITE), UMBRA_RESUME);
+	guest_unmaps();
+	wide.flushes = 0;
+	assert_int_equal(umbra_log_collect_word(wide.mmu, (umbra_gfn){GFN}, ~0ull, &dirty), 0);
+	assert_int_equal(dirty, 1 << 3);
+	assert_int_equal(wide.flushes, 1);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    WIDE_TEST(test_lazily), WIDE_TEST(test_eagerly), WIDE_TEST(test_tables),
-	    WIDE_TEST(test_words),  WIDE_TEST(test_refused),
+	    WIDE_TEST(test_lazily), WIDE_TEST(test_eagerly),    WIDE_TEST(test_tables),
+	    WIDE_TEST(test_words),  WIDE_TEST(test_refused),    WIDE_TEST(test_by_d),
+	    WIDE_TEST(test_d_goes), WIDE_TEST(test_by_d_large), WIDE_TEST(test_stale),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

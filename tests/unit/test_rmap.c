@@ -226,6 +226,89 @@ static void test_random(void **state)
 	port_unlock(&mmu->lock);
 }
 
+/* What a walk in pieces does to the sptes of gfn 1. */
+struct walker {
+	bool (*some)(uint64_t *head, struct rmap_piece *piece, uint64_t *budget);
+	uint64_t gone; /* of every spte in the end */
+};
+
+static uint64_t changed;
+static bool used;
+
+static bool protect(uint64_t *head, struct rmap_piece *piece, uint64_t *budget)
+{
+	return rmap_protect_some(mmu, head, piece, budget, false, &changed);
+}
+
+static bool clean(uint64_t *head, struct rmap_piece *piece, uint64_t *budget)
+{
+	return rmap_protect_some(mmu, head, piece, budget, true, &changed);
+}
+
+static bool age(uint64_t *head, struct rmap_piece *piece, uint64_t *budget)
+{
+	return rmap_age_some(mmu, head, piece, budget, false, &used);
+}
+
+/* From piece to piece sptes go, here and there or from one end; or the chain is dropped in part. */
+static void shorten(unsigned how)
+{
+	struct sweep sweep = {.budget = 1 + dice(4)};
+
+	if (how == 3 && length[1]) {
+		sweep_chain(mmu, rmap_head_of(mmu, head_of(1)), &sweep);
+		for (unsigned i = 0; i < length[1];)
+			if (spte_read(handle_spte(mmu, list[1][i])))
+				i++;
+			else
+				list[1][i] = list[1][--length[1]];
+	}
+	for (unsigned i = dice(4 * LARGE_HANDLES); how < 3 && i && length[1]; i--)
+		remove_at(1, how == 0 ? 0 : how == 1 ? length[1] - 1 : dice(length[1]));
+	check(1);
+}
+
+static void walk_in_pieces(const struct walker *walker, unsigned n, unsigned how,
+			   struct shadow *shadow)
+{
+	uint64_t *head = rmap_head_of(mmu, head_of(1));
+	struct rmap_piece piece = {0};
+	bool over = false;
+
+	for (unsigned i = 0; i < n; i++)
+		add(1, handle_of(shadow, i));
+	changed = 0;
+	while (!over) {
+		uint64_t budget = 1 + dice(LARGE_HANDLES), before = changed, had = budget;
+
+		over = walker->some(head, &piece, &budget);
+		assert_true(changed - before < had + LARGE_HANDLES);
+		if (!over && dice(3) == 0) /* or nothing is left to be missed */
+			shorten(how);
+	}
+	assert_true(how < 4 || walker->some == age || changed == n);
+	for (unsigned i = 0; i < length[1]; i++)
+		assert_int_equal(spte_read(handle_spte(mmu, list[1][i])) & walker->gone, 0);
+	for (unsigned i = 0; i < length[1]; i++)
+		assert_true(rmap_covers(*head, spte_read(handle_spte(mmu, list[1][i]))));
+	drop(1);
+}
+
+/* None is missed, whatever goes in between; and each piece ends. */
+static void test_pieces(void **state)
+{
+	static const struct walker walkers[] = {{protect, PTE_W}, {clean, PTE_D}, {age, PTE_A}};
+	struct shadow *shadow;
+
+	(void)state;
+	stock(4 * LONGEST);
+	shadow = table(1);
+	for (unsigned n = 1; n <= LONGEST + 4 * LARGE_HANDLES; n += 1 + n / 40)
+		for (unsigned round = 0; round < 90; round++)
+			walk_in_pieces(&walkers[round % 3], n, round / 3 % 5, shadow);
+	port_unlock(&mmu->lock);
+}
+
 /* A million sptes of one gfn; half of them removed one by one, the rest dropped. */
 static void test_million(void **state)
 {
@@ -275,6 +358,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test_setup_teardown(test_lengths, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_random, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_pieces, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_million, setup, teardown),
 	};
 

@@ -70,6 +70,9 @@ static bool note(struct frame *frame)
 			outb(0xa0, 0x20);
 		outb(0x20, 0x20);
 	} else if (frame->vector >= 0x40 && frame->vector < 0xf0) {
+		/* Else it came twice: into its own handler's first instruction. */
+		EXPECT(frame->rflags & 0x200, "interrupt %x with interrupts off, at %x",
+		       frame->vector, frame->rip);
 		if (frame->vector == 0x61)
 			outb(0x2000 + 7, 0); /* the level's cause goes before its EOI */
 		apic_write(EOI, 0);
