@@ -47,6 +47,7 @@ static const char help[] =
     "  --swap FILE[,SIZE]  where cold pages go then (SIZE: by default the guests' memory)\n"
     "  --quota PAGES   shadow pages at most (default: the hypervisor's choice)\n"
     "  --storm N       migrate N random guest pages a second (default 100)\n"
+    "  --merge N       look at N guest pages a second, have equal ones share a frame (default 0)\n"
     "  --control PATH  listen at that socket for umbra ctl, umbra rmap and umbra walk\n"
     "  --record FILE   record everything that the MMU is asked, for umbra replay\n"
     "  --record-guest N  of several guests: this one, not guest 0\n"
@@ -172,6 +173,7 @@ enum {
 	OPTION_SWAP,
 	OPTION_QUOTA,
 	OPTION_STORM,
+	OPTION_MERGE,
 	OPTION_DISK,
 	OPTION_DISK_RO,
 	OPTION_CONSOLE,
@@ -204,6 +206,7 @@ static const struct option table[] = {
     {"swap", required_argument, NULL, OPTION_SWAP},
     {"quota", required_argument, NULL, OPTION_QUOTA},
     {"storm", required_argument, NULL, OPTION_STORM},
+    {"merge", required_argument, NULL, OPTION_MERGE},
     {"disk", required_argument, NULL, OPTION_DISK},
     {"disk-ro", required_argument, NULL, OPTION_DISK_RO},
     {"console", required_argument, NULL, OPTION_CONSOLE},
@@ -296,6 +299,11 @@ static enum status parse_one(int option, struct options *options, bool *done)
 		if (!parse_count(optarg, 0, STORM_MAX, &options->storm))
 			return complain(STATUS_USAGE, "--storm %s: give 0 to %u pages a second",
 					optarg, STORM_MAX);
+		break;
+	case OPTION_MERGE:
+		if (!parse_count(optarg, 0, UMBRA_MERGE_RATE_MAX, &options->merge))
+			return complain(STATUS_USAGE, "--merge %s: give 0 to %u pages a second",
+					optarg, UMBRA_MERGE_RATE_MAX);
 		break;
 	case OPTION_DISK:
 	case OPTION_DISK_RO:

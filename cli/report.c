@@ -78,6 +78,11 @@ static void histogram_rows(FILE *out, const struct umbra_machine *page)
 	}
 }
 
+static uint64_t saved_pages(const struct umbra_machine *page)
+{
+	return page->sharers > page->shared_frames ? page->sharers - page->shared_frames : 0;
+}
+
 void report_stats(FILE *out, const struct umbra_machine *page)
 {
 	const struct umbra_stats *mmu = &page->mmu;
@@ -105,6 +110,13 @@ void report_stats(FILE *out, const struct umbra_machine *page)
 		    page->drop_gfns, page->drop_sptes, ns_per_spte(page),
 		    seconds(page, page->drop_longest_tsc) * 1e6);
 	report_swap(out, page);
+	if (page->merge_scanned)
+		row(out, "merging",
+		    "%" PRIu64 " pages saved at the peak; now %" PRIu64 ", %" PRIu64
+		    " frames for %" PRIu64 "; %" PRIu64 " merges, %" PRIu64 " breaks, %" PRIu64
+		    " looked at",
+		    page->saved_peak, saved_pages(page), page->shared_frames, page->sharers,
+		    page->merges, page->merge_breaks, page->merge_scanned);
 	row(out, "zaps of everything", "%" PRIu64, page->zaps);
 	row(out, "audits", "%" PRIu64 ", %" PRIu64 " violations", page->audits,
 	    page->audit_violations);
@@ -261,10 +273,19 @@ static json_t *drop_json(const struct umbra_machine *page)
 			 seconds(page, page->drop_longest_tsc) * 1e6);
 }
 
+static json_t *merge_json(const struct umbra_machine *page)
+{
+	return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "scanned",
+			 number(page->merge_scanned), "merges", number(page->merges), "breaks",
+			 number(page->merge_breaks), "shared_frames", number(page->shared_frames),
+			 "sharers", number(page->sharers), "saved_pages", number(saved_pages(page)),
+			 "saved_peak", number(page->saved_peak));
+}
+
 json_t *report_stats_json(const struct umbra_machine *page)
 {
-	return json_pack("{s:o, s:o, s:o}", "mmu", mmu_json(page), "drop", drop_json(page), "exits",
-			 exits_json(page));
+	return json_pack("{s:o, s:o, s:o, s:o}", "mmu", mmu_json(page), "drop", drop_json(page),
+			 "exits", exits_json(page), "merge", merge_json(page));
 }
 
 json_t *report_all_json(const struct umbra_machine *const *pages, unsigned count)
@@ -311,9 +332,10 @@ static json_t *report_json(const struct report *report)
 	pages_of(report, pages);
 	if (report->guests > 1)
 		sum_pages(pages, report->guests, &all);
-	root = json_pack("{s:o, s:o, s:o, s:o, s:o}", "guest", guest_json(report, &all), "mmu",
-			 mmu_json(&all), "drop", drop_json(&all), "exits", exits_json(&all), "swap",
-			 report_swap_json(&report->guest[0].page));
+	root =
+	    json_pack("{s:o, s:o, s:o, s:o, s:o, s:o}", "guest", guest_json(report, &all), "mmu",
+		      mmu_json(&all), "drop", drop_json(&all), "exits", exits_json(&all), "merge",
+		      merge_json(&all), "swap", report_swap_json(&report->guest[0].page));
 	if (report->guests > 1)
 		json_object_set_new(root, "guests", guests_json(report));
 	return root;

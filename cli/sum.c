@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Adds machine pages up: counts are added, of what is a largest one the largest is taken, and the
- * workload is as good as the worst of them.
+ * workload is as good as the worst of them. What is of the whole machine stands in the first.
  */
 #include "sum.h"
 
@@ -55,6 +55,9 @@ static void add(struct umbra_machine *all, const struct umbra_machine *one)
 	all->migrations += one->migrations;
 	all->migrations_region += one->migrations_region;
 	all->zaps += one->zaps;
+	all->merge_scanned += one->merge_scanned;
+	all->merges += one->merges;
+	all->merge_breaks += one->merge_breaks;
 	all->audits += one->audits;
 	all->audit_violations += one->audit_violations;
 	all->drop_gfns += one->drop_gfns;

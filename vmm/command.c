@@ -12,6 +12,7 @@
 #include "renew.h"
 #include "vcpu.h"
 #include "vm.h"
+#include "x86.h"
 
 static void command_stats(struct vm *vm)
 {
@@ -132,6 +133,14 @@ static void command_migrate(struct vm *vm)
 static void command_storm(struct vm *vm)
 {
 	control_storm(vm, vm->machine->argument[0]);
+}
+
+static void command_merge(struct vm *vm)
+{
+	vm->machine->result = merge_set(vm->host, vm->machine->argument[0], rdtsc());
+	say(vm, vm->frames->sharers - vm->frames->shared);
+	say(vm, vm->frames->shared);
+	say(vm, vm->frames->sharers);
 }
 
 static void command_zap(struct vm *vm)
@@ -342,6 +351,7 @@ static void (*const commands[UMBRA_COMMANDS])(struct vm *vm) = {
     [UMBRA_COMMAND_SPLIT] = command_split,
     [UMBRA_COMMAND_MIGRATE] = command_migrate,
     [UMBRA_COMMAND_STORM] = command_storm,
+    [UMBRA_COMMAND_MERGE] = command_merge,
     [UMBRA_COMMAND_ZAP] = command_zap,
     [UMBRA_COMMAND_QUOTA] = command_quota,
     [UMBRA_COMMAND_AUDIT] = command_audit,

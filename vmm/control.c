@@ -5,10 +5,12 @@
  * guest goes on running and interrupts stay prompt. Owns the region list and the figures of
  * migrations, zaps and audits in the machine page.
  */
+#include "books.h"
 #include "command.h"
 #include "control.h"
 #include "host.h"
 #include "cpu.h"
+#include "host.h"
 #include "machine.h"
 #include "memory.h"
 #include "print.h"
@@ -93,7 +95,8 @@ uint32_t control_audit(struct vm *vm)
 {
 	struct umbra_machine *page = vm->machine;
 	struct umbra_audit report = {0};
-	uint64_t violations = mmu_audit(vm, &report);
+	uint64_t violations = mmu_audit(vm, &report), wrong, where = 0;
+	const char *what = NULL;
 
 	machine_stats(vm); /* the moment is worth keeping: the children are at work */
 	page->audits++;
@@ -101,6 +104,11 @@ uint32_t control_audit(struct vm *vm)
 		format(page->message, sizeof(page->message),
 		       "audit: invariant %u violated at gfn %lx, spte %lx: %s", report.invariant,
 		       report.gfn, report.spte, report.what ? report.what : "");
+	wrong = books_audit(vm->host, &what, &where);
+	if (wrong && !violations && !page->audit_violations)
+		format(page->message, sizeof(page->message), "audit: books of frames: %lx: %s",
+		       where, what);
+	violations += wrong;
 	page->audit_violations += violations;
 	return violations > UINT32_MAX ? UINT32_MAX : (uint32_t)violations;
 }
@@ -225,6 +233,7 @@ void control_poll(struct vm *vm, uint64_t now)
 		region_piece(vm);
 	if (c->storm_rate && c->storm_due <= now)
 		storm_piece(vm, now);
+	merge_poll(vm->host, vm->cpu->tsc_hz, now);
 	if (vm->watching.tired)
 		watch_poll(vm, now);
 	if (vm->options.audit && ++c->audit_exits >= vm->options.audit) {
@@ -244,6 +253,8 @@ uint64_t control_next(const struct vm *vm, uint64_t now)
 		next = now + vm->cpu->tsc_hz / 2000;
 	if (c->storm_rate && c->storm_due < next)
 		next = c->storm_due;
+	if (vm->host->merge.rate && vm->host->merge.due < next)
+		next = vm->host->merge.due;
 	if (vm->watching.tired && vm->watching.due < next)
 		next = vm->watching.due;
 	if (swap_next(vm->host, now) < next)

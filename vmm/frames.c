@@ -75,6 +75,10 @@ void frame_give(struct frames *frames, uint64_t pfn)
 
 void frame_own(struct frames *frames, uint64_t pfn, unsigned guest, uint32_t page)
 {
+	if (frames->frame[pfn].use == FRAME_SHARED) {
+		frames->shared--;
+		frames->sharers--;
+	}
 	frames->frame[pfn] =
 	    (struct frame){.at = page, .guest = (uint16_t)guest, .use = FRAME_OWNED};
 }

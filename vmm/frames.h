@@ -68,7 +68,9 @@ void frames_give_range(struct frames *frames, struct range range);
 void frame_take_at(struct frames *frames, uint64_t pfn);
 bool frames_take_block(struct frames *frames, uint64_t *pfn);
 
-/* @pfn, which was taken, is page @page of guest number @guest now. */
+/*
+ * @pfn, which was taken, is page @page of guest number @guest now; or which it alone shared.
+ */
 void frame_own(struct frames *frames, uint64_t pfn, unsigned guest, uint32_t page);
 
 /*

@@ -7,6 +7,7 @@
  *                  guests=N       how many guests, all from the same image (1, up to 8)
  *                  quota=PAGES    shadow pages at most (16384)
  *                  storm=N        migrations of random pages a second from the beginning (0)
+ *                  merge=N        pages a second that are looked at, to be shared (0)
  *                  prefetch=N     neighbours mapped along with a faulting page (8)
  *                  audit=N        audit the MMU every N exits (0: only when asked)
  *                  spare=BYTES    more memory in a slot of its own at 512 GiB, told as reserved (0)
@@ -239,6 +240,8 @@ void vmm_main(uint32_t magic, const struct multiboot *m)
 	for (unsigned i = 0; i < options.guests; i++)
 		loader_load(host.guest[i]->vcpu, &files);
 	modules_free((const void *)(uintptr_t)m->modules, m->module_count);
+	if (merge_set(&host, options.merge, rdtsc()))
+		machine_end(NULL, UMBRA_END_NOMEM, "too little memory to merge pages");
 	if (options.seal)
 		seal_begin(&host);
 	schedule_run(&host);

@@ -147,17 +147,24 @@ static void host_frame_move(void *ctx, umbra_gfn gfn, const struct umbra_frame *
 	struct vm *vm = ctx;
 	uint32_t *e = entry(vm, gfn.n), old = *e, pfn = (uint32_t)to->pfn.n;
 
+	bool stays = memory_has_frame(old) && (old & MEMORY_NUMBER) == pfn;
+
 	vm->move_begun = rdtsc();
 	if (!to->writable) {
-		frame_share(vm->frames, pfn);
-	} else {
+		if (!stays || !(old & MEMORY_SHARED))
+			frame_share(vm->frames, pfn);
+	} else if (!stays) {
 		if (memory_has_frame(old))
 			page_copy(va_of(pfn), va_of(old & MEMORY_NUMBER));
 		else
 			page_zero(va_of(pfn));
-		frame_own(vm->frames, pfn, vm->number, (uint32_t)(e - vm->entries));
 	}
-	release(vm, old);
+	if (to->writable)
+		frame_own(vm->frames, pfn, vm->number, (uint32_t)(e - vm->entries));
+	if (!stays)
+		release(vm, old);
+	if (old & MEMORY_SHARED && to->writable)
+		merge_broken(vm, (uint32_t)(e - vm->entries));
 	*e = pfn | (to->writable ? 0 : MEMORY_SHARED);
 	record_frame_moved(vm, (uint64_t)(e - vm->entries), to);
 }
@@ -253,6 +260,8 @@ void memory_destroy(struct vm *vm)
 	vm->mmu = NULL;
 	for (uint64_t i = 0; i < vm->pages; i++)
 		release(vm, vm->entries[i]);
+	merge_forget(vm);
+	swap_guest_forget(vm);
 	pool_free(vm->frames, vm->entries, vm->pages * sizeof(vm->entries[0]));
 	vm->entries = NULL;
 	vm->pages = vm->slot_count = 0;
@@ -311,9 +320,14 @@ int memory_slot_protect(struct vm *vm, uint64_t gfn, bool read_only)
 /* => outside of the MMU's lock. UMBRA_ENOENT: in no slot. UMBRA_ENOMEM: no frame left. */
 static int make_private(struct vm *vm, uint64_t gfn)
 {
-	struct umbra_frame to = {.writable = true};
+	uint32_t e = *entry(vm, gfn);
+	struct umbra_frame to = {.pfn = {e & MEMORY_NUMBER}, .writable = true};
 	int error;
 
+	if (!(e & MEMORY_SHARED))
+		return 0;
+	if (vm->frames->frame[to.pfn.n].at == 1) /* nobody else is left */
+		return mmu_remap(vm, (umbra_gfn){gfn}, &to, NULL);
 	if (!take(vm, &to.pfn.n))
 		return UMBRA_ENOMEM;
 	error = mmu_remap(vm, (umbra_gfn){gfn}, &to, NULL);

@@ -137,6 +137,8 @@ static int operate(struct vm *vm, uint32_t operation, uint64_t *ticks)
 		return invalidate(vm);
 	case UMBRA_CTL_RANGE_AGE:
 		return look(vm, range->first, range->pages, false);
+	case UMBRA_CTL_RANGE_MERGE:
+		return merge_range(vm, range->first, range->pages, &range->found);
 	default:
 		return log_operate(vm, operation);
 	}
@@ -182,6 +184,7 @@ uint32_t range_operate(struct vm *vm, uint32_t operation, uint32_t argument)
 	case UMBRA_CTL_RANGE_LOG_COLLECT:
 	case UMBRA_CTL_RANGE_LOG_WORDS:
 	case UMBRA_CTL_RANGE_LOG_STOP:
+	case UMBRA_CTL_RANGE_MERGE:
 		return timed(vm, operation);
 	case UMBRA_CTL_RANGE_FOUND:
 		return (uint32_t)range->found;

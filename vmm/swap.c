@@ -343,7 +343,7 @@ void swap_poll(struct host *host, uint64_t now)
 		return;
 	swap->making = free < (swap->making ? swap->high : swap->low);
 	if (swap->making && !reclaim(host, BATCH, all_pages(host) / 48))
-		swap->rest_until = now + cpu_this()->tsc_hz / 50;
+		swap->rest_until = now + host->guest[0]->cpu->tsc_hz / 50;
 }
 
 uint64_t swap_next(const struct host *host, uint64_t now)
@@ -352,7 +352,7 @@ uint64_t swap_next(const struct host *host, uint64_t now)
 
 	if (!swap->making)
 		return UINT64_MAX;
-	return now < swap->rest_until ? swap->rest_until : now + cpu_this()->tsc_hz / 5000;
+	return now < swap->rest_until ? swap->rest_until : now + host->guest[0]->cpu->tsc_hz / 5000;
 }
 
 /* ------------------------------------------------------------------ in */
@@ -479,6 +479,13 @@ bool swap_guest_init(struct vm *vm)
 		return true;
 	vm->recent = pool_alloc(vm->frames, (vm->pages + 63) / 64 * sizeof(vm->recent[0]));
 	return vm->recent;
+}
+
+void swap_guest_forget(struct vm *vm)
+{
+	if (vm->recent)
+		pool_free(vm->frames, vm->recent, (vm->pages + 63) / 64 * sizeof(vm->recent[0]));
+	vm->recent = NULL;
 }
 
 bool swap_init(struct host *host, uint64_t slots)

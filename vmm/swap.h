@@ -33,6 +33,7 @@ bool swap_init(struct host *host, uint64_t slots);
 
 /* What every guest needs for that. False: no memory. */
 bool swap_guest_init(struct vm *vm);
+void swap_guest_forget(struct vm *vm);
 
 /*
  * Page @index of @vm, which is in the file, comes back. It cannot: the guest ends with a message.

@@ -13,6 +13,7 @@
 #include "frames.h"
 #include "hostio.h"
 #include "ioapic.h"
+#include "merge.h"
 #include "pic.h"
 #include "pci.h"
 #include "pit.h"
@@ -48,6 +49,7 @@ struct options {
 	uint64_t record_guest; /* the number of the one that .record is for */
 	uint64_t frames; /* bytes of the machine that guests get in all; 0: what they are told */
 	uint64_t swap;   /* pages that the swap file has room for; 0: there is none */
+	uint64_t merge;  /* pages a second that are looked at, to be shared */
 	uint64_t seal;   /* 1: look after memory that nobody should write (seal.c) */
 };
 
@@ -95,6 +97,7 @@ struct vm {
 	struct wanted wanted;
 	uint32_t handed[VM_HANDED]; /* ring: pages that memory_page() gave away last */
 	unsigned handed_count;
+	struct merge_pages merge;
 	uint64_t move_begun; /* TSC when the last frame_move was called: the drop was over */
 
 	struct pic pic;

@@ -71,10 +71,12 @@ enum umbra_command {
 	UMBRA_COMMAND_SPLIT,   /* gfn, pages: large sptes */
 	UMBRA_COMMAND_MIGRATE, /* how many random pages (at most UMBRA_MIGRATE_MAX): moved, sptes */
 	UMBRA_COMMAND_STORM,   /* migrations of random pages a second; 0: off */
-	UMBRA_COMMAND_ZAP,     /* */
-	UMBRA_COMMAND_QUOTA,   /* shadow pages; 0: what the machine started with */
-	UMBRA_COMMAND_AUDIT,   /* violations */
-	UMBRA_COMMAND_AGE,     /* pages used since the last time, with a frame, in all */
+	UMBRA_COMMAND_MERGE, /* pages a second that are looked at, to be shared; 0: off: pages saved
+				now, frames that are shared, pages that share them */
+	UMBRA_COMMAND_ZAP,   /* */
+	UMBRA_COMMAND_QUOTA, /* shadow pages; 0: what the machine started with */
+	UMBRA_COMMAND_AUDIT, /* violations */
+	UMBRA_COMMAND_AGE,   /* pages used since the last time, with a frame, in all */
 
 	UMBRA_COMMAND_LOG_START,
 	UMBRA_COMMAND_LOG_COLLECT, /* pages written since the last time */
@@ -102,6 +104,8 @@ enum umbra_command {
 #define UMBRA_MIGRATE_MAX 65536u
 
 #define UMBRA_ANSWER_BYTES (64u << 10)
+
+#define UMBRA_MERGE_RATE_MAX 1000000u
 
 #define UMBRA_GUESTS_MAX     8u
 #define UMBRA_MACHINE_STRIDE 8192u /* from one guest's page to the next one's */
@@ -210,6 +214,15 @@ struct umbra_machine {
 	uint64_t migrations; /* hypervisor: pages moved (region and storm) */
 	uint64_t migrations_region;
 	uint64_t zaps; /* hypervisor: zap-alls asked for */
+
+	/* hypervisor: same-page merging, */
+	uint64_t merge_scanned; /* pages that were looked at, */
+	uint64_t merges;        /*   that came to share a frame, */
+	uint64_t merge_breaks;  /*   and got one of their own again, since they were written */
+	uint64_t shared_frames; /* in the first page: frames that are shared now, */
+	uint64_t sharers;       /*   by so many pages, of all guests; */
+	uint64_t saved_peak;    /*   the most pages that were saved at a time */
+
 	uint64_t audits;
 	uint64_t audit_violations;
 

@@ -79,6 +79,14 @@ away() {
 		says '.[2].present == 1' slots && fails 30 'so already' ctl slot-add 2
 }
 
+looked() {
+	for _ in $(seq 50); do
+		sleep 0.1
+		says '.merge.scanned > 1000' stats >/dev/null && return
+	done
+	return 1
+}
+
 logged() {
 	ctl log-start && fails 30 'so already' ctl log-start && sleep 0.3 &&
 		says '.written > 0' log-collect && ctl log-stop &&
@@ -145,6 +153,10 @@ all() { # ARGUMENT...
 	check 'migrate' says '.moved > 0' migrate 50
 	check 'migrate too many' fails 2 'range' ctl migrate 100000000
 	check 'storm' ctl storm 200
+	check 'merge' says '.saved_pages == .sharers - .shared_frames' merge 100000
+	check 'merge too fast' fails 2 'range' ctl merge 1000001
+	check 'pages are looked at' looked
+	check 'merge no more' ctl merge 0
 	check 'zap' ctl zap
 	check 'quota' ctl quota 60
 	check 'working set' says '.used > 0 and .used <= .resident and .resident <= .pages' working-set 1

@@ -70,6 +70,8 @@ check 'a guest that moves its tables is recorded' record tables --storm 100
 check 'and replayed, with audits' replay tables 10
 check 'aliases, with a small quota, are recorded' record aliases --storm 1000 --quota 64
 check 'and replayed, with audits' replay aliases 500
+check 'pages that are merged are recorded' record merged --storm 500 --merge 200000
+check 'and replayed, with audits' replay merged 500
 check 'nested paging is recorded' record tables --storm 100 --paging nested
 check 'and replayed' replay tables 1000
 check 'other settings' "$umbra" replay --config prefetch=0,quota=64 "$work/tables.utr"
