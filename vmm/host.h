@@ -10,6 +10,7 @@
 #include "compact.h"
 #include "frames.h"
 #include "merge.h"
+#include "swap.h"
 
 struct vm;
 
@@ -17,6 +18,7 @@ struct host {
 	struct frames frames;
 	struct merge merge;
 	struct compact compact;
+	struct swap swap;
 	struct vm *guest[UMBRA_GUESTS_MAX]; /* by number; those that have ended too, which have no
 					       memory any more: no entries, .mmu is NULL */
 	unsigned guests;

@@ -5,6 +5,7 @@
  */
 #include "host.h"
 #include "memory.h"
+#include "merge.h"
 #include "range.h"
 #include "vcpu.h"
 #include "vm.h"
