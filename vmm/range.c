@@ -4,6 +4,7 @@
  * make bench-kvm's host rows. Owns the range.
  */
 #include "memory.h"
+#include "merge.h"
 #include "range.h"
 #include "vcpu.h"
 #include "vm.h"
