@@ -17,6 +17,9 @@
 
 #define TIMEOUT_MAX 1e7
 #define STORM_MAX   1000000u
+#define FRAMES_MIN  (32ull << 20)
+#define SWAP_MIN    (1ull << 20)
+#define SWAP_MAX    (1ull << 40)
 
 static const char help[] =
     "usage: umbra run [OPTION...]\n"
@@ -40,6 +43,8 @@ static const char help[] =
     "  --cmdline S     a command line in place of the default one\n"
     "  --memory SIZE   guest memory, with suffix K, M or G (default 1G, at least 64M)\n"
     "  --guests N      so many guests, 1 to 8, each with that memory (default 1)\n"
+    "  --frames SIZE   what the machine has of it (default: all, and some to move it)\n"
+    "  --swap FILE[,SIZE]  where cold pages go then (SIZE: by default the guests' memory)\n"
     "  --quota PAGES   shadow pages at most (default: the hypervisor's choice)\n"
     "  --storm N       migrate N random guest pages a second (default 100)\n"
     "  --merge N       look at N guest pages a second, have equal ones share a frame (default 0)\n"
@@ -125,6 +130,33 @@ static enum status parse_memory(const char *text, uint64_t *memory)
 	return STATUS_OK;
 }
 
+static enum status parse_frames(const char *text, uint64_t *frames)
+{
+	if (!options_size(text, frames) || *frames < FRAMES_MIN || *frames > 64ull << 30)
+		return complain(STATUS_MEMORY, "--frames %s: give a size from 32M to 64G", text);
+	*frames &= ~0xfffffull;
+	return STATUS_OK;
+}
+
+/* FILE, or FILE,SIZE: what follows the last comma, if it is a size. */
+static enum status parse_swap(char *text, struct options *options)
+{
+	char *comma = strrchr(text, ',');
+
+	options->swap = text;
+	options->swap_bytes = 0;
+	if (comma && options_size(comma + 1, &options->swap_bytes)) {
+		*comma = '\0';
+		options->swap_bytes &= ~0x1ffffull;
+		if (options->swap_bytes < SWAP_MIN || options->swap_bytes > SWAP_MAX)
+			return complain(STATUS_USAGE, "--swap %s: give a size from 1M to 1024G",
+					text);
+	}
+	if (!*text)
+		return complain(STATUS_USAGE, "--swap: give the name of a file");
+	return STATUS_OK;
+}
+
 enum {
 	OPTION_KERNEL = 256,
 	OPTION_FORMAT,
@@ -137,6 +169,8 @@ enum {
 	OPTION_CMDLINE,
 	OPTION_MEMORY,
 	OPTION_GUESTS,
+	OPTION_FRAMES,
+	OPTION_SWAP,
 	OPTION_QUOTA,
 	OPTION_STORM,
 	OPTION_MERGE,
@@ -168,6 +202,8 @@ static const struct option table[] = {
     {"cmdline", required_argument, NULL, OPTION_CMDLINE},
     {"memory", required_argument, NULL, OPTION_MEMORY},
     {"guests", required_argument, NULL, OPTION_GUESTS},
+    {"frames", required_argument, NULL, OPTION_FRAMES},
+    {"swap", required_argument, NULL, OPTION_SWAP},
     {"quota", required_argument, NULL, OPTION_QUOTA},
     {"storm", required_argument, NULL, OPTION_STORM},
     {"merge", required_argument, NULL, OPTION_MERGE},
@@ -250,6 +286,10 @@ static enum status parse_one(int option, struct options *options, bool *done)
 			return complain(STATUS_USAGE, "--record-guest %s: give 0 to %u", optarg,
 					UMBRA_GUESTS_MAX - 1);
 		break;
+	case OPTION_FRAMES:
+		return parse_frames(optarg, &options->frames);
+	case OPTION_SWAP:
+		return parse_swap(optarg, options);
 	case OPTION_QUOTA:
 		if (!parse_count(optarg, UMBRA_QUOTA_MIN, UMBRA_QUOTA_MAX, &options->quota))
 			return complain(STATUS_USAGE, "--quota %s: give %u to %u shadow pages",
@@ -352,6 +392,8 @@ enum status options_parse(int argc, char **argv, struct options *options, bool *
 	if (optind < argc)
 		return complain(STATUS_USAGE, "\"%s\": no such argument; `umbra run --help` helps",
 				argv[optind]);
+	if (options->swap && !options->swap_bytes)
+		options->swap_bytes = options->memory * options->guests & ~0x1ffffull;
 	if (options->initrd && options->no_initrd)
 		return complain(STATUS_USAGE, "--initrd and --no-initrd exclude each other");
 	return judge_guests(options);

@@ -37,6 +37,9 @@ struct options {
 	uint32_t merge;        /* pages looked at a second, to be shared */
 	const char *disk;      /* a file of raw sectors; NULL: none */
 	bool disk_ro;
+	uint64_t frames;     /* bytes of the machine that guests get in all; 0: as they are told */
+	const char *swap;    /* a file for what finds no room there; NULL: none */
+	uint64_t swap_bytes; /*   its size */
 	bool virtio_console;
 	bool seal;
 	const char *record;

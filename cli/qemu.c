@@ -21,7 +21,7 @@
 #include <umbra/machine.h>
 
 #include "clock.h"
-#include "disk.h"
+#include "serve.h"
 
 #define DEFAULT_QEMU  "qemu-system-x86_64"
 #define ARGUMENTS_MAX 48
@@ -37,13 +37,16 @@ struct arguments {
 	size_t inherited;
 };
 
-/* Frames for all guests and some to move them to, and what each guest takes of the hypervisor. */
+/*
+ * Frames for all guests, and some to move them to or as many as asked for; and what each guest
+ * takes of the hypervisor, whose tables go by the guest's pages.
+ */
 uint64_t qemu_machine_bytes(const struct options *options)
 {
-	uint64_t frames = options->memory * options->guests;
+	uint64_t memory = options->memory * options->guests;
+	uint64_t frames = options->frames ? options->frames + memory / 64 : memory + memory / 8;
 
-	return frames + (frames / 8 & ~0xfffffull) + SPARE_BYTES +
-	       (options->guests - 1) * SPARE_MORE;
+	return (frames & ~0xfffffull) + SPARE_BYTES + (options->guests - 1) * SPARE_MORE;
 }
 
 enum status ram_open(struct ram *ram, const struct options *options)
@@ -229,13 +232,32 @@ static char *make_modules(struct arguments *arguments, const struct options *opt
 	return list;
 }
 
+/* What the hypervisor is told about frames and files. */
+static void describe_files(char *text, size_t size, const struct options *options,
+			   const struct server *server)
+{
+	const struct store *disk = &server->store[UMBRA_FILE_DISK];
+	const struct store *swap = &server->store[UMBRA_FILE_SWAP];
+	int at = 0;
+
+	if (disk->fd >= 0)
+		at += snprintf(text + at, size - (size_t)at, " disk=%llu disk_ro=%d",
+			       (unsigned long long)disk->bytes / 512, disk->read_only);
+	if (swap->fd >= 0)
+		at += snprintf(text + at, size - (size_t)at, " swap=%llu",
+			       (unsigned long long)(swap->bytes - swap->first) / 4096);
+	if (options->frames)
+		snprintf(text + at, size - (size_t)at, " frames=%llu",
+			 (unsigned long long)options->frames);
+}
+
 enum status qemu_start_umbra(struct qemu *qemu, const struct options *options,
 			     const struct guest *guest, const struct ram *ram,
-			     const struct disk *disk, int vmm_fd)
+			     const struct server *server, int vmm_fd)
 {
 	struct arguments arguments = {0};
 	char *cmdline = double_commas(guest->cmdline);
-	char initrd[64] = "", quota[32] = "", sectors[64] = "",
+	char initrd[64] = "", quota[32] = "", files[160] = "",
 	     *modules = make_modules(&arguments, options, guest);
 
 	if (guest->initrd_fd >= 0)
@@ -243,6 +265,7 @@ enum status qemu_start_umbra(struct qemu *qemu, const struct options *options,
 			 share(&arguments, guest->initrd_fd));
 	if (options->quota)
 		snprintf(quota, sizeof(quota), " quota=%u", options->quota);
+	describe_files(files, sizeof(files), options, server);
 	add_common(&arguments, options);
 	add(&arguments, "-m");
 	add(&arguments, "%lluM", (unsigned long long)(ram->bytes >> 20));
@@ -255,11 +278,9 @@ enum status qemu_start_umbra(struct qemu *qemu, const struct options *options,
 	add(&arguments, "isa-debug-exit,iobase=0xf4,iosize=0x4");
 	add(&arguments, "-kernel");
 	add(&arguments, "/proc/self/fd/%d", share(&arguments, vmm_fd));
-	if (disk->fd >= 0) {
-		snprintf(sectors, sizeof(sectors), " disk=%llu disk_ro=%d",
-			 (unsigned long long)disk->bytes / 512, disk->read_only);
+	if (server->bell[1] >= 0) {
 		add(&arguments, "-chardev");
-		add(&arguments, "socket,id=bell,fd=%d", share(&arguments, disk->bell[1]));
+		add(&arguments, "socket,id=bell,fd=%d", share(&arguments, server->bell[1]));
 		add(&arguments, "-serial");
 		add(&arguments, "chardev:bell");
 	}
@@ -267,7 +288,7 @@ enum status qemu_start_umbra(struct qemu *qemu, const struct options *options,
 	add(&arguments,
 	    "memory=%llu%s%s storm=%u format=%u nested=%u console=%d seal=%d record=%d guests=%u "
 	    "record_guest=%u merge=%u",
-	    (unsigned long long)options->memory, quota, sectors, options->storm, guest->format,
+	    (unsigned long long)options->memory, quota, files, options->storm, guest->format,
 	    options->paging == PAGING_NESTED, options->virtio_console, options->seal,
 	    options->record != NULL, options->guests, options->record_guest, options->merge);
 	add(&arguments, "-initrd");

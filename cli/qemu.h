@@ -14,7 +14,7 @@
 #include "options.h"
 #include "status.h"
 
-struct disk;
+struct server;
 struct umbra_machine;
 
 /*
@@ -48,10 +48,10 @@ uint64_t qemu_machine_bytes(const struct options *options);
 enum status ram_open(struct ram *ram, const struct options *options);
 void ram_close(struct ram *ram);
 
-/* Start the hypervisor @vmm_fd with @guest and @disk in it. */
+/* Start the hypervisor @vmm_fd with @guest and what @server has in it. */
 enum status qemu_start_umbra(struct qemu *qemu, const struct options *options,
 			     const struct guest *guest, const struct ram *ram,
-			     const struct disk *disk, int vmm_fd);
+			     const struct server *server, int vmm_fd);
 
 /* Start @guest itself, without umbra, on the same kind of machine. */
 enum status qemu_start_plain(struct qemu *qemu, const struct options *options,

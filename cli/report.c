@@ -16,6 +16,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "report_swap.h"
 #include "status.h"
 #include "sum.h"
 
@@ -108,6 +109,7 @@ void report_stats(FILE *out, const struct umbra_machine *page)
 		    "%" PRIu64 " pages, %" PRIu64 " sptes, %.1f ns each; longest %.1f us",
 		    page->drop_gfns, page->drop_sptes, ns_per_spte(page),
 		    seconds(page, page->drop_longest_tsc) * 1e6);
+	report_swap(out, page);
 	if (page->merge_scanned)
 		row(out, "merging",
 		    "%" PRIu64 " pages saved at the peak; now %" PRIu64 ", %" PRIu64
@@ -330,9 +332,10 @@ static json_t *report_json(const struct report *report)
 	pages_of(report, pages);
 	if (report->guests > 1)
 		sum_pages(pages, report->guests, &all);
-	root = json_pack("{s:o, s:o, s:o, s:o, s:o}", "guest", guest_json(report, &all), "mmu",
-			 mmu_json(&all), "drop", drop_json(&all), "exits", exits_json(&all),
-			 "merge", merge_json(&all));
+	root =
+	    json_pack("{s:o, s:o, s:o, s:o, s:o, s:o}", "guest", guest_json(report, &all), "mmu",
+		      mmu_json(&all), "drop", drop_json(&all), "exits", exits_json(&all), "merge",
+		      merge_json(&all), "swap", report_swap_json(&report->guest[0].page));
 	if (report->guests > 1)
 		json_object_set_new(root, "guests", guests_json(report));
 	return root;

@@ -26,8 +26,10 @@
 #include "qemu.h"
 #include "record.h"
 #include "report.h"
+#include "serve.h"
 #include "session.h"
 #include "status.h"
+#include "swapfile.h"
 #include "verdict.h"
 
 #define COMPARE_LIMIT 120.0 /* seconds that plain QEMU may take to boot */
@@ -36,7 +38,7 @@ struct run {
 	struct options options;
 	struct guest guest;
 	struct ram ram[UMBRA_GUESTS_MAX];
-	struct disk disk;
+	struct server server;
 	struct recording recording;
 	struct control control;
 	struct qemu qemu;
@@ -193,6 +195,7 @@ static enum status judge_guest(const struct run *run, const struct report *repor
 	const struct verdict_rules rules = {
 	    .exit_code = run->options.exit_code,
 	    .expect_workload = run->guest.expect_workload,
+	    .swap = run->options.swap,
 	};
 	char who[32] = "";
 
@@ -281,7 +284,7 @@ static enum status start(struct run *run)
 	enum status status;
 
 	fflush(stdout);
-	status = qemu_start_umbra(&run->qemu, &run->options, &run->guest, run->ram, &run->disk,
+	status = qemu_start_umbra(&run->qemu, &run->options, &run->guest, run->ram, &run->server,
 				  run->vmm_fd);
 	if (status != STATUS_OK)
 		return status;
@@ -304,7 +307,7 @@ static enum status boot(struct run *run)
 	    .console = &run->console,
 	    .ram = run->ram,
 	    .guests = run->options.guests,
-	    .disk = run->disk.fd >= 0 ? &run->disk : NULL,
+	    .server = run->server.bell[0] >= 0 ? &run->server : NULL,
 	    .control = run->control.listener >= 0 ? &run->control : NULL,
 	};
 
@@ -339,7 +342,13 @@ static enum status prepare(struct run *run)
 	if (status == STATUS_OK)
 		status = open_vmm(run);
 	if (status == STATUS_OK && run->options.disk)
-		status = disk_open(&run->disk, run->options.disk, run->options.disk_ro);
+		status = disk_open(&run->server.store[UMBRA_FILE_DISK], run->options.disk,
+				   run->options.disk_ro);
+	if (status == STATUS_OK && run->options.swap)
+		status = swapfile_open(&run->server.store[UMBRA_FILE_SWAP], run->options.swap,
+				       run->options.swap_bytes);
+	if (status == STATUS_OK)
+		status = serve_open(&run->server);
 	run->recording.guest = run->guest.name;
 	run->recording.memory = run->options.memory;
 	if (status == STATUS_OK && run->options.control)
@@ -358,7 +367,7 @@ int run_command(int argc, char **argv)
 {
 	struct run run = {.guest = {.kernel_fd = -1, .initrd_fd = -1},
 			  .ram = {RAM_NONE},
-			  .disk = DISK_NONE,
+			  .server = SERVER_NONE,
 			  .control = CONTROL_NONE,
 			  .vmm_fd = -1};
 	bool done;
@@ -378,7 +387,9 @@ int run_command(int argc, char **argv)
 	}
 	record_discard(&run.recording);
 	control_close(&run.control);
-	disk_close(&run.disk);
+	disk_close(&run.server.store[UMBRA_FILE_DISK]);
+	swapfile_close(&run.server.store[UMBRA_FILE_SWAP]);
+	serve_close(&run.server);
 	ram_close(run.ram);
 	guest_close(&run.guest);
 	if (run.vmm_fd >= 0)

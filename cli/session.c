@@ -18,8 +18,8 @@
 
 #include "clock.h"
 #include "control.h"
-#include "disk.h"
 #include "report.h"
+#include "serve.h"
 
 #define TICK_MS   250
 #define ANSWER_MS 5   /* between looks at whether the hypervisor has answered */
@@ -197,7 +197,7 @@ static enum session_end loop(struct session *session, int signals)
 	    [AT_ERRORS] = {.fd = session->qemu->errors, .events = POLLIN},
 	    [AT_SIGNAL] = {.fd = signals, .events = POLLIN},
 	    [AT_INPUT] = {.fd = keys ? STDIN_FILENO : -1, .events = POLLIN},
-	    [AT_BELL] = {.fd = session->disk ? session->disk->bell[0] : -1, .events = POLLIN},
+	    [AT_BELL] = {.fd = session->server ? session->server->bell[0] : -1, .events = POLLIN},
 	};
 
 	for (unsigned i = 0; i < CONTROL_POLLS; i++)
@@ -216,7 +216,7 @@ static enum session_end loop(struct session *session, int signals)
 		if (session->control && ready >= 0)
 			control_serve(session->control, &polls[AT_CONTROL]);
 		if (polls[AT_BELL].revents & POLLIN)
-			disk_serve(session->disk, session->ram, session->guests);
+			serve(session->server, session->ram, session->guests);
 		if (polls[AT_OUTPUT].revents && !read_output(session))
 			polls[AT_OUTPUT].fd = -1;
 		if (polls[AT_ERRORS].revents && !qemu_read_errors(session->qemu))

@@ -26,7 +26,7 @@ struct session {
 	struct console *console;
 	const struct ram *ram; /* of .guests guests; NULL: plain QEMU */
 	unsigned guests;
-	struct disk *disk;       /* NULL: none */
+	struct server *server;   /* NULL: there is no file to serve */
 	struct control *control; /* NULL: nobody may ask */
 	double deadline;         /* clock_now() time; 0: none */
 	bool until_marker;

@@ -49,6 +49,7 @@ enum status {
 	STATUS_FOREIGN = 39,   /* not a trace.dat that can be imported */
 	STATUS_PARTIAL = 40,   /* a trace.dat is damaged; what could be read was imported */
 	STATUS_NO_REPLAY = 41, /* a trace that was imported cannot be replayed */
+	STATUS_SWAP = 42,      /* the swap file cannot be used, or lost a guest's page */
 	STATUS_SIGNAL = 128,   /* + number of SIGHUP, SIGINT or SIGTERM */
 };
 

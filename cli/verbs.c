@@ -524,6 +524,12 @@ static const struct verb verbs[] = {
      UMBRA_COMMAND_WATCHES, "gfn kinds reads writes fetches"},
     {"touches", "", 0, "the last touches: when, and by which instruction", begin_numbers, end_list,
      UMBRA_COMMAND_TOUCHES, "microseconds gfn kinds rip gva"},
+    {"swap", "", 0, "what became of cold pages, in pages and microseconds", NUMBERS,
+     UMBRA_COMMAND_SWAP,
+     "slots used frames free out zeros in ahead faults waits failed out_us in_us faults_us "
+     "longest_us mean_us"},
+    {"reclaim", "PAGES", 1, "swap so many cold pages out now, of all guests", NUMBERS,
+     UMBRA_COMMAND_RECLAIM, "freed zeros free"},
     {"record", "FILE", 1, "record from now on; the MMU starts anew", begin_record, end_record, 0,
      ""},
     {"record-end", "", 0, "end the recording", begin_record_end, end_record_end, 0, ""},

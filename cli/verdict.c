@@ -26,6 +26,7 @@ static const struct {
     [UMBRA_END_GUEST] = {STATUS_OK, "guest_exit", ""},
     [UMBRA_END_BREACH] = {STATUS_BREACH, "breach",
 			  "memory that is not the guest's was written: a bug in umbra"},
+    [UMBRA_END_SWAP] = {STATUS_SWAP, "swap", "a page did not come back as it was swapped out"},
     [UMBRA_END_COMMAND] = {STATUS_ENDED, "interrupted", "the machine was told to stop"},
 };
 
@@ -42,6 +43,9 @@ enum status verdict(const struct umbra_machine *page, const struct verdict_rules
 {
 	enum status status = ends[page->end].status;
 
+	if (page->end == UMBRA_END_SWAP)
+		return complain(status, "%s%s: %s, %s", who, ends[page->end].hint, page->message,
+				rules->swap ? rules->swap : "");
 	if (status != STATUS_OK)
 		return complain(status, "%s%s%s%s", who, ends[page->end].hint,
 				page->message[0] ? ": " : "", page->message);

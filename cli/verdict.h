@@ -11,6 +11,7 @@
 
 struct verdict_rules {
 	bool exit_code;       /* the guest's own status counts, as it is */
+	const char *swap;     /* the swap file's name, or NULL */
 	bool expect_workload; /* it is to report the workload's end */
 };
 

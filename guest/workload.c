@@ -6,7 +6,7 @@
  *
  * Words: umbra.children, umbra.mib, umbra.passes (migrations of the whole region),
  * umbra.migrations (keep migrating until so many), umbra.minutes (and so long), umbra.zaps,
- * umbra.small-quota, umbra.storm.
+ * umbra.small-quota, umbra.storm, umbra.fill (MiB of its own, in fill.c).
  */
 #include "workload.h"
 
@@ -26,6 +26,7 @@
 #include <unistd.h>
 
 #include "control.h"
+#include "fill.h"
 #include "words.h"
 
 #define POLL_NS      5000000L
@@ -40,6 +41,7 @@ struct settings {
 	unsigned long zaps;
 	unsigned long small_quota;
 	unsigned long storm;
+	unsigned long fill;
 };
 
 static double started;
@@ -163,6 +165,8 @@ static void audit(struct workload *work, const char *phase)
 
 	if (violations)
 		failed(work, "the audit found violations");
+	if (!fill_check())
+		failed(work, "memory of our own is not what we wrote there");
 	if (control_present())
 		say("%4.0f s: %s: %lu rounds, %lu checks, %u failures; audit: %u violations; "
 		    "longest chain %u; %u migrations",
@@ -356,6 +360,7 @@ bool workload_run(void)
 	    .zaps = words_number("zaps", 3, 0, 1000),
 	    .small_quota = words_number("small-quota", 600, UMBRA_QUOTA_MIN, UMBRA_QUOTA_MAX),
 	    .storm = words_number("storm", 0, 0, 1000000),
+	    .fill = words_number("fill", 0, 0, 1u << 20),
 	};
 	bool ok;
 
@@ -368,6 +373,10 @@ bool workload_run(void)
 	    control_present() ? "" : "; no umbra here: nothing will disturb them");
 	if (!map_memory(&work)) {
 		say("FAILED: no memory for the region");
+		return false;
+	}
+	if (!fill_begin(set.fill)) {
+		say("FAILED: no memory to fill");
 		return false;
 	}
 	if (set.storm)

@@ -58,6 +58,8 @@ static void command_view(struct vm *vm)
 static void command_record(struct vm *vm)
 {
 	vm->machine->result = vm->recording.on ? UMBRA_EEXIST : mmu_renew(vm);
+	if (vm->machine->result == UMBRA_EAGAIN)
+		memory_settle(vm); /* so that it may be had the next time */
 }
 
 static void command_record_end(struct vm *vm)
@@ -308,6 +310,35 @@ static void command_touches(struct vm *vm)
 	}
 }
 
+/* ------------------------------------------------------------------ swapping */
+
+static void command_swap(struct vm *vm)
+{
+	const struct umbra_swap *figures = &vm->host->guest[0]->machine->swap;
+
+	const uint64_t *number = (const uint64_t *)figures;
+	uint64_t faults = figures->faults ? figures->faults : 1;
+
+	swap_figures(vm->host);
+	for (; number < &figures->out_tsc; number++)
+		say(vm, *number);
+	for (; number < (const uint64_t *)(figures + 1); number++)
+		say(vm, muldiv(*number, 1000000, vm->cpu->tsc_hz));
+	say(vm, muldiv(figures->faults_tsc / faults, 1000000, vm->cpu->tsc_hz));
+}
+
+static void command_reclaim(struct vm *vm)
+{
+	struct umbra_swap *figures = &vm->host->guest[0]->machine->swap;
+	uint64_t zeros = figures->zeros;
+
+	if (!vm->host->swap.on)
+		vm->machine->result = UMBRA_ENOENT;
+	say(vm, swap_reclaim(vm->host, vm->machine->argument[0]));
+	say(vm, figures->zeros - zeros);
+	say(vm, vm->frames->count);
+}
+
 static void (*const commands[UMBRA_COMMANDS])(struct vm *vm) = {
     [UMBRA_COMMAND_STATS] = command_stats,
     [UMBRA_COMMAND_STOP] = command_stop,
@@ -337,6 +368,8 @@ static void (*const commands[UMBRA_COMMANDS])(struct vm *vm) = {
     [UMBRA_COMMAND_WATCH_CLEAR] = command_watch_clear,
     [UMBRA_COMMAND_WATCHES] = command_watches,
     [UMBRA_COMMAND_TOUCHES] = command_touches,
+    [UMBRA_COMMAND_SWAP] = command_swap,
+    [UMBRA_COMMAND_RECLAIM] = command_reclaim,
 };
 
 void command_obey(struct vm *vm, uint32_t command)

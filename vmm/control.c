@@ -8,6 +8,7 @@
 #include "books.h"
 #include "command.h"
 #include "control.h"
+#include "host.h"
 #include "cpu.h"
 #include "host.h"
 #include "machine.h"
@@ -41,7 +42,8 @@ void control_destroy(struct vm *vm)
 
 static void out_of_frames(struct vm *vm)
 {
-	machine_end(vm, UMBRA_END_NOMEM, "no free frame to migrate a page to");
+	machine_end(vm, UMBRA_END_NOMEM, "no free frame to migrate a page to%s",
+		    swap_excuse(vm->host));
 }
 
 static void storm_piece(struct vm *vm, uint64_t now)
@@ -226,6 +228,7 @@ void control_poll(struct vm *vm, uint64_t now)
 	struct control *c = &vm->control;
 	uint32_t command = __atomic_load_n(&vm->machine->command, __ATOMIC_ACQUIRE);
 
+	swap_poll(vm->host, now);
 	if (c->migrating)
 		region_piece(vm);
 	if (c->storm_rate && c->storm_due <= now)
@@ -254,5 +257,7 @@ uint64_t control_next(const struct vm *vm, uint64_t now)
 		next = vm->host->merge.due;
 	if (vm->watching.tired && vm->watching.due < next)
 		next = vm->watching.due;
+	if (swap_next(vm->host, now) < next)
+		next = swap_next(vm->host, now);
 	return next;
 }

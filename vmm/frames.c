@@ -108,8 +108,10 @@ void frames_give_range(struct frames *frames, struct range range)
 {
 	uint64_t first = (range.start + PAGE - 1) / PAGE;
 
-	for (uint64_t pfn = first; pfn < range.end / PAGE; pfn++)
+	for (uint64_t pfn = first; pfn < range.end / PAGE; pfn++) {
 		frame_give(frames, pfn);
+		frames->given++;
+	}
 }
 
 /* Copy @usable to @out without what @reserved covers. Returns how many pieces there are. */
@@ -172,11 +174,11 @@ static bool pool_init(struct frames *frames, struct range *ranges, size_t n, uin
 }
 
 bool frames_init(struct frames *frames, const struct range *usable, size_t n,
-		 const struct range *reserved, size_t m, uint64_t guest_pages, uint64_t extra)
+		 const struct range *reserved, size_t m, uint64_t wanted, uint64_t extra)
 {
 	struct range ranges[FRAMES_RANGES];
 	size_t count = subtract(usable, n, reserved, m, ranges);
-	uint64_t total = 0, wanted = guest_pages + guest_pages / 16 + 1024, pool;
+	uint64_t total = 0, pool;
 
 	for (size_t i = 0; i < count; i++)
 		total += (ranges[i].end - ranges[i].start) / PAGE;

@@ -35,6 +35,7 @@ struct frames {
 	uint32_t *free; /* pfns, in no order */
 	size_t count;
 	size_t capacity;
+	size_t given;         /* frames in all, free or not */
 	struct frame *frame;  /* by pfn */
 	uint16_t *block_free; /* by pfn / FRAMES_BLOCK: how many of its frames are free */
 	uint64_t end;         /* pfn: behind the last */
@@ -52,11 +53,11 @@ struct frames {
 
 /*
  * Take over the @n ranges of @usable memory, sorted or not, minus the @m @reserved ones. The
- * pool gets what @guest_pages frames and a margin for moving them leave, at least an eighth.
- * @extra: pages that frames_give_range() will add later. False: too little memory.
+ * pool gets what @wanted frames leave, at least an eighth. @extra: pages that frames_give_range()
+ * will add later. False: too little memory.
  */
 bool frames_init(struct frames *frames, const struct range *usable, size_t n,
-		 const struct range *reserved, size_t m, uint64_t guest_pages, uint64_t extra);
+		 const struct range *reserved, size_t m, uint64_t wanted, uint64_t extra);
 
 /* A random free frame, contents undefined. False: none left. Any order of giving back. */
 bool frame_take(struct frames *frames, uint64_t *pfn);

@@ -9,12 +9,14 @@
 
 #include "frames.h"
 #include "merge.h"
+#include "swap.h"
 
 struct vm;
 
 struct host {
 	struct frames frames;
 	struct merge merge;
+	struct swap swap;
 	struct vm *guest[UMBRA_GUESTS_MAX]; /* by number; those that have ended too, which have no
 					       memory any more: no entries, .mmu is NULL */
 	unsigned guests;

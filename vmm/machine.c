@@ -93,6 +93,7 @@ void machine_stats(struct vm *vm)
 {
 	struct umbra_machine *page = vm->machine;
 
+	swap_figures(vm->host);
 	umbra_stats_get(vm->mmu, &page->mmu);
 	stats_add(&page->mmu, &vm->stats_before);
 	if (page->mmu.sptes < page->peak_sptes)

@@ -12,6 +12,9 @@
  *                  audit=N        audit the MMU every N exits (0: only when asked)
  *                  spare=BYTES    more memory in a slot of its own at 512 GiB, told as reserved (0)
  *                  disk=SECTORS   a disk, served by the `umbra` command (0); disk_ro=1: read-only
+ *                  frames=BYTES   memory that guests get in all, 16 MiB at least (as much as they
+ *                                 are told, and some)
+ *                  swap=PAGES     a file for pages that find no room there (0)
  *                  seal=1         see at the end that only the guest's memory was written (0)
  *                  console=1      a virtio console in place of COM1 (0)
  *                  nested=1       nested paging instead of shadow paging (0)
@@ -46,6 +49,7 @@
 #include "seal.h"
 #include "serial.h"
 #include "string.h"
+#include "swap.h"
 #include "trap.h"
 #include "uart.h"
 #include "vcpu.h"
@@ -106,7 +110,17 @@ static void guard_page(struct frames *f, uint64_t guard)
 	__asm__ volatile("movq %%cr3, %%rax; movq %%rax, %%cr3" : : : "rax", "memory");
 }
 
-static void memory_take(const struct multiboot *m, uint64_t guest_pages)
+/* Frames that guests are to have: as many as asked for, or for all pages, and some to move them. */
+static uint64_t frames_wanted(const struct options *options, uint64_t extra)
+{
+	uint64_t pages = options->guests * ((options->memory + options->spare) / 4096);
+
+	if (!options->frames)
+		return pages + pages / 16 + 1024;
+	return options->frames / 4096 > extra ? options->frames / 4096 - extra : 0;
+}
+
+static void memory_take(const struct multiboot *m, const struct options *options)
 {
 	struct range usable[FRAMES_RANGES], reserved[FRAMES_RANGES];
 	const struct multiboot_module *modules = (const void *)(uintptr_t)m->modules;
@@ -134,7 +148,8 @@ static void memory_take(const struct multiboot *m, uint64_t guest_pages)
 		reserved[r++] = text_range(modules[i].string);
 		extra += (modules[i].end - modules[i].start) / 4096;
 	}
-	if (!frames_init(&host.frames, usable, n, reserved, r, guest_pages, extra))
+	if (!frames_init(&host.frames, usable, n, reserved, r, frames_wanted(options, extra),
+			 extra))
 		machine_end(NULL, UMBRA_END_NOMEM, "the machine has too little memory");
 	guard_page(&host.frames, 0); /* NULL */
 	guard_page(&host.frames, (uintptr_t)stack_guard);
@@ -211,15 +226,19 @@ void vmm_main(uint32_t magic, const struct multiboot *m)
 		machine_end(NULL, UMBRA_END_NO_SVM, "the processor has no SVM, or it is disabled");
 	options_read(m, &options);
 	files_find(m, &files);
-	memory_take(m, options.guests * ((options.memory + options.spare) / 4096));
+	memory_take(m, &options);
+	host.swap.on = options.frames || options.swap;
 	cpu_clock_init(&boot_cpu);
 	machine_ready((unsigned)options.guests, boot_cpu.tsc_hz, options.nested);
 	if (!svm_init(&boot_cpu.svm, &host.frames))
 		machine_end(NULL, UMBRA_END_NOMEM, "the machine has too little memory");
-	for (unsigned i = 0; i < options.guests; i++) {
+	for (unsigned i = 0; i < options.guests; i++)
 		vm_create(i, &options);
+	if (!swap_init(&host, options.swap))
+		machine_end(NULL, UMBRA_END_NOMEM, "too little memory to swap %lu pages",
+			    options.swap);
+	for (unsigned i = 0; i < options.guests; i++)
 		loader_load(host.guest[i]->vcpu, &files);
-	}
 	modules_free((const void *)(uintptr_t)m->modules, m->module_count);
 	if (merge_set(&host, options.merge, rdtsc()))
 		machine_end(NULL, UMBRA_END_NOMEM, "too little memory to merge pages");

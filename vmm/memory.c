@@ -4,6 +4,7 @@
  * decides when a page gets its frame: on first touch, a random one, zeroed.
  */
 #include "exits.h"
+#include "host.h"
 #include "machine.h"
 #include "memory.h"
 #include "string.h"
@@ -54,8 +55,12 @@ static int populate(struct vm *vm, uint32_t *e, uint64_t gfn)
 {
 	uint64_t frame;
 
+	if (*e & MEMORY_SWAPPED)
+		return want(vm, WANTED_PAGE, gfn);
 	if (!frame_take(vm->frames, &frame))
 		return want(vm, WANTED_ROOM, gfn);
+	if (vm->frames->count < vm->host->swap.low && vm->vcpu)
+		vm->vcpu->poll_due = 0;
 	page_zero(va_of(frame));
 	frame_own(vm->frames, frame, vm->number, (uint32_t)(e - vm->entries));
 	*e = (uint32_t)frame;
@@ -73,6 +78,8 @@ static int fetch(struct vm *vm, uint32_t *e, uint64_t gfn, enum umbra_want use)
 		error = use == UMBRA_WANT_PEEK ? UMBRA_ENOENT : populate(vm, e, gfn);
 	if (!error && use == UMBRA_WANT_WRITE && *e & MEMORY_SHARED)
 		error = want(vm, WANTED_PRIVATE, gfn);
+	if (use != UMBRA_WANT_PEEK)
+		swap_touch(vm->recent, (uint64_t)(e - vm->entries));
 	return error;
 }
 
@@ -83,6 +90,15 @@ static void release(struct vm *vm, uint32_t e)
 		frame_unshare(vm->frames, e & MEMORY_NUMBER);
 	else if (memory_has_frame(e))
 		frame_give(vm->frames, e);
+	else if (e)
+		swap_forget(vm->host, e & MEMORY_NUMBER);
+}
+
+/* A free frame, if need be by swapping others' contents out. => outside of the MMU's lock */
+static bool take(struct vm *vm, uint64_t *frame)
+{
+	return frame_take(vm->frames, frame) ||
+	       (swap_make_room(vm->host) && frame_take(vm->frames, frame));
 }
 
 static int host_alloc(void *ctx, size_t size, bool low, struct umbra_memory *memory)
@@ -232,7 +248,7 @@ int memory_init(struct vm *vm)
 	    .nested = vm->options.nested ? 4 : 0,
 	    .cpu = cpuid_umbra(),
 	};
-	if (!vm->entries ||
+	if (!vm->entries || !swap_guest_init(vm) ||
 	    (vm->options.record && vm->options.record_guest == vm->number && record_begin(vm)))
 		return UMBRA_ENOMEM;
 	return memory_mmu_make(vm);
@@ -245,6 +261,7 @@ void memory_destroy(struct vm *vm)
 	for (uint64_t i = 0; i < vm->pages; i++)
 		release(vm, vm->entries[i]);
 	merge_forget(vm);
+	swap_guest_forget(vm);
 	pool_free(vm->frames, vm->entries, vm->pages * sizeof(vm->entries[0]));
 	vm->entries = NULL;
 	vm->pages = vm->slot_count = 0;
@@ -311,7 +328,7 @@ static int make_private(struct vm *vm, uint64_t gfn)
 		return 0;
 	if (vm->frames->frame[to.pfn.n].at == 1) /* nobody else is left */
 		return mmu_remap(vm, (umbra_gfn){gfn}, &to, NULL);
-	if (!frame_take(vm->frames, &to.pfn.n))
+	if (!take(vm, &to.pfn.n))
 		return UMBRA_ENOMEM;
 	error = mmu_remap(vm, (umbra_gfn){gfn}, &to, NULL);
 	if (error)
@@ -325,9 +342,17 @@ static bool settle(struct vm *vm)
 	struct wanted wanted = vm->wanted;
 
 	vm->wanted.what = WANTED_NOTHING;
-	if (wanted.what == WANTED_PRIVATE)
+	switch (wanted.what) {
+	case WANTED_PRIVATE:
 		return make_private(vm, wanted.gfn) == 0;
-	return false;
+	case WANTED_PAGE:
+		swap_in(vm, (uint64_t)(entry(vm, wanted.gfn) - vm->entries));
+		return true;
+	case WANTED_ROOM:
+		return swap_make_room(vm->host);
+	default:
+		return false;
+	}
 }
 
 bool memory_settle(struct vm *vm)
@@ -335,7 +360,8 @@ bool memory_settle(struct vm *vm)
 	if (vm->wanted.what == WANTED_NOTHING)
 		return false;
 	if (!settle(vm))
-		machine_end(vm, UMBRA_END_NOMEM, "no free frame for a page of the guest");
+		machine_end(vm, UMBRA_END_NOMEM, "no free frame for a page of the guest%s",
+			    swap_excuse(vm->host));
 	return true;
 }
 
@@ -413,7 +439,8 @@ bool memory_guest_write(struct vm *vm, uint64_t gpa, const void *from, uint64_t 
 
 	if (!is_memory(vm, gpa, size))
 		return false;
-	memory_write(vm, gpa, from, size);
+	if (!memory_write(vm, gpa, from, size))
+		return false;
 	for (uint64_t gfn = first; size && gfn <= last; gfn++)
 		mmu_guest_write(vm, gfn << UMBRA_PAGE_SHIFT, UMBRA_PAGE_SIZE);
 	return true;
@@ -430,6 +457,8 @@ bool memory_guest_read(struct vm *vm, uint64_t gpa, void *to, uint64_t size)
 		uint64_t piece = UMBRA_PAGE_SIZE - offset;
 		const uint8_t *page = memory_page_read(vm, gpa >> UMBRA_PAGE_SHIFT);
 
+		if (!page)
+			return false;
 		if (piece > size)
 			piece = size;
 		memcpy(at, page + offset, piece);
@@ -463,8 +492,12 @@ int memory_migrate(struct vm *vm, uint64_t gfn, uint64_t *sptes, uint64_t *ticks
 
 	if (!old || *old & MEMORY_SWAPPED)
 		return UMBRA_ENOENT;
-	if (!frame_take(vm->frames, &frame))
+	if (!take(vm, &frame))
 		return UMBRA_ENOMEM;
+	if (*old & MEMORY_SWAPPED) { /* it had to make room itself */
+		frame_give(vm->frames, frame);
+		return UMBRA_ENOENT;
+	}
 	to = (struct umbra_frame){.pfn = {frame}, .writable = true};
 	begun = rdtsc();
 	error = mmu_remap(vm, (umbra_gfn){gfn}, &to, &dropped);

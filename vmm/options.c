@@ -28,6 +28,8 @@ static const struct option table[] = {
     {"record", offsetof(struct options, record), 0, 0, 1},
     {"guests", offsetof(struct options, guests), 1, 1, UMBRA_GUESTS_MAX},
     {"record_guest", offsetof(struct options, record_guest), 0, 0, UMBRA_GUESTS_MAX - 1},
+    {"frames", offsetof(struct options, frames), 0, 16ull << 20, 64ull << 30},
+    {"swap", offsetof(struct options, swap), 0, 0, 1ull << 29},
     {"seal", offsetof(struct options, seal), 0, 0, 1},
     {"console", offsetof(struct options, console), 0, 0, 1},
 };

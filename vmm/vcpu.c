@@ -76,7 +76,8 @@ void vcpu_paging_tell(struct vcpu *vcpu)
 {
 	struct umbra_paging paging = {vcpu->cr0, vcpu->cr3, vcpu->cr4, vcpu->efer};
 
-	mmu_set_paging(vcpu, &paging);
+	while (mmu_set_paging(vcpu, &paging) == UMBRA_EAGAIN && memory_settle(vcpu->vm))
+		;
 }
 
 void vcpu_keys_tell(struct vcpu *vcpu)

@@ -41,9 +41,9 @@ struct __attribute__((packed)) header {
 
 struct blk {
 	struct virtio *virtio;
-	struct virtio_chain chains[UMBRA_REQUESTS]; /* by the slot that carries them out */
-	bool stale[UMBRA_REQUESTS];                 /* the device was reset meanwhile */
-	bool is_read[UMBRA_REQUESTS];
+	struct virtio_chain chains[UMBRA_REQUEST_SWAP]; /* by the slot that carries them out */
+	bool stale[UMBRA_REQUEST_SWAP];                 /* the device was reset meanwhile */
+	bool is_read[UMBRA_REQUEST_SWAP];
 };
 
 static void finish(struct blk *blk, const struct virtio_chain *chain, uint8_t result,

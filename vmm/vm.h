@@ -47,8 +47,10 @@ struct options {
 	uint64_t record;       /* 1: everything that the MMU is asked goes into a ring */
 	uint64_t guests;       /* of the machine */
 	uint64_t record_guest; /* the number of the one that .record is for */
-	uint64_t merge;        /* pages a second that are looked at, to be shared */
-	uint64_t seal;         /* 1: look after memory that nobody should write (seal.c) */
+	uint64_t frames; /* bytes of the machine that guests get in all; 0: what they are told */
+	uint64_t swap;   /* pages that the swap file has room for; 0: there is none */
+	uint64_t merge;  /* pages a second that are looked at, to be shared */
+	uint64_t seal;   /* 1: look after memory that nobody should write (seal.c) */
 };
 
 #define VM_SLOTS 5
@@ -67,6 +69,7 @@ struct wanted {
 		WANTED_NOTHING,
 		WANTED_ROOM,    /* a free frame */
 		WANTED_PRIVATE, /* .gfn alone in its frame */
+		WANTED_PAGE,    /* .gfn, from the swap file */
 	} what;
 	uint64_t gfn;
 };
@@ -87,7 +90,10 @@ struct vm {
 	struct vm_slot slots[VM_SLOTS];
 	unsigned slot_count;
 	uint32_t *entries;
-	uint64_t pages; /* of all slots */
+	uint64_t pages;     /* of all slots */
+	unsigned ahead;     /* pages that swap.c read together the last time, */
+	uint64_t ahead_end; /*   and the page behind them */
+	uint64_t *recent;   /* by page: wanted since swap.c looked; NULL: it never does */
 	struct wanted wanted;
 	uint32_t handed[VM_HANDED]; /* ring: pages that memory_page() gave away last */
 	unsigned handed_count;

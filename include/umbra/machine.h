@@ -17,7 +17,7 @@
 
 #define UMBRA_MACHINE_ADDRESS 0x200000u
 #define UMBRA_MACHINE_MAGIC   0x3165676170786d75ull /* "umxpage1" */
-#define UMBRA_MACHINE_VERSION 6u
+#define UMBRA_MACHINE_VERSION 7u
 
 enum umbra_phase {
 	UMBRA_PHASE_OFF,   /* the image has not run yet */
@@ -47,6 +47,7 @@ enum umbra_end {
 	UMBRA_END_COMMAND = 11,     /* UMBRA_COMMAND_STOP */
 	UMBRA_END_GUEST = 12,       /* the guest wrote the exit port; .guest_status */
 	UMBRA_END_BREACH = 13,      /* memory that is not the guest's was written */
+	UMBRA_END_SWAP = 14,        /* a page that was swapped out did not come back as it was */
 };
 
 /*
@@ -92,6 +93,11 @@ enum umbra_command {
 	UMBRA_COMMAND_WATCHES,     /* for each: gfn, kinds, reads, writes, fetches that were seen */
 	UMBRA_COMMAND_TOUCHES,     /* the last ones, oldest first, for each: microseconds since the
 				      machine began, gfn, kinds, rip, gva */
+
+	UMBRA_COMMAND_SWAP, /* the numbers of struct umbra_swap, in its order, but microseconds in
+			       place of ticks; and how many of those a fault took on average */
+	UMBRA_COMMAND_RECLAIM, /* how many cold pages to swap out now, of all guests: frames that
+				  became free, of these of pages of zeros, frames that are free */
 	UMBRA_COMMANDS,
 };
 
@@ -105,13 +111,18 @@ enum umbra_command {
 #define UMBRA_MACHINE_STRIDE 8192u /* from one guest's page to the next one's */
 
 /*
- * The guest's disk is a file of the command's. The hypervisor fills a request in, sets .state to
- * ASKED and rings: it writes a byte to COM2. The command carries it out between the file and the
- * request's piece of .data, sets .state to DONE and rings back. It opens nothing and reaches
- * nothing but that file and that piece, whatever a request says.
+ * The guests' disk and the swap file are files of the command's. The hypervisor fills a request in,
+ * sets .state to ASKED and rings: it writes a byte to COM2. The command carries it out between the
+ * file that it names and the request's piece of .data, sets .state to DONE and rings back. It opens
+ * nothing and reaches nothing but these files and that piece, whatever a request says.
  */
-#define UMBRA_REQUESTS      8u
+#define UMBRA_REQUESTS      9u
+#define UMBRA_REQUEST_SWAP  8u /* the one for the swap file, in the first page; others: the disk */
 #define UMBRA_REQUEST_BYTES (128u << 10) /* of data, at most; piece i begins at i times this */
+
+/* The swap file's first page is the command's: the page at place i is i + 1 pages behind its start.
+ */
+#define UMBRA_SWAP_FIRST 4096u
 
 enum umbra_request_state {
 	UMBRA_REQUEST_FREE,
@@ -125,12 +136,39 @@ enum umbra_request_kind {
 	UMBRA_REQUEST_FLUSH, /* what was written is to survive a crash of the host */
 };
 
+enum umbra_file {
+	UMBRA_FILE_DISK,
+	UMBRA_FILE_SWAP,
+	UMBRA_FILES,
+};
+
 struct umbra_request {
 	uint32_t state;  /* hypervisor: FREE, ASKED; command: DONE */
+	uint32_t file;   /* hypervisor: enum umbra_file */
 	uint32_t kind;   /* hypervisor: enum umbra_request_kind */
-	uint64_t offset; /* hypervisor: in the file, bytes */
 	uint32_t size;   /* hypervisor: bytes, at most UMBRA_REQUEST_BYTES */
+	uint64_t offset; /* hypervisor: in the file, bytes */
 	uint32_t failed; /* command: 0 done; 1 not, or not wholly */
+	uint32_t reserved;
+};
+
+/* What swapping did; of the machine as a whole, in the first page. The hypervisor writes it. */
+struct umbra_swap {
+	uint64_t slots;             /* pages that the swap file has room for; 0: there is none */
+	uint64_t used;              /*   and that are in it now */
+	uint64_t frames;            /* of all guests, */
+	uint64_t free;              /*   and free now */
+	uint64_t out;               /* pages written to the file */
+	uint64_t zeros;             /* pages that went without: nothing but zeros was in them */
+	uint64_t in;                /* pages read, those that were read ahead included */
+	uint64_t ahead;             /*   of these: nobody had asked for them yet */
+	uint64_t faults;            /* times that somebody waited for a page in the file, */
+	uint64_t waits;             /*   or for a frame to become free */
+	uint64_t failed;            /* requests that the file's host refused */
+	uint64_t out_tsc;           /* ticks spent waiting for the file: writing, */
+	uint64_t in_tsc;            /*   reading */
+	uint64_t faults_tsc;        /* ticks from wanting a page to having it: all, */
+	uint64_t fault_longest_tsc; /*   the longest */
 };
 
 struct umbra_machine {
@@ -204,6 +242,7 @@ struct umbra_machine {
 	uint64_t device_faults; /* hypervisor: malformed rings; the device then waits for a reset */
 	uint64_t data;          /* hypervisor: machine-physical address of the requests' data */
 	struct umbra_request requests[UMBRA_REQUESTS];
+	struct umbra_swap swap;
 
 	struct umbra_ring ring;     /* of the recording */
 	struct umbra_config config; /* hypervisor: the MMU's, before .ring.address */

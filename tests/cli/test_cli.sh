@@ -147,6 +147,30 @@ sleep 0.3
 expect 25 "in use" "a disk in use" --kernel "$guest" --disk "$dir/disk"
 wait
 
+# --- frames and the swap file
+expect 8 "32M to 64G" "too few frames" --frames 1M
+expect 8 "32M to 64G" "frames of abc" --frames abc
+expect 2 "1M to 1024G" "a swap file of 4K" --swap "$dir/swap,4K"
+expect 2 "name of a file" "a swap file without a name" --swap ""
+expect 42 "No such file" "a swap file in no directory" --kernel "$guest" --swap "$dir/nowhere/swap"
+expect 42 "swap file /proc/version: " "a swap file that cannot be written" --kernel "$guest" --swap /proc/version
+expect 42 "regular" "a swap file that is a device" --kernel "$guest" --swap /dev/null
+cp "$dir/disk" "$dir/precious"
+expect 42 "something else in it" "a swap file that is somebody's" --kernel "$guest" --swap "$dir/precious"
+cmp -s "$dir/disk" "$dir/precious"
+result $? "it is as it was"
+expect_fake 0 "poweroff" "a swap file is made" 30 --swap "$dir/made,2M"
+[ "$(stat -c '%a %s' "$dir/made")" = "600 4096" ]
+result $? "and nobody else may read it"
+printf 'left by a run that was killed' | dd of="$dir/made" bs=1 seek=9000 conv=notrunc 2>/dev/null
+expect_fake 0 "poweroff" "what an earlier run left goes" 30 --swap "$dir/made"
+[ "$(stat -c %s "$dir/made")" = 4096 ]
+result $? "all of it"
+flock "$dir/made" sleep 3 &
+sleep 0.3
+expect 42 "in use" "a swap file in use" --kernel "$guest" --swap "$dir/made"
+wait
+
 # --- QEMU
 expect_fake 9 "cannot run" "QEMU is not where --qemu says" 30 --qemu "$dir/nowhere"
 mark=$$-$count
@@ -191,7 +215,8 @@ expect 0 "poweroff" "names with blanks and commas" --kernel "$dir/a kernel, with
 expect_fake 0 "poweroff" "a run with --stats" 30 --stats "$dir/stats.json"
 jq -e '.guest.exit == "poweroff" and .guest.workload == "ok" and .guest.memory_bytes == 67108864 and
 	.mmu.longest_chain == 257 and .mmu.rmap_histogram[8] == 3 and .mmu.audit_violations == 0 and
-	(.drop | has("gfns") and has("sptes") and has("ns_per_spte") and has("longest_us"))' \
+	(.drop | has("gfns") and has("sptes") and has("ns_per_spte") and has("longest_us")) and
+	(.swap | has("out") and has("in") and has("fault_mean_us"))' \
 	"$dir/stats.json" >"$dir/out" 2>"$dir/err"
 result $? "the shape of the JSON file"
 expect_fake 1 "cannot write" "--stats in no directory" 30 --stats "$dir/nowhere/stats.json"

@@ -116,6 +116,42 @@ void frame_unshare(struct frames *frames, uint64_t pfn)
 	(void)frames, (void)pfn;
 }
 
+/* ------------------------------------------------------------------ swap.c */
+
+bool swap_guest_init(struct vm *vm)
+{
+	(void)vm;
+	return true;
+}
+
+void swap_guest_forget(struct vm *vm)
+{
+	(void)vm;
+}
+
+void swap_in(struct vm *vm, uint64_t index)
+{
+	(void)vm, (void)index;
+	abort(); /* nothing is ever out */
+}
+
+bool swap_make_room(struct host *host)
+{
+	(void)host;
+	return false;
+}
+
+const char *swap_excuse(const struct host *host)
+{
+	(void)host;
+	return "";
+}
+
+void swap_forget(struct host *host, uint64_t slot)
+{
+	(void)host, (void)slot;
+}
+
 void *outer_block(size_t size)
 {
 	unsigned i = 0;
