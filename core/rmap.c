@@ -101,15 +101,13 @@ void rmap_add_long(struct umbra_mmu *mmu, head_ref ref, handle h, uint64_t flags
 }
 
 /*
- * Spte @h, which stands in a chain, says @value from now on, and D if it had come to say that: TLBs
- * that saw it will not tell again.
+ * Spte @h, which stands in a chain and said @old, says @value from now on, and D if it had come to
+ * say that: TLBs that saw it will not tell again.
  */
-void rmap_replace(struct umbra_mmu *mmu, handle h, uint64_t value)
+void rmap_replace(struct umbra_mmu *mmu, handle h, uint64_t *spte, uint64_t old, uint64_t value)
 {
-	uint64_t *spte = handle_spte(mmu, h), old = spte_read(spte);
-
 	*rmap_head_of(mmu, rmap_owner(mmu, h)) |= head_flags(value);
-	if (!spte_is_volatile(old) && !mmu->dirty_logs) {
+	if (__builtin_expect(!spte_is_volatile(old) && !mmu->dirty_logs, 1)) {
 		spte_write(spte, value);
 		return;
 	}
@@ -283,6 +281,36 @@ static inline uint64_t take_bits(struct umbra_mmu *mmu, handle h, uint64_t bits)
 	return value;
 }
 
+/*
+ * The same of W, in a chain that hardware has nothing to write to, while nobody counts on D.
+ *
+ * => returns how many had it
+ */
+static uint64_t take_write_plain(struct umbra_mmu *mmu, const handle *list, unsigned count)
+{
+	uint64_t changed = 0;
+
+	for (unsigned i = 0; i < count; i++) {
+		uint64_t *spte = handle_spte(mmu, list[i]), value = spte_read(spte);
+
+		if (!(value & PTE_W))
+			continue;
+		spte_write(spte, value & ~PTE_W);
+		changed++;
+	}
+	return changed;
+}
+
+static uint64_t take_from(struct umbra_mmu *mmu, const handle *list, unsigned count, uint64_t bits,
+			  uint64_t tell)
+{
+	uint64_t changed = 0;
+
+	for (unsigned i = 0; i < count; i++)
+		changed += !!(take_bits(mmu, list[i], bits) & tell);
+	return changed;
+}
+
 /* The guest grants writing through spte @h no more. */
 void rmap_take_write(struct umbra_mmu *mmu, handle h)
 {
@@ -300,6 +328,7 @@ bool rmap_protect_some(struct umbra_mmu *mmu, uint64_t *head, struct rmap_piece 
 		       uint64_t *budget, bool dirty, uint64_t *changed)
 {
 	uint64_t bits = dirty ? PTE_D : write_bits(mmu), tell = dirty ? PTE_D : PTE_W;
+	bool is_plain = bits == PTE_W && !(*head & HEAD_VOLATILE);
 	const handle *list;
 	unsigned count;
 
@@ -316,8 +345,8 @@ bool rmap_protect_some(struct umbra_mmu *mmu, uint64_t *head, struct rmap_piece 
 		return true;
 	}
 	while ((count = piece_next(mmu, *head, piece, &list))) {
-		for (unsigned i = 0; i < count; i++)
-			*changed += !!(take_bits(mmu, list[i], bits) & tell);
+		*changed += is_plain ? take_write_plain(mmu, list, count)
+				     : take_from(mmu, list, count, bits, tell);
 		*budget -= count < *budget ? count : *budget;
 		if (!*budget && piece->left)
 			return false;

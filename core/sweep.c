@@ -27,6 +27,15 @@
 
 #define LANES 8u /* heads, and sptes, in a cache line */
 
+/* Clear spte @h, of a chain whose head says "volatile". */
+__attribute__((noinline, cold)) void sweep_volatile(struct umbra_mmu *mmu, handle h, uint64_t *bits)
+{
+	uint64_t value = spte_clear(handle_spte(mmu, h));
+
+	*bits |= value;
+	log_removed(mmu, h, value);
+}
+
 static inline void clear_desc(struct umbra_mmu *mmu, const struct desc *desc, unsigned from,
 			      unsigned to, bool is_volatile, uint64_t *bits)
 {
