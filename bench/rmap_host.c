@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What a host does to mapped pages, in the reverse-map benchmark: umbra's own functions, whole, lock and
- * all, and beside them bare loops over the same sptes that do no more than what has to be done to each
- * (KVM's code for these is not cut out). The one other file here that looks inside the core.
+ * What a host does to mapped pages, in the reverse-map benchmark: umbra's own functions, whole,
+ * lock and all, and beside them bare loops over the same sptes that do no more than what has to be
+ * done to each (KVM's code for these is not cut out). The one other file here that looks inside the
+ * core.
  *
  * An operation is prepared, made under the clock, and cleared away.
  */
