@@ -212,6 +212,7 @@ static void collect(struct host *host, struct batch *batch, uint64_t *left)
 /* Page @index has no need of its frame any more: @entry says where it is. */
 static void leave(struct vm *vm, uint32_t index, uint32_t entry)
 {
+	compact_broken(vm, index);
 	frame_give(vm->frames, vm->entries[index]);
 	vm->entries[index] = entry;
 }
