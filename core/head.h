@@ -203,13 +203,14 @@ static inline uint64_t known_bits(uint64_t head)
 	return PTE_A | (head & HEAD_WRITABLE ? PTE_D : 0);
 }
 
-void sweep_volatile(struct umbra_mmu *mmu, handle h, uint64_t *bits);
+/* Clear spte @h, which hardware may still write. Apart, so that what calls it stays short. */
+void clear_volatile(struct umbra_mmu *mmu, handle h, uint64_t *bits);
 
-/* @is_volatile: its head says so. That is rare, and is kept out of the loops. */
+/* @is_volatile: its head says so. */
 static inline void clear_one(struct umbra_mmu *mmu, handle h, bool is_volatile, uint64_t *bits)
 {
-	if (__builtin_expect(is_volatile, 0))
-		sweep_volatile(mmu, h, bits);
+	if (is_volatile)
+		clear_volatile(mmu, h, bits);
 	else
 		spte_write(handle_spte(mmu, h), 0);
 }

@@ -281,12 +281,17 @@ static inline uint64_t take_bits(struct umbra_mmu *mmu, handle h, uint64_t bits)
 	return value;
 }
 
+/* The guest grants writing through spte @h no more. */
+void rmap_take_write(struct umbra_mmu *mmu, handle h)
+{
+	take_bits(mmu, h, write_bits(mmu));
+}
+
 /*
- * The same of W, in a chain that hardware has nothing to write to, while nobody counts on D.
- *
- * => returns how many had it
+ * Take W, and nothing else, from the @count sptes in @list, of a chain whose head does not say
+ * "volatile": no processor changes them. Returns how many had it.
  */
-static uint64_t take_write_plain(struct umbra_mmu *mmu, const handle *list, unsigned count)
+static uint64_t take_write(struct umbra_mmu *mmu, const handle *list, unsigned count)
 {
 	uint64_t changed = 0;
 
@@ -301,22 +306,6 @@ static uint64_t take_write_plain(struct umbra_mmu *mmu, const handle *list, unsi
 	return changed;
 }
 
-static uint64_t take_from(struct umbra_mmu *mmu, const handle *list, unsigned count, uint64_t bits,
-			  uint64_t tell)
-{
-	uint64_t changed = 0;
-
-	for (unsigned i = 0; i < count; i++)
-		changed += !!(take_bits(mmu, list[i], bits) & tell);
-	return changed;
-}
-
-/* The guest grants writing through spte @h no more. */
-void rmap_take_write(struct umbra_mmu *mmu, handle h)
-{
-	take_bits(mmu, h, write_bits(mmu));
-}
-
 /*
  * Take W from the sptes of a chain; @dirty: D instead. Until @budget ends: whole descriptors.
  *
@@ -328,9 +317,9 @@ bool rmap_protect_some(struct umbra_mmu *mmu, uint64_t *head, struct rmap_piece 
 		       uint64_t *budget, bool dirty, uint64_t *changed)
 {
 	uint64_t bits = dirty ? PTE_D : write_bits(mmu), tell = dirty ? PTE_D : PTE_W;
-	bool is_plain = bits == PTE_W && !(*head & HEAD_VOLATILE);
 	const handle *list;
 	unsigned count;
+	bool plain;
 
 	if (!*head || (!dirty && !(*head & HEAD_WRITABLE)))
 		return true;
@@ -344,9 +333,12 @@ bool rmap_protect_some(struct umbra_mmu *mmu, uint64_t *head, struct rmap_piece 
 		*head &= dirty ? ~0ull : ~HEAD_WRITABLE;
 		return true;
 	}
+	plain = bits == PTE_W && !(*head & HEAD_VOLATILE);
 	while ((count = piece_next(mmu, *head, piece, &list))) {
-		*changed += is_plain ? take_write_plain(mmu, list, count)
-				     : take_from(mmu, list, count, bits, tell);
+		if (plain)
+			*changed += take_write(mmu, list, count);
+		for (unsigned i = 0; !plain && i < count; i++)
+			*changed += !!(take_bits(mmu, list[i], bits) & tell);
 		*budget -= count < *budget ? count : *budget;
 		if (!*budget && piece->left)
 			return false;

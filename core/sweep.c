@@ -27,8 +27,7 @@
 
 #define LANES 8u /* heads, and sptes, in a cache line */
 
-/* Clear spte @h, of a chain whose head says "volatile". */
-__attribute__((noinline, cold)) void sweep_volatile(struct umbra_mmu *mmu, handle h, uint64_t *bits)
+void clear_volatile(struct umbra_mmu *mmu, handle h, uint64_t *bits)
 {
 	uint64_t value = spte_clear(handle_spte(mmu, h));
 
