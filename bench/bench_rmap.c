@@ -140,6 +140,21 @@ static void run_hold(void)
 	}
 }
 
+/* What a host does to 64 MiB of a guest, and to 4 GiB of large pages. */
+static void run_host(bool quick)
+{
+	static const uint64_t chains[] = {1, 8, 200};
+
+	for (unsigned i = quick ? 1 : 0; i < (quick ? 2 : 3); i++) {
+		struct shape shape = {.name = "host", .gfns = GFNS, .chain = chains[i]};
+		struct shape large = {
+		    .name = "host, 2 MiB", .gfns = 2048, .chain = chains[i], .stride_shift = 9};
+
+		run(&shape, OPS_HOST, false, 5);
+		run(&large, OPS_LARGE, false, 5);
+	}
+}
+
 /* Where the program runs, until its end. */
 static void pin(void)
 {
@@ -189,6 +204,7 @@ int main(int argc, char **argv)
 	run_gfns(quick);
 	run_slots();
 	run_hold();
+	run_host(quick);
 	if (!quick) {
 		run_million();
 		run_beyond();

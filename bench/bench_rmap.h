@@ -7,6 +7,7 @@
  *   rmap_umbra.c    umbra, and its shadow pages, which all share
  *   rmap_list.c     the lists of 2013: dropped one by one with restart, or in one pass
  *   rmap_kvm.c      KVM's code, cut out of Linux (the benchmark only)
+ *   rmap_host.c     what a host does to mapped pages: umbra's operations, and the least of each
  *   rmap_limit.c    bare loops that clear the same sptes
  *   rmap_check.c    do they agree?
  *   rmap_measure.c  rounds and clocks
@@ -60,6 +61,32 @@ struct set {
 	uint64_t **table;
 };
 
+/* What a host does to all pages of a set. */
+enum host_op_number {
+	HOST_AGE,
+	HOST_PROTECT,
+	HOST_LOG_W, /* start a dirty log by write protection, */
+	HOST_LOG_D, /*   by D bits */
+	HOST_COLLECT_W,
+	HOST_COLLECT_D,
+	HOST_REMAP,
+	HOST_COLLAPSE, /* 2 MiB come to lie side by side */
+	HOST_WATCH,
+	HOST_SPLIT, /* of a set of large pages */
+	HOST_OPS
+};
+
+struct host_op {
+	const char *name;
+	bool by_page; /* ns a page; else an spte */
+};
+
+struct host_side {
+	void (*prepare)(const struct set *set, enum host_op_number op);
+	void (*run)(const struct set *set, enum host_op_number op); /* under the clock */
+	void (*clear_away)(const struct set *set, enum host_op_number op);
+};
+
 /* Functions over batches: the indirect call is per batch. */
 struct impl {
 	const char *name;
@@ -88,6 +115,7 @@ struct impl {
 	uint64_t (*bytes)(void);
 	uint64_t (*head_bytes)(void);
 	uint64_t (*side_bytes)(void);
+	const struct host_side *host;
 };
 
 extern const struct impl impl_umbra, impl_onebyone, impl_patch, impl_kvm, impl_store, impl_xchg;
@@ -123,6 +151,27 @@ uint32_t *order_take(size_t count);
 void umbra_tables(struct set *set);
 uint32_t umbra_handle(const struct set *set, uint64_t table, unsigned index);
 
+struct umbra_mmu *umbra_mmu_of_set(void);
+
+/* ---- rmap_host.c ---- */
+
+extern const struct host_op host_ops[HOST_OPS];
+extern const struct host_side host_umbra, host_limit;
+
+/* How many pages a watch is armed for, and others are counted by. */
+uint64_t host_pages(const struct set *set, enum host_op_number op);
+
+/* ---- rmap_limit.c ---- */
+
+enum limit {
+	LIMIT_STORE, /* load, and, store */
+	LIMIT_AND,   /* an atomic and */
+	LIMIT_TAKE,  /* the same where there is something to take */
+};
+
+/* Over the first @sptes of them, gfn by gfn. */
+void limit_each(const struct set *set, uint64_t sptes, enum limit how, uint64_t keep);
+
 /* ---- rmap_check.c ---- */
 
 /* Whether @count implementations do the same to small sets; says on stderr what not. */
@@ -156,6 +205,8 @@ enum ops {
 	OPS_MAP = 64,      /* the way of a fault, and back */
 	OPS_SLOT = 128,    /* delete the slot */
 	OPS_HOLD = 256,    /* pieces */
+	OPS_HOST = 512,    /* what a host does, */
+	OPS_LARGE = 1024,  /*   to large pages */
 };
 
 struct plan {

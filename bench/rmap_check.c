@@ -15,6 +15,7 @@ static const struct shape shapes[] = {
     {.name = "over", .gfns = 40, .chain = 15},
     {.name = "long", .gfns = 17, .chain = 200},
     {.name = "aliases", .gfns = 2, .chain = 20000},
+    {.name = "area", .gfns = 1024, .chain = 4},
     {.name = "sparse", .gfns = 50, .chain = 5, .stride_shift = 10},
 };
 
@@ -117,6 +118,41 @@ static void check_map(void)
 	expect("sptes after unmapping", set_present(&set), 0);
 }
 
+/* Bits that no spte has after the operation; 0: it has to leave them all alone, or take them whole.
+ */
+static const uint64_t taken[HOST_OPS] = {
+    [HOST_AGE] = 0x20,       [HOST_PROTECT] = 2,      [HOST_LOG_W] = 2,     [HOST_LOG_D] = 0x40,
+    [HOST_COLLECT_W] = 2,    [HOST_COLLECT_D] = 0x40, [HOST_REMAP] = ~0ull, [HOST_WATCH] = 2,
+    [HOST_COLLAPSE] = ~0ull, [HOST_SPLIT] = ~0ull,
+};
+
+static void check_host(void)
+{
+	for (enum host_op_number op = 0; impl->host && op < HOST_OPS; op++) {
+		uint64_t left = 0;
+
+		if (op == HOST_COLLAPSE && set.shape.gfns % 512)
+			continue;
+		if (op == HOST_SPLIT && set.shape.stride_shift < 9)
+			continue;
+		if (set.shape.stride_shift && op != HOST_SPLIT)
+			continue;
+		begin(QUIET, set.seq);
+		impl->host->prepare(&set, op);
+		impl->host->run(&set, op);
+		for (uint64_t i = 0; i < set.sptes; i++)
+			left += !!(*set.seq[i].spte & taken[op]);
+		if (op == HOST_COLLECT_W && impl == &impl_store)
+			left -= set.sptes - set.shape.gfns; /* it looks for none */
+		if (op == HOST_WATCH)
+			left -= (set.shape.gfns - host_pages(&set, op)) * set.shape.chain;
+		expect(host_ops[op].name, left, 0);
+		impl->host->clear_away(&set, op);
+		impl->drop(set.gfn_seq, set.shape.gfns);
+		expect("sptes at the end", set_present(&set), 0);
+	}
+}
+
 bool check_agree(const struct impl *const *impls, size_t count)
 {
 	sound = true;
@@ -136,6 +172,7 @@ bool check_agree(const struct impl *const *impls, size_t count)
 				check_range(VOLATILE);
 			check_add_remove();
 			check_map();
+			check_host();
 		}
 	}
 	return sound;

@@ -81,6 +81,19 @@ static void xchg_range(uint64_t first, uint64_t end)
 		xchg_one(gfn);
 }
 
+void limit_each(const struct set *set, uint64_t sptes, enum limit how, uint64_t keep)
+{
+	(void)set;
+	for (uint64_t i = 0; i < sptes; i++) {
+		uint64_t *spte = side.spte[i];
+
+		if (how == LIMIT_STORE)
+			*(volatile uint64_t *)spte &= keep;
+		else if (how == LIMIT_AND || *(volatile uint64_t *)spte & ~keep)
+			__atomic_fetch_and(spte, keep, __ATOMIC_RELAXED);
+	}
+}
+
 const struct impl impl_store = {
     .name = "limit",
     .kind = "store",
@@ -89,6 +102,7 @@ const struct impl impl_store = {
     .build = build,
     .drop = store_drop,
     .drop_range = store_range,
+    .host = &host_limit,
 };
 
 /* Shares the arrays of impl_store, which is opened with it. */

@@ -365,6 +365,43 @@ static void cycle_hold(void)
 	finish();
 }
 
+static enum host_op_number host_op;
+
+static void do_host(size_t first, size_t count)
+{
+	(void)first;
+	(void)count;
+	now.impl->host->run(&set, host_op);
+}
+
+/* What a host does, on sptes in the order of their addresses, each operation in a cycle of its own.
+ */
+static void cycle_host_op(enum host_op_number op)
+{
+	uint64_t pages = host_pages(&set, op);
+	uint64_t sptes = set.sptes / set.shape.gfns * pages;
+
+	host_op = op;
+	begin("seq", QUIET);
+	build(now.list);
+	now.impl->host->prepare(&set, op);
+	timed(host_ops[op].name, do_host, 1, (double)(host_ops[op].by_page ? pages : sptes));
+	now.impl->host->clear_away(&set, op);
+	finish();
+}
+
+static void cycle_host(void)
+{
+	for (enum host_op_number op = 0; now.impl->host && op < HOST_SPLIT; op++)
+		cycle_host_op(op);
+}
+
+static void cycle_large(void)
+{
+	if (now.impl->host)
+		cycle_host_op(HOST_SPLIT);
+}
+
 static const struct {
 	unsigned op;
 	enum state state;
@@ -380,6 +417,8 @@ static const struct {
     {OPS_RANGE, QUIET, cycle_range},
     {OPS_RANGE, VOLATILE, cycle_range_volatile},
     {OPS_HOLD, QUIET, cycle_hold},
+    {OPS_HOST, QUIET, cycle_host},
+    {OPS_LARGE, QUIET, cycle_large},
 };
 #define CYCLES (sizeof(cycles) / sizeof(cycles[0]))
 

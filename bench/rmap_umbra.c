@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * umbra in the reverse-map benchmark: the one file of it that looks inside the core. The core's
- * own functions, out of the same library that everything else links.
+ * umbra in the reverse-map benchmark: with rmap_host.c, what of it looks inside the core. The
+ * core's own functions, out of the same library that everything else links.
  *
  * Shadow pages are made here, for all implementations: real ones, hashed under the gfns of
  * guest tables that do not exist, without parents. Stocks are filled when a set is opened, as
@@ -58,6 +58,19 @@ static void *host_frame_va(void *ctx, umbra_pfn pfn)
 	return NULL;
 }
 
+static void host_frame_move(void *ctx, umbra_gfn gfn, const struct umbra_frame *to)
+{
+	(void)ctx;
+	(void)gfn;
+	(void)to;
+}
+
+static void host_touched(void *ctx, const struct umbra_touch *touch)
+{
+	(void)ctx;
+	(void)touch;
+}
+
 static void host_flush(void *ctx, const struct umbra_flush *flush)
 {
 	(void)ctx;
@@ -69,8 +82,15 @@ static const struct umbra_host host = {
     .free = host_free,
     .frame_get = host_frame_get,
     .frame_va = host_frame_va,
+    .frame_move = host_frame_move,
     .flush = host_flush,
+    .touched = host_touched,
 };
+
+struct umbra_mmu *umbra_mmu_of_set(void)
+{
+	return side.mmu;
+}
 
 /* ---- shadow pages ---- */
 
@@ -368,4 +388,5 @@ const struct impl impl_umbra = {
     .bytes = desc_bytes,
     .head_bytes = head_bytes,
     .side_bytes = side_bytes,
+    .host = &host_umbra,
 };

@@ -66,13 +66,18 @@ static bool take_some(struct umbra_mmu *mmu, uint64_t *head, struct rmap_piece *
  * Was the page of @level around @gfn used? => returns whether the lock was given up; the answer is
  * in .used
  */
-static bool chain_age(struct aging *a, struct slot *slot, uint64_t gfn, unsigned level)
+static bool chain_age(struct aging *a, uint64_t *head, uint64_t gfn, unsigned level)
 {
 	bool without = a->mmu->config.without & UMBRA_WITHOUT_ACCESSED;
+	chain_some *some = without ? take_some : age_some;
+	struct rmap_piece piece = {0};
 
 	a->used = false;
 	a->taking = level;
-	return chain_whole(a->mmu, slot, gfn, level, &a->budget, without ? take_some : age_some, a);
+	if (!head || !*head || some(a->mmu, head, &piece, &a->budget, a))
+		return false;
+	chain_finish(a->mmu, gfn, level, &piece, some, a);
+	return true;
 }
 
 /* Was a large page around @gfn used? => *@young; returns as chain_age() */
@@ -85,7 +90,8 @@ static bool large_age(struct aging *a, struct slot *slot, uint64_t gfn, bool *yo
 		bool gave_up = false;
 
 		if (!large->known || large->first != first) {
-			gave_up = chain_age(a, slot, gfn, level);
+			gave_up = chain_age(
+			    a, slot_head_find(a->mmu, slot, (umbra_gfn){gfn}, level), gfn, level);
 			*large = (struct large){.first = first, .known = true, .young = a->used};
 		}
 		if (gave_up)
@@ -110,11 +116,8 @@ static uint64_t area_age(struct aging *a, struct slot *slot, uint64_t gfn, uint6
 		return gfn;
 	heads = slot_head_find(a->mmu, slot, (umbra_gfn){gfn / AREA * AREA}, 1);
 	for (; gfn < end && a->budget; gfn++) {
-		bool gave_up = false;
+		bool gave_up = chain_age(a, heads ? &heads[gfn % AREA] : NULL, gfn, 1);
 
-		a->used = false;
-		if (heads && heads[gfn % AREA])
-			gave_up = chain_age(a, slot, gfn, 1);
 		if (large || a->used)
 			set_young(a, gfn);
 		if (gave_up)

@@ -104,8 +104,10 @@ static int slot_protect(struct umbra_mmu *mmu, uint32_t id, unsigned flags)
 		done = next - slot->first;
 		area_protect(mmu, first, next, flags, &flush);
 		slot = next == end ? slot_by_id(mmu, id) : NULL;
-		if (slot)
-			slot->by_d = slot->will_by_d;
+		if (slot && slot->will_by_d && !slot->by_d) {
+			slot->by_d = true;
+			mmu->dirty_slots++;
+		}
 		port_unlock(&mmu->lock);
 		if (next == end)
 			return 0;
@@ -121,6 +123,7 @@ static size_t log_size(uint64_t pages)
 void log_end(struct umbra_mmu *mmu, struct slot *slot)
 {
 	mmu->dirty_logs -= slot->will_by_d;
+	mmu->dirty_slots -= slot->by_d;
 	slot->by_d = slot->will_by_d = false;
 	slot->log = NULL;
 }
@@ -209,13 +212,16 @@ static bool collect_some(struct umbra_mmu *mmu, uint64_t *head, struct rmap_piec
 static bool page_collect(struct umbra_mmu *mmu, struct slot *slot, uint64_t gfn,
 			 struct collect *collect)
 {
-	const uint64_t *head = slot_head_find(mmu, slot, (umbra_gfn){gfn}, 1);
+	uint64_t *head = slot_head_find(mmu, slot, (umbra_gfn){gfn}, 1);
+	struct rmap_piece piece = {0};
 	uint64_t bit = gfn - slot->first, to = gfn - collect->base;
 	bool gave_up = false;
 
 	collect->protect.dirty = slot->by_d;
-	if (head && *head & HEAD_WRITABLE) {
-		gave_up = chain_whole(mmu, slot, gfn, 1, &collect->budget, collect_some, collect);
+	if (head && *head & HEAD_WRITABLE &&
+	    !collect_some(mmu, head, &piece, &collect->budget, collect)) {
+		gave_up = true;
+		chain_finish(mmu, gfn, 1, &piece, collect_some, collect);
 		slot = slot_find(mmu, (umbra_gfn){gfn});
 		if (!slot || !slot->log || gfn - slot->first != bit)
 			return true;

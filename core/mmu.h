@@ -249,7 +249,8 @@ struct umbra_mmu {
 	struct held *held; /* list */
 
 	/* log.c */
-	uint32_t dirty_logs; /* slots that are logged by D bits, or will be */
+	uint32_t dirty_logs;  /* slots that are logged by D bits, or will be; */
+	uint32_t dirty_slots; /*   those that are */
 
 	/* watch.c */
 	uint32_t watches;
@@ -578,7 +579,7 @@ void log_written(struct umbra_mmu *mmu, handle h);
  * written through. */
 static inline void log_removed(struct umbra_mmu *mmu, handle h, uint64_t value)
 {
-	if (__builtin_expect(mmu->dirty_logs && value & PTE_D, 0))
+	if (__builtin_expect(mmu->dirty_slots && value & PTE_D, 0))
 		log_written(mmu, h);
 }
 
@@ -620,8 +621,8 @@ void drop_count(struct umbra_mmu *mmu, uint64_t sptes);
 /* Part of a chain, until the budget ends; whether that is all: rmap_protect_some() and its like. */
 typedef bool chain_some(struct umbra_mmu *mmu, uint64_t *head, struct rmap_piece *piece,
 			uint64_t *budget, void *arg);
-bool chain_whole(struct umbra_mmu *mmu, struct slot *slot, uint64_t gfn, unsigned level,
-		 uint64_t *budget, chain_some *some, void *arg);
+void chain_finish(struct umbra_mmu *mmu, uint64_t gfn, unsigned level, struct rmap_piece *piece,
+		  chain_some *some, void *arg);
 
 struct protect {
 	uint64_t changed; /* sptes that had what was taken */

@@ -20,35 +20,32 @@
 #define AREA_COST 64u  /* of its heads, in sptes */
 
 /*
- * Let @some see the whole chain of the page of @level around @gfn.
+ * @some, which has come to @piece of the chain of the page of @level around @gfn, sees the rest of
+ * it.
  *
- * => returns whether the lock was given up: then @slot may be gone; TLBs may hold what @some
+ * => the lock is given up meanwhile: slots and heads may have gone; TLBs may hold what @some
  * changed
  */
-bool chain_whole(struct umbra_mmu *mmu, struct slot *slot, uint64_t gfn, unsigned level,
-		 uint64_t *budget, chain_some *some, void *arg)
+void chain_finish(struct umbra_mmu *mmu, uint64_t gfn, unsigned level, struct rmap_piece *piece,
+		  chain_some *some, void *arg)
 {
-	uint64_t *head = slot_head_find(mmu, slot, (umbra_gfn){gfn}, level);
 	uint64_t pages = level_pages(level), first = gfn & ~(pages - 1);
 	struct held held = {.first = first, .end = first + pages};
-	struct rmap_piece piece = {0};
 
-	if (!head || !*head || some(mmu, head, &piece, budget, arg))
-		return false;
 	drop_begin_hold(mmu, &held);
 	do {
-		uint64_t more = TUNING_BUDGET;
+		uint64_t more = TUNING_BUDGET, *head;
+		struct slot *slot;
 
 		flush_later(mmu);
 		port_unlock(&mmu->lock);
 		port_lock(&mmu->lock);
 		slot = slot_find(mmu, (umbra_gfn){gfn});
 		head = slot ? slot_head_find(mmu, slot, (umbra_gfn){gfn}, level) : NULL;
-		if (!head || some(mmu, head, &piece, &more, arg))
+		if (!head || some(mmu, head, piece, &more, arg))
 			break;
 	} while (true);
 	drop_release(mmu, &held);
-	return true;
 }
 
 static bool protect_chain(struct umbra_mmu *mmu, uint64_t *head, struct rmap_piece *piece,
@@ -60,24 +57,37 @@ static bool protect_chain(struct umbra_mmu *mmu, uint64_t *head, struct rmap_pie
 				 &protect->changed);
 }
 
+/* The page of .level around @gfn. => returns whether the lock was given up */
+static bool protect_page(struct umbra_mmu *mmu, uint64_t *head, uint64_t gfn,
+			 struct protect *protect)
+{
+	struct rmap_piece piece = {0};
+
+	if (protect_chain(mmu, head, &piece, &protect->budget, protect))
+		return false;
+	chain_finish(mmu, gfn, protect->level, &piece, protect_chain, protect);
+	return true;
+}
+
 /* The area of *@gfn as far as @end; *@gfn moves on. => returns whether the lock was given up */
 static bool protect_area(struct umbra_mmu *mmu, struct slot *slot, uint64_t *gfn, uint64_t end,
 			 struct protect *protect)
 {
 	uint64_t *heads;
 
-	for (protect->level = LEVELS; protect->level > 1; protect->level--)
-		if (chain_whole(mmu, slot, *gfn, protect->level, &protect->budget, protect_chain,
-				protect))
+	for (protect->level = LEVELS; protect->level > 1; protect->level--) {
+		uint64_t *head = slot_head_find(mmu, slot, (umbra_gfn){*gfn}, protect->level);
+
+		if (head && *head && protect_page(mmu, head, *gfn, protect))
 			return true;
+	}
 	heads = slot_head_find(mmu, slot, (umbra_gfn){*gfn / AREA * AREA}, 1);
 	if (!heads)
 		*gfn = end;
 	while (*gfn < end && protect->budget) {
-		uint64_t at = (*gfn)++;
+		uint64_t at = (*gfn)++, *head = &heads[at % AREA];
 
-		if (heads[at % AREA] &&
-		    chain_whole(mmu, slot, at, 1, &protect->budget, protect_chain, protect))
+		if (*head && protect_page(mmu, head, at, protect))
 			return true;
 	}
 	protect->budget -= AREA_COST < protect->budget ? AREA_COST : protect->budget;

@@ -278,7 +278,7 @@ static inline uint64_t take_bits(struct umbra_mmu *mmu, handle h, uint64_t bits)
 						  memory_order_relaxed);
 	else
 		spte_write(spte, value & ~bits);
-	if (bits & value & PTE_D && mmu->dirty_logs)
+	if (bits & value & PTE_D && mmu->dirty_slots)
 		log_written(mmu, h);
 	return value;
 }
@@ -303,10 +303,18 @@ bool rmap_protect_some(struct umbra_mmu *mmu, uint64_t *head, struct rmap_piece 
 	const handle *list;
 	unsigned count;
 
-	if (!dirty && !(*head & HEAD_WRITABLE))
+	if (!*head || (!dirty && !(*head & HEAD_WRITABLE)))
 		return true;
 	if (dirty && *head & HEAD_WRITABLE)
 		*head |= HEAD_VOLATILE;
+	if (!(*head & HEAD_CHAIN) && !piece->begun) {
+		*changed += !!(take_bits(mmu, head_first(*head), bits) & tell);
+		if (head_second(*head))
+			*changed += !!(take_bits(mmu, head_second(*head), bits) & tell);
+		*budget -= *budget > 1 ? 2 : *budget;
+		*head &= dirty ? ~0ull : ~HEAD_WRITABLE;
+		return true;
+	}
 	while ((count = piece_next(mmu, *head, piece, &list))) {
 		for (unsigned i = 0; i < count; i++)
 			*changed += !!(take_bits(mmu, list[i], bits) & tell);

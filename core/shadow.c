@@ -318,7 +318,7 @@ static void forget_region(struct umbra_mmu *mmu, struct region *region, uint64_t
  */
 void shadow_zap_all(struct umbra_mmu *mmu, struct flush *flush)
 {
-	for (uint32_t i = 0; mmu->dirty_logs && i < mmu->chunks.count << TUNING_CHUNK_SHIFT; i++)
+	for (uint32_t i = 0; mmu->dirty_slots && i < mmu->chunks.count << TUNING_CHUNK_SHIFT; i++)
 		log_harvest(mmu, shadow_of(mmu, i));
 	for (uint32_t i = 0; i < mmu->slots; i++)
 		slot_regions(mmu, &mmu->slot[i], 0, UINT64_MAX, forget_region, NULL);

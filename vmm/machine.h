@@ -28,6 +28,9 @@ void machine_stats_keep(struct vm *vm, const struct umbra_stats *stats);
  * with the other guests. Where none is left, or with an end that is nobody's own (NULL for @vm, a
  * breach), stop the machine: write the exit port; where that does nothing, halt. After an audit's
  * violation an orderly end becomes UMBRA_END_AUDIT.
+ *
+ * => while guests run, @vm is the one whose turn it is: what is under way for it is given up, and
+ *    would be lost for another
  */
 _Noreturn void machine_end(struct vm *vm, enum umbra_end end, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));

@@ -4,7 +4,10 @@
  * make bench-kvm's host rows. Owns the range.
  */
 #include "memory.h"
+#include "host.h"
+#include "merge.h"
 #include "range.h"
+#include "swap.h"
 #include "vcpu.h"
 #include "vm.h"
 #include "x86.h"
@@ -114,6 +117,28 @@ static int log_operate(struct vm *vm, uint32_t operation)
 	}
 }
 
+/* The range as it is when nobody has used it for a while goes; only that is timed. */
+static int swap_range(struct vm *vm, uint64_t *ticks)
+{
+	struct range_job *range = &vm->range;
+	uint32_t id;
+	const struct vm_slot *slot = slot_of(vm, &id);
+	uint64_t at = slot ? range->first - slot->first : 0, begun;
+
+	if (!slot || !vm->recent || range->pages > slot->pages - at ||
+	    look(vm, range->first, range->pages, false))
+		return UMBRA_ENOENT;
+	at += slot->index;
+	for (uint64_t i = at; i < at + range->pages; i++)
+		vm->recent[i / 64] &= ~(1ull << i % 64);
+	vm->host->swap.guest = vm->number;
+	vm->host->swap.page = at;
+	begun = rdtsc();
+	range->found = swap_reclaim(vm->host, range->pages);
+	*ticks = rdtsc() - begun;
+	return range->found ? 0 : UMBRA_ENOMEM;
+}
+
 /* ------------------------------------------------------------------ all of them */
 
 /* *@ticks stays 0 where all of the time counts. */
@@ -137,6 +162,8 @@ static int operate(struct vm *vm, uint32_t operation, uint64_t *ticks)
 		return invalidate(vm);
 	case UMBRA_CTL_RANGE_AGE:
 		return look(vm, range->first, range->pages, false);
+	case UMBRA_CTL_RANGE_SWAP_OUT:
+		return swap_range(vm, ticks);
 	case UMBRA_CTL_RANGE_MERGE:
 		return merge_range(vm, range->first, range->pages, &range->found);
 	default:
@@ -185,6 +212,7 @@ uint32_t range_operate(struct vm *vm, uint32_t operation, uint32_t argument)
 	case UMBRA_CTL_RANGE_LOG_WORDS:
 	case UMBRA_CTL_RANGE_LOG_STOP:
 	case UMBRA_CTL_RANGE_MERGE:
+	case UMBRA_CTL_RANGE_SWAP_OUT:
 		return timed(vm, operation);
 	case UMBRA_CTL_RANGE_FOUND:
 		return (uint32_t)range->found;

@@ -220,7 +220,7 @@ static void leave(struct vm *vm, uint32_t index, uint32_t entry)
 static bool write_run(struct vm *vm, const uint32_t *pages, unsigned count, uint64_t first)
 {
 	struct swap *swap = &vm->host->swap;
-	uint64_t begun = rdtsc();
+	uint64_t begun;
 	bool done;
 
 	for (unsigned i = 0; i < count; i++) {
@@ -229,6 +229,7 @@ static bool write_run(struct vm *vm, const uint32_t *pages, unsigned count, uint
 		page_copy(swap->data + i * UMBRA_PAGE_SIZE, page);
 		swap->sums[first + i] = sum_of(page);
 	}
+	begun = rdtsc();
 	done =
 	    hostio_swap(vm->host, UMBRA_REQUEST_WRITE, offset_of(first), count * UMBRA_PAGE_SIZE);
 	swap->figures->out_tsc += rdtsc() - begun;

@@ -8,9 +8,9 @@
  *     host NAME TICKS COUNT        COUNT: sptes, or pages, as bench/kvm/report.jq says of NAME
  *
  * Words of its command line: pages= (a multiple of 512), aliases=, rounds=, kinds= (a bit for each
- * of the rounds at the end of this file; all). Runs on the loader's identity map of the low 4 GiB;
- * takes memory for its tables from 32 MiB up, and other pages, to be touched in between, from 48
- * MiB up.
+ * of the rounds at the end of this file; all), own= (1: what umbra waits for a process outside of
+ * the machine does not count). Runs on the loader's identity map of the low 4 GiB; takes memory
+ * for its tables from 32 MiB up, and other pages, to be touched in between, from 48 MiB up.
  */
 #include <stdbool.h>
 #include <stddef.h>
@@ -168,6 +168,7 @@ static uint64_t look(uint64_t gva, uint64_t count)
 /* ------------------------------------------------------------------ rounds */
 
 static uint64_t pages, aliases;
+static bool own;
 
 static void touch_all(void)
 {
@@ -306,11 +307,32 @@ static void round_merge(void)
 	row("merge_break", touch(ALIASES, pages), pages);
 }
 
+/* Ticks that umbra has waited for the process that has the swap file, if that is not to count. */
+static uint64_t waited(size_t offset)
+{
+	uint64_t low;
+
+	if (!own)
+		return 0;
+	low = ask(UMBRA_CTL_PEEK, (uint32_t)offset);
+	return low | (uint64_t)ask(UMBRA_CTL_PEEK, (uint32_t)offset + 4) << 32;
+}
+
 static void round_swap(void)
 {
+	const size_t out = offsetof(struct umbra_machine, swap.out_tsc);
+	const size_t in = offsetof(struct umbra_machine, swap.in_tsc);
+	uint64_t before;
+	uint32_t ticks;
+
 	touch_all();
-	if (of_pages("swap_out", UMBRA_CTL_RANGE_SWAP_OUT, 0))
-		row("swap_in", touch(ALIASES, pages), pages);
+	before = waited(out);
+	if (!ask_timed("swap_out", UMBRA_CTL_RANGE_SWAP_OUT, &ticks))
+		return;
+	row("swap_out", ticks - (waited(out) - before), ask(UMBRA_CTL_RANGE_FOUND, 0));
+	before = waited(in);
+	ticks = (uint32_t)touch(ALIASES, pages);
+	row("swap_in", ticks - (waited(in) - before), pages);
 }
 
 static void round_collapse(void)
@@ -330,6 +352,7 @@ void aliases_main(const uint8_t *params)
 
 	pages = word(line, "pages", 512);
 	aliases = word(line, "aliases", 128);
+	own = word(line, "own", 0);
 	build(pages, aliases);
 	ask(UMBRA_CTL_RANGE_FIRST, (uint32_t)(PAGES_FIRST / PAGE));
 	ask(UMBRA_CTL_RANGE_PAGES, (uint32_t)pages);

@@ -42,13 +42,18 @@ static uint64_t since(void)
 	return ticks_now() - begun;
 }
 
-static bool remap(uint8_t *at, uint64_t size)
+/* What is mapped anew may become a huge page, unless told not to; that is not timed. */
+static uint64_t remap(uint8_t *first, uint64_t size)
 {
-	for (uint8_t *end = at + size; at < end; at += PAGE)
+	uint64_t ticks;
+
+	for (uint8_t *at = first; at < first + size; at += PAGE)
 		if (mmap(at, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED,
 			 -1, 0) != at)
 			die("mmap");
-	return true;
+	ticks = since();
+	madvise(first, size, MADV_NOHUGEPAGE);
+	return ticks;
 }
 
 static bool drop_each(uint8_t *at, uint64_t size)
@@ -220,8 +225,7 @@ static uint64_t operate(struct machine *m, uint32_t operation, uint8_t *at, uint
 		done = drop_each(at, size);
 		break;
 	case UMBRA_CTL_RANGE_REMAP:
-		done = remap(at, size);
-		break;
+		return remap(at, size);
 	case UMBRA_CTL_RANGE_INVALIDATE:
 		done = mprotect(at, size, PROT_NONE) == 0 &&
 		       mprotect(at, size, PROT_READ | PROT_WRITE) == 0;

@@ -90,6 +90,8 @@ static uint32_t control(struct machine *m, uint32_t operation)
 		return 0;
 	case UMBRA_CTL_RANGE_SPTES:
 		return UINT32_MAX; /* KVM does not tell */
+	case UMBRA_CTL_PEEK:
+		return 0;
 	case UMBRA_CTL_RANGE_FOUND:
 		return (uint32_t)m->found;
 	default:
