@@ -47,6 +47,7 @@ static const char help[] =
     "  --swap FILE[,SIZE]  where cold pages go then (SIZE: by default the guests' memory)\n"
     "  --quota PAGES   shadow pages at most (default: the hypervisor's choice)\n"
     "  --storm N       migrate N random guest pages a second (default 100)\n"
+    "  --compact N     move N frames a second, to map 2 MiB of a guest at once (default 0)\n"
     "  --merge N       look at N guest pages a second, have equal ones share a frame (default 0)\n"
     "  --control PATH  listen at that socket for umbra ctl, umbra rmap and umbra walk\n"
     "  --record FILE   record everything that the MMU is asked, for umbra replay\n"
@@ -174,6 +175,7 @@ enum {
 	OPTION_QUOTA,
 	OPTION_STORM,
 	OPTION_MERGE,
+	OPTION_COMPACT,
 	OPTION_DISK,
 	OPTION_DISK_RO,
 	OPTION_CONSOLE,
@@ -206,6 +208,7 @@ static const struct option table[] = {
     {"swap", required_argument, NULL, OPTION_SWAP},
     {"quota", required_argument, NULL, OPTION_QUOTA},
     {"storm", required_argument, NULL, OPTION_STORM},
+    {"compact", required_argument, NULL, OPTION_COMPACT},
     {"merge", required_argument, NULL, OPTION_MERGE},
     {"disk", required_argument, NULL, OPTION_DISK},
     {"disk-ro", required_argument, NULL, OPTION_DISK_RO},
@@ -299,6 +302,11 @@ static enum status parse_one(int option, struct options *options, bool *done)
 		if (!parse_count(optarg, 0, STORM_MAX, &options->storm))
 			return complain(STATUS_USAGE, "--storm %s: give 0 to %u pages a second",
 					optarg, STORM_MAX);
+		break;
+	case OPTION_COMPACT:
+		if (!parse_count(optarg, 0, UMBRA_COMPACT_RATE_MAX, &options->compact))
+			return complain(STATUS_USAGE, "--compact %s: give 0 to %u frames a second",
+					optarg, UMBRA_COMPACT_RATE_MAX);
 		break;
 	case OPTION_MERGE:
 		if (!parse_count(optarg, 0, UMBRA_MERGE_RATE_MAX, &options->merge))

@@ -34,6 +34,7 @@ struct options {
 	uint32_t record_guest; /* the number of the one that is recorded */
 	uint32_t quota;        /* shadow pages; 0: the hypervisor's choice */
 	uint32_t storm;        /* migrations a second */
+	uint32_t compact;      /* frames moved a second, to map 2 MiB at once */
 	uint32_t merge;        /* pages looked at a second, to be shared */
 	const char *disk;      /* a file of raw sectors; NULL: none */
 	bool disk_ro;

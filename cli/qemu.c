@@ -287,10 +287,11 @@ enum status qemu_start_umbra(struct qemu *qemu, const struct options *options,
 	add(&arguments, "-append");
 	add(&arguments,
 	    "memory=%llu%s%s storm=%u format=%u nested=%u console=%d seal=%d record=%d guests=%u "
-	    "record_guest=%u merge=%u",
+	    "record_guest=%u merge=%u compact=%u",
 	    (unsigned long long)options->memory, quota, files, options->storm, guest->format,
 	    options->paging == PAGING_NESTED, options->virtio_console, options->seal,
-	    options->record != NULL, options->guests, options->record_guest, options->merge);
+	    options->record != NULL, options->guests, options->record_guest, options->merge,
+	    options->compact);
 	add(&arguments, "-initrd");
 	add(&arguments, "/proc/self/fd/%d %s%s%s", share(&arguments, guest->kernel_fd),
 	    cmdline ? cmdline : "", initrd, modules ? modules : "");

@@ -117,6 +117,12 @@ void report_stats(FILE *out, const struct umbra_machine *page)
 		    " looked at",
 		    page->saved_peak, saved_pages(page), page->shared_frames, page->sharers,
 		    page->merges, page->merge_breaks, page->merge_scanned);
+	if (page->blocks_built)
+		row(out, "compaction",
+		    "%" PRIu64 " blocks built, %" PRIu64 " frames moved; %" PRIu64
+		    " times 2 MiB collapsed, %" PRIu64 " broken; %" PRIu64 " large sptes now",
+		    page->blocks_built, page->compacted, page->collapsed, page->collapses_broken,
+		    mmu->sptes_large[0]);
 	row(out, "zaps of everything", "%" PRIu64, page->zaps);
 	row(out, "audits", "%" PRIu64 ", %" PRIu64 " violations", page->audits,
 	    page->audit_violations);
@@ -282,10 +288,19 @@ static json_t *merge_json(const struct umbra_machine *page)
 			 "saved_peak", number(page->saved_peak));
 }
 
+static json_t *compact_json(const struct umbra_machine *page)
+{
+	return json_pack("{s:o, s:o, s:o, s:o, s:o}", "blocks_built", number(page->blocks_built),
+			 "frames_moved", number(page->compacted), "collapsed",
+			 number(page->collapsed), "broken", number(page->collapses_broken),
+			 "large_sptes", number(page->mmu.sptes_large[0]));
+}
+
 json_t *report_stats_json(const struct umbra_machine *page)
 {
-	return json_pack("{s:o, s:o, s:o, s:o}", "mmu", mmu_json(page), "drop", drop_json(page),
-			 "exits", exits_json(page), "merge", merge_json(page));
+	return json_pack("{s:o, s:o, s:o, s:o, s:o}", "mmu", mmu_json(page), "drop",
+			 drop_json(page), "exits", exits_json(page), "merge", merge_json(page),
+			 "compact", compact_json(page));
 }
 
 json_t *report_all_json(const struct umbra_machine *const *pages, unsigned count)
@@ -332,10 +347,10 @@ static json_t *report_json(const struct report *report)
 	pages_of(report, pages);
 	if (report->guests > 1)
 		sum_pages(pages, report->guests, &all);
-	root =
-	    json_pack("{s:o, s:o, s:o, s:o, s:o, s:o}", "guest", guest_json(report, &all), "mmu",
-		      mmu_json(&all), "drop", drop_json(&all), "exits", exits_json(&all), "merge",
-		      merge_json(&all), "swap", report_swap_json(&report->guest[0].page));
+	root = json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "guest", guest_json(report, &all),
+			 "mmu", mmu_json(&all), "drop", drop_json(&all), "exits", exits_json(&all),
+			 "merge", merge_json(&all), "compact", compact_json(&all), "swap",
+			 report_swap_json(&report->guest[0].page));
 	if (report->guests > 1)
 		json_object_set_new(root, "guests", guests_json(report));
 	return root;

@@ -55,6 +55,9 @@ static void add(struct umbra_machine *all, const struct umbra_machine *one)
 	all->migrations += one->migrations;
 	all->migrations_region += one->migrations_region;
 	all->zaps += one->zaps;
+	all->compacted += one->compacted;
+	all->collapsed += one->collapsed;
+	all->collapses_broken += one->collapses_broken;
 	all->merge_scanned += one->merge_scanned;
 	all->merges += one->merges;
 	all->merge_breaks += one->merge_breaks;

@@ -497,6 +497,8 @@ static const struct verb verbs[] = {
      UMBRA_COMMAND_MIGRATE, "moved sptes"},
     {"storm", "RATE", 1, "move so many random pages a second from now on; 0: none", NUMBERS,
      UMBRA_COMMAND_STORM, ""},
+    {"compact", "RATE", 1, "move so many frames a second, to map 2 MiB at once; 0: no more",
+     NUMBERS, UMBRA_COMMAND_COMPACT, "blocks_built frames_moved collapsed broken"},
     {"merge", "RATE", 1, "look at so many pages a second, to be shared; 0: no more", NUMBERS,
      UMBRA_COMMAND_MERGE, "saved_pages shared_frames sharers"},
     {"zap", "", 0, "take all shadow tables down", NUMBERS, UMBRA_COMMAND_ZAP, ""},

@@ -143,6 +143,15 @@ static void command_merge(struct vm *vm)
 	say(vm, vm->frames->sharers);
 }
 
+static void command_compact(struct vm *vm)
+{
+	vm->machine->result = compact_set(vm->host, vm->machine->argument[0], rdtsc());
+	say(vm, vm->host->guest[0]->machine->blocks_built);
+	say(vm, vm->machine->compacted);
+	say(vm, vm->machine->collapsed);
+	say(vm, vm->machine->collapses_broken);
+}
+
 static void command_zap(struct vm *vm)
 {
 	mmu_zap_all(vm);
@@ -352,6 +361,7 @@ static void (*const commands[UMBRA_COMMANDS])(struct vm *vm) = {
     [UMBRA_COMMAND_MIGRATE] = command_migrate,
     [UMBRA_COMMAND_STORM] = command_storm,
     [UMBRA_COMMAND_MERGE] = command_merge,
+    [UMBRA_COMMAND_COMPACT] = command_compact,
     [UMBRA_COMMAND_ZAP] = command_zap,
     [UMBRA_COMMAND_QUOTA] = command_quota,
     [UMBRA_COMMAND_AUDIT] = command_audit,

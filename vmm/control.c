@@ -234,6 +234,7 @@ void control_poll(struct vm *vm, uint64_t now)
 	if (c->storm_rate && c->storm_due <= now)
 		storm_piece(vm, now);
 	merge_poll(vm->host, vm->cpu->tsc_hz, now);
+	compact_poll(vm->host, vm->cpu->tsc_hz, now);
 	if (vm->watching.tired)
 		watch_poll(vm, now);
 	if (vm->options.audit && ++c->audit_exits >= vm->options.audit) {
@@ -255,6 +256,8 @@ uint64_t control_next(const struct vm *vm, uint64_t now)
 		next = c->storm_due;
 	if (vm->host->merge.rate && vm->host->merge.due < next)
 		next = vm->host->merge.due;
+	if (vm->host->compact.rate && vm->host->compact.due < next)
+		next = vm->host->compact.due;
 	if (vm->watching.tired && vm->watching.due < next)
 		next = vm->watching.due;
 	if (swap_next(vm->host, now) < next)

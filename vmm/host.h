@@ -7,6 +7,7 @@
 #include <stdint.h>
 #include <umbra/machine.h>
 
+#include "compact.h"
 #include "frames.h"
 #include "merge.h"
 #include "swap.h"
@@ -16,6 +17,7 @@ struct vm;
 struct host {
 	struct frames frames;
 	struct merge merge;
+	struct compact compact;
 	struct swap swap;
 	struct vm *guest[UMBRA_GUESTS_MAX]; /* by number; those that have ended too, which have no
 					       memory any more: no entries, .mmu is NULL */

@@ -8,6 +8,7 @@
  *                  quota=PAGES    shadow pages at most (16384)
  *                  storm=N        migrations of random pages a second from the beginning (0)
  *                  merge=N        pages a second that are looked at, to be shared (0)
+ *                  compact=N      frames moved a second, to collapse 512 pages to one mapping (0)
  *                  prefetch=N     neighbours mapped along with a faulting page (8)
  *                  audit=N        audit the MMU every N exits (0: only when asked)
  *                  spare=BYTES    more memory in a slot of its own at 512 GiB, told as reserved (0)
@@ -240,8 +241,9 @@ void vmm_main(uint32_t magic, const struct multiboot *m)
 	for (unsigned i = 0; i < options.guests; i++)
 		loader_load(host.guest[i]->vcpu, &files);
 	modules_free((const void *)(uintptr_t)m->modules, m->module_count);
-	if (merge_set(&host, options.merge, rdtsc()))
-		machine_end(NULL, UMBRA_END_NOMEM, "too little memory to merge pages");
+	if (merge_set(&host, options.merge, rdtsc()) ||
+	    compact_set(&host, options.compact, rdtsc()))
+		machine_end(NULL, UMBRA_END_NOMEM, "too little memory to merge or compact pages");
 	if (options.seal)
 		seal_begin(&host);
 	schedule_run(&host);

@@ -3,6 +3,7 @@
  * Guest-physical memory: the embedder's side of libumbra. Owns the map gfn -> pfn (vm->pfns) and
  * decides when a page gets its frame: on first touch, a random one, zeroed.
  */
+#include "compact.h"
 #include "exits.h"
 #include "host.h"
 #include "machine.h"
@@ -121,6 +122,11 @@ static void host_free(void *ctx, size_t size, struct umbra_memory memory)
 	pool_free(vm->frames, memory.va, size);
 }
 
+static uint8_t level_of(const struct vm *vm, const uint32_t *e)
+{
+	return vm->large && compact_is_large(vm, (uint32_t)(e - vm->entries)) ? 2 : 0;
+}
+
 static int host_frame_get(void *ctx, umbra_gfn gfn, enum umbra_want use, struct umbra_frame *frame)
 {
 	struct vm *vm = ctx;
@@ -129,7 +135,8 @@ static int host_frame_get(void *ctx, umbra_gfn gfn, enum umbra_want use, struct 
 
 	if (!error)
 		*frame = (struct umbra_frame){.pfn = {*e & MEMORY_NUMBER},
-					      .writable = !(*e & MEMORY_SHARED)};
+					      .writable = !(*e & MEMORY_SHARED),
+					      .level = level_of(vm, e)};
 	if (vm->recording.on && e)
 		record_frame(vm, (uint64_t)(e - vm->entries), gfn, use, error, frame);
 	return error;
@@ -165,6 +172,10 @@ static void host_frame_move(void *ctx, umbra_gfn gfn, const struct umbra_frame *
 		release(vm, old);
 	if (old & MEMORY_SHARED && to->writable)
 		merge_broken(vm, (uint32_t)(e - vm->entries));
+	if (to->level < 2)
+		compact_broken(vm, (uint32_t)(e - vm->entries));
+	else if ((gfn.n + 1) % FRAMES_BLOCK == 0)
+		compact_done(vm, (uint32_t)(e - vm->entries));
 	*e = pfn | (to->writable ? 0 : MEMORY_SHARED);
 	record_frame_moved(vm, (uint64_t)(e - vm->entries), to);
 }
@@ -261,6 +272,7 @@ void memory_destroy(struct vm *vm)
 	for (uint64_t i = 0; i < vm->pages; i++)
 		release(vm, vm->entries[i]);
 	merge_forget(vm);
+	compact_forget(vm);
 	swap_guest_forget(vm);
 	pool_free(vm->frames, vm->entries, vm->pages * sizeof(vm->entries[0]));
 	vm->entries = NULL;

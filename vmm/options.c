@@ -17,6 +17,7 @@ static const struct option table[] = {
     {"memory", offsetof(struct options, memory), 0, 16ull << 20, 64ull << 30},
     {"quota", offsetof(struct options, quota), 16384, UMBRA_QUOTA_MIN, UMBRA_QUOTA_MAX},
     {"storm", offsetof(struct options, storm), 0, 0, 1000000},
+    {"compact", offsetof(struct options, compact), 0, 0, UMBRA_COMPACT_RATE_MAX},
     {"merge", offsetof(struct options, merge), 0, 0, UMBRA_MERGE_RATE_MAX},
     {"audit", offsetof(struct options, audit), 0, 0, UINT64_MAX},
     {"prefetch", offsetof(struct options, prefetch), 8, 0, 64},

@@ -3,8 +3,8 @@
  * What a host does to guest memory, on the guest's own request and timed: the umbra side of
  * make bench-kvm's host rows. Owns the range.
  */
-#include "memory.h"
 #include "host.h"
+#include "memory.h"
 #include "merge.h"
 #include "range.h"
 #include "swap.h"
@@ -162,6 +162,8 @@ static int operate(struct vm *vm, uint32_t operation, uint64_t *ticks)
 		return invalidate(vm);
 	case UMBRA_CTL_RANGE_AGE:
 		return look(vm, range->first, range->pages, false);
+	case UMBRA_CTL_RANGE_COLLAPSE:
+		return compact_range(vm, range->first, range->pages, &range->found);
 	case UMBRA_CTL_RANGE_SWAP_OUT:
 		return swap_range(vm, ticks);
 	case UMBRA_CTL_RANGE_MERGE:
@@ -211,6 +213,7 @@ uint32_t range_operate(struct vm *vm, uint32_t operation, uint32_t argument)
 	case UMBRA_CTL_RANGE_LOG_COLLECT:
 	case UMBRA_CTL_RANGE_LOG_WORDS:
 	case UMBRA_CTL_RANGE_LOG_STOP:
+	case UMBRA_CTL_RANGE_COLLAPSE:
 	case UMBRA_CTL_RANGE_MERGE:
 	case UMBRA_CTL_RANGE_SWAP_OUT:
 		return timed(vm, operation);

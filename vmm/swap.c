@@ -20,6 +20,7 @@
  * => outside of the MMU's lock, all of it
  */
 #include "swap.h"
+#include "compact.h"
 #include "cpu.h"
 #include "host.h"
 #include "hostio.h"
@@ -212,6 +213,8 @@ static void collect(struct host *host, struct batch *batch, uint64_t *left)
 /* Page @index has no need of its frame any more: @entry says where it is. */
 static void leave(struct vm *vm, uint32_t index, uint32_t entry)
 {
+	compact_broken(vm, index);
+	compact_broken(vm, index);
 	frame_give(vm->frames, vm->entries[index]);
 	vm->entries[index] = entry;
 }

@@ -47,6 +47,7 @@ struct options {
 	uint64_t record;       /* 1: everything that the MMU is asked goes into a ring */
 	uint64_t guests;       /* of the machine */
 	uint64_t record_guest; /* the number of the one that .record is for */
+	uint64_t compact;      /* frames moved a second, to collapse pages to 2 MiB */
 	uint64_t frames; /* bytes of the machine that guests get in all; 0: what they are told */
 	uint64_t swap;   /* pages that the swap file has room for; 0: there is none */
 	uint64_t merge;  /* pages a second that are looked at, to be shared */
@@ -98,6 +99,7 @@ struct vm {
 	uint32_t handed[VM_HANDED]; /* ring: pages that memory_page() gave away last */
 	unsigned handed_count;
 	struct merge_pages merge;
+	uint64_t *large;     /* compact.c: a bit for each 2 MiB that lie side by side; or NULL */
 	uint64_t move_begun; /* TSC when the last frame_move was called: the drop was over */
 
 	struct pic pic;

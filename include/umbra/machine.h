@@ -73,10 +73,12 @@ enum umbra_command {
 	UMBRA_COMMAND_STORM,   /* migrations of random pages a second; 0: off */
 	UMBRA_COMMAND_MERGE, /* pages a second that are looked at, to be shared; 0: off: pages saved
 				now, frames that are shared, pages that share them */
-	UMBRA_COMMAND_ZAP,   /* */
-	UMBRA_COMMAND_QUOTA, /* shadow pages; 0: what the machine started with */
-	UMBRA_COMMAND_AUDIT, /* violations */
-	UMBRA_COMMAND_AGE,   /* pages used since the last time, with a frame, in all */
+	UMBRA_COMMAND_COMPACT, /* frames moved a second, for blocks of 2 MiB; 0: off: blocks built,
+				  frames moved, 2 MiB collapsed, broken */
+	UMBRA_COMMAND_ZAP,     /* */
+	UMBRA_COMMAND_QUOTA,   /* shadow pages; 0: what the machine started with */
+	UMBRA_COMMAND_AUDIT,   /* violations */
+	UMBRA_COMMAND_AGE,     /* pages used since the last time, with a frame, in all */
 
 	UMBRA_COMMAND_LOG_START,
 	UMBRA_COMMAND_LOG_COLLECT, /* pages written since the last time */
@@ -105,7 +107,8 @@ enum umbra_command {
 
 #define UMBRA_ANSWER_BYTES (64u << 10)
 
-#define UMBRA_MERGE_RATE_MAX 1000000u
+#define UMBRA_MERGE_RATE_MAX   1000000u
+#define UMBRA_COMPACT_RATE_MAX 1000000u
 
 #define UMBRA_GUESTS_MAX     8u
 #define UMBRA_MACHINE_STRIDE 8192u /* from one guest's page to the next one's */
@@ -222,6 +225,12 @@ struct umbra_machine {
 	uint64_t shared_frames; /* in the first page: frames that are shared now, */
 	uint64_t sharers;       /*   by so many pages, of all guests; */
 	uint64_t saved_peak;    /*   the most pages that were saved at a time */
+
+	/* hypervisor: compaction, */
+	uint64_t compacted;        /* frames that were moved out of a block, */
+	uint64_t collapsed;        /* 2 MiB of the guest's that came to lie in one, */
+	uint64_t collapses_broken; /*   and do not any more */
+	uint64_t blocks_built;     /* in the first page: blocks that were emptied */
 
 	uint64_t audits;
 	uint64_t audit_violations;

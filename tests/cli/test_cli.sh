@@ -89,6 +89,7 @@ expect 2 "unrecognized" "an unknown option" --nonsense
 expect 2 "no such argument" "a stray argument" stray
 expect 2 "quota" "a quota out of range" --quota 3
 expect 2 "0 to 1000000 pages" "a merge rate out of range" --merge 1000001
+expect 2 "0 to 1000000 frames" "a rate of compaction out of range" --compact 1000001
 expect 2 "timeout" "a timeout that is none" --timeout soon
 expect 2 "give 1 to 8" "too many guests" --guests 9
 expect 2 "give 1 to 8" "no guest" --guests 0

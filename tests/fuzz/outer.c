@@ -44,6 +44,30 @@ void merge_broken(struct vm *vm, uint32_t index)
 	(void)index;
 }
 
+bool compact_is_large(const struct vm *vm, uint32_t index)
+{
+	(void)vm;
+	(void)index;
+	return false;
+}
+
+void compact_done(struct vm *vm, uint32_t index)
+{
+	(void)vm;
+	(void)index;
+}
+
+void compact_broken(struct vm *vm, uint32_t index)
+{
+	(void)vm;
+	(void)index;
+}
+
+void compact_forget(struct vm *vm)
+{
+	(void)vm;
+}
+
 void merge_forget(struct vm *vm)
 {
 	(void)vm;

@@ -165,6 +165,27 @@ static void touch(struct sim *sim, struct sim_cpu *cpu, uint64_t gva, bool write
 		sim_fail(sim, "gva %#llx stays out of reach: %d", (unsigned long long)gva, outcome);
 }
 
+/* What a host does that may want memory, or must not. */
+static void host_does(struct sim *sim)
+{
+	const uint64_t away[3] = {0x48, 0x50, 0x58};
+
+	sim_log_start(sim, GUEST_LOW, UMBRA_LOG_DIRTY_BITS);
+	sim_log_start(sim, GUEST_CROSS, UMBRA_LOG_SPLIT);
+	sim_watch(sim, 0x44, UMBRA_WATCH_R | UMBRA_WATCH_W);
+	sim_watch(sim, 0x45, UMBRA_WATCH_W | UMBRA_WATCH_X);
+	for (unsigned i = 0; i < SIM_CPUS; i++)
+		for (uint64_t page = 0; page < 32; page++)
+			touch(sim, &sim->cpu[i], page << 12, page & 1);
+	sim_log_collect(sim, 0, 0xc0);
+	sim_split(sim, 0x40, 0x40);
+	sim_invalidate(sim, away, 3);
+	sim_age(sim, 0x40, 0x40, false);
+	sim_slot_move(sim, GUEST_PLUGGED, 0x340);
+	if (sim->slot[GUEST_LOW].logged)
+		sim_log_stop(sim, GUEST_LOW);
+}
+
 static void scenario(struct sim *sim)
 {
 	for (uint64_t i = 0; i < 8; i++) {
@@ -178,6 +199,7 @@ static void scenario(struct sim *sim)
 	}
 	for (uint64_t gfn = 0x40; gfn < 0x60; gfn += 3)
 		sim_remap(sim, gfn);
+	host_does(sim);
 	umbra_zap_all(sim->mmu);
 	if (umbra_quota_set(sim->mmu, UMBRA_QUOTA_MIN))
 		sim_fail(sim, "quota refused");

@@ -157,6 +157,9 @@ all() { # ARGUMENT...
 	check 'merge too fast' fails 2 'range' ctl merge 1000001
 	check 'pages are looked at' looked
 	check 'merge no more' ctl merge 0
+	check 'compact' says '.blocks_built >= 0 and .broken <= .collapsed' compact 100000
+	check 'compact too fast' fails 2 'range' ctl compact 1000001
+	check 'goes on, compacted' goes_on
 	check 'zap' ctl zap
 	check 'quota' ctl quota 60
 	check 'working set' says '.used > 0 and .used <= .resident and .resident <= .pages' working-set 1

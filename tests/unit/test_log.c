@@ -264,6 +264,10 @@ static void test_by_d_large(void **state)
 	assert_int_equal(level_at(GVA), 2);
 	assert_int_equal(wide_leaf(GVA, &level) & PTE_W, 0);
 	assert_int_equal(collect(GFN, 64), 0);
+	assert_int_equal(wide_drop(GFN, 1), 1);
+	assert_int_equal(wide_fault(GVA, UMBRA_PF_U), UMBRA_RESUME);
+	assert_int_equal(level_at(GVA), 2);
+	assert_int_equal(wide_leaf(GVA, &level) & PTE_W, 0);
 	assert_int_equal(wide_fault(GVA + 0x5000, USER_WRITE), UMBRA_RESUME);
 	assert_int_equal(level_at(GVA + 0x5000), 1);
 	assert_int_equal(collect(GFN, 64), 1 << 5);

@@ -1,212 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/*
- * Tests of what the hypervisor does to guests' frames: vmm/memory.c, frames.c, merge.c, books.c on
- * the real library, in user space. Two guests without paging share a machine of 64 MiB.
- */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdlib.h>
-#include <sys/mman.h>
-
-#include <cmocka.h>
-
+/* Tests of vmm/merge.c and vmm/books.c. */
 #include "books.h"
-#include "cpu.h"
-#include "exits.h"
-#include "host.h"
-#include "machine.h"
 #include "memory.h"
-#include "seal.h"
-#include "string.h"
-#include "vcpu.h"
-#include "vm.h"
-
-#define ARENA       0x40000000ull
-#define ARENA_BYTES (64ull << 20)
-#define GUESTS      2u
-#define MEMORY      (16ull << 20)
-#define FIRST       0x100u /* gfn, of the slot that is looked up first */
-#define HZ          1000000000ull
-
-#define PTE_P       1ull
-#define PTE_W       2ull
-#define PTE_PS      0x80ull
-#define PTE_ADDRESS 0xffffffffff000ull
-
-static struct host *host;
-static struct vm vm[GUESTS];
-static struct vcpu vcpu[GUESTS];
-static struct umbra_machine machine[GUESTS];
-static struct cpu cpu;
-static uint64_t now, seed;
-
-/* ------------------------------------------------------------------ what vmm/ asks for */
-
-uint64_t rdtsc(void)
-{
-	return now += 1000;
-}
-
-void page_zero(void *page)
-{
-	memset(page, 0, UMBRA_PAGE_SIZE);
-}
-
-void page_copy(void *restrict to, const void *restrict from)
-{
-	memcpy(to, from, UMBRA_PAGE_SIZE);
-}
-
-uint32_t cpuid_umbra(void)
-{
-	return 0;
-}
-
-void seal_page(uint64_t pfn)
-{
-	(void)pfn;
-}
-
-void watch_touched(void *ctx, const struct umbra_touch *touch)
-{
-	(void)ctx;
-	(void)touch;
-}
-
-void machine_end(struct vm *of, enum umbra_end end, const char *fmt, ...)
-{
-	(void)of;
-	(void)fmt;
-	fail_msg("the machine ends: %u", end);
-	abort();
-}
-
-/* ------------------------------------------------------------------ guests */
-
-static uint64_t below(uint64_t bound)
-{
-	seed = seed * 6364136223846793005ull + 1442695040888963407ull;
-	return (seed >> 33) % bound;
-}
-
-static void guest_create(unsigned i)
-{
-	vm[i] = (struct vm){.host = host,
-			    .number = i,
-			    .machine = &machine[i],
-			    .frames = &host->frames,
-			    .cpu = &cpu,
-			    .vcpu = &vcpu[i],
-			    .options = {.memory = MEMORY, .quota = 1024, .prefetch = 8}};
-	vcpu[i] = (struct vcpu){.vm = &vm[i]};
-	host->guest[host->guests++] = &vm[i];
-	assert_int_equal(memory_init(&vm[i]), 0);
-	assert_int_equal(mmu_vcpu_create(&vcpu[i]), 0);
-}
-
-static int setup(void **state)
-{
-	struct range all = {ARENA, ARENA + ARENA_BYTES};
-	void *at = mmap((void *)ARENA, ARENA_BYTES, PROT_READ | PROT_WRITE,
-			MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
-
-	(void)state;
-	assert_ptr_equal(at, (void *)ARENA);
-	host = calloc(1, sizeof(*host));
-	memset(machine, 0, sizeof(machine));
-	cpu.tsc_hz = HZ;
-	now = 1;
-	seed = 7;
-	assert_true(
-	    frames_init(&host->frames, &all, 1, NULL, 0, GUESTS * MEMORY / UMBRA_PAGE_SIZE, 0));
-	for (unsigned i = 0; i < GUESTS; i++)
-		guest_create(i);
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	for (unsigned i = 0; i < GUESTS; i++)
-		if (vm[i].mmu)
-			memory_destroy(&vm[i]);
-	assert_int_equal(host->frames.shared, 0);
-	free(host);
-	return munmap((void *)ARENA, ARENA_BYTES);
-}
-
-/* Nothing is wrong, as far as the audits see. */
-static void assert_sound(void)
-{
-	struct umbra_audit report;
-	const char *what = "";
-	uint64_t where = 0;
-
-	if (books_audit(host, &what, &where))
-		fail_msg("books: %lx: %s", where, what);
-	for (unsigned i = 0; i < GUESTS; i++)
-		if (vm[i].mmu && umbra_audit(vm[i].mmu, &report))
-			fail_msg("invariant %u: %s", report.invariant, report.what);
-}
-
-/* The spte for @gfn of guest @i, as the processor finds it; 0: none that lets the access pass. */
-static uint64_t spte_of(unsigned i, uint64_t gfn, bool write)
-{
-	struct umbra_view view;
-	uint64_t spte;
-
-	assert_int_equal(umbra_view(vcpu[i].umbra, gfn << UMBRA_PAGE_SHIFT, &view), 0);
-	spte = view.shadow_end && view.shadow_end < 3 ? view.shadow[view.shadow_end].value : 0;
-	if (!(spte & PTE_P) || (view.shadow_end == 2 && !(spte & PTE_PS)))
-		return 0;
-	if (view.shadow_end == 2)
-		spte += gfn % 512 << UMBRA_PAGE_SHIFT;
-	if (spte & PTE_W) /* whatever the access is */
-		assert_int_equal(host->frames.frame[(spte & PTE_ADDRESS) >> 12].use, FRAME_OWNED);
-	return write && !(spte & PTE_W) ? 0 : spte;
-}
-
-/* Where guest @i's access to @gfn goes. */
-static uint64_t *access(unsigned i, uint64_t gfn, bool write)
-{
-	struct umbra_root root;
-	uint64_t spte;
-
-	assert_int_equal(mmu_root(&vcpu[i], &root), 0);
-	for (unsigned tries = 0; !(spte = spte_of(i, gfn, write)); tries++) {
-		struct umbra_answer answer =
-		    mmu_fault(&vcpu[i], gfn << UMBRA_PAGE_SHIFT, write ? UMBRA_PF_W : 0);
-
-		assert_true(tries < 4);
-		if (answer.verdict == UMBRA_RETRY)
-			assert_true(memory_settle(&vm[i]));
-		else
-			assert_int_equal(answer.verdict, UMBRA_RESUME);
-	}
-	return (uint64_t *)(spte & PTE_ADDRESS);
-}
-
-static void fill(unsigned i, uint64_t gfn, uint64_t value)
-{
-	uint64_t *page = access(i, gfn, true);
-
-	for (unsigned k = 0; k < 512; k++)
-		page[k] = value + k;
-}
-
-static void assert_has(unsigned i, uint64_t gfn, uint64_t value)
-{
-	const uint64_t *page = access(i, gfn, false);
-
-	for (unsigned k = 0; k < 512; k++)
-		assert_int_equal(page[k], value + k);
-}
-
-static uint32_t entry_of(unsigned i, uint64_t gfn)
-{
-	return vm[i].entries[vm[i].slots[0].index + gfn - FIRST];
-}
+#include "pages.h"
 
 /* Look at every page so many times. */
 static void merge(unsigned times)
@@ -471,16 +267,16 @@ static void test_random(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test_setup_teardown(test_merge, setup, teardown),
-	    cmocka_unit_test_setup_teardown(test_merge_rests, setup, teardown),
-	    cmocka_unit_test_setup_teardown(test_merge_last, setup, teardown),
-	    cmocka_unit_test_setup_teardown(test_merge_memory_page, setup, teardown),
-	    cmocka_unit_test_setup_teardown(test_merge_no_frame, setup, teardown),
-	    cmocka_unit_test_setup_teardown(test_merge_ends, setup, teardown),
-	    cmocka_unit_test_setup_teardown(test_merge_range, setup, teardown),
-	    cmocka_unit_test_setup_teardown(test_merge_set, setup, teardown),
-	    cmocka_unit_test_setup_teardown(test_books, setup, teardown),
-	    cmocka_unit_test_setup_teardown(test_random, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_merge, pages_setup, pages_teardown),
+	    cmocka_unit_test_setup_teardown(test_merge_rests, pages_setup, pages_teardown),
+	    cmocka_unit_test_setup_teardown(test_merge_last, pages_setup, pages_teardown),
+	    cmocka_unit_test_setup_teardown(test_merge_memory_page, pages_setup, pages_teardown),
+	    cmocka_unit_test_setup_teardown(test_merge_no_frame, pages_setup, pages_teardown),
+	    cmocka_unit_test_setup_teardown(test_merge_ends, pages_setup, pages_teardown),
+	    cmocka_unit_test_setup_teardown(test_merge_range, pages_setup, pages_teardown),
+	    cmocka_unit_test_setup_teardown(test_merge_set, pages_setup, pages_teardown),
+	    cmocka_unit_test_setup_teardown(test_books, pages_setup, pages_teardown),
+	    cmocka_unit_test_setup_teardown(test_random, pages_setup, pages_teardown),
 	};
 
 	return cmocka_run_group_tests_name("pages", tests, NULL, NULL);

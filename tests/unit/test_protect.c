@@ -10,7 +10,7 @@
 #include "fixture.h"
 
 #define ALIASES 300u
-#define ROUNDS  60u
+#define ROUNDS  200u
 #define GUESTS  2u
 #define WRITE   (UMBRA_PF_U | UMBRA_PF_W)
 
@@ -74,8 +74,13 @@ static void under_guests(void (*operation)(void))
 		assert_int_equal(umbra_vcpu_set_paging(vcpu[i], &long_mode_on), 0);
 		assert_int_equal(pthread_create(&thread[i], NULL, guest_main, vcpu[i]), 0);
 	}
-	for (unsigned i = 0; i < ROUNDS; i++)
+	for (unsigned i = 0; i < ROUNDS; i++) {
+		uint64_t before = resumed;
+
+		for (unsigned tries = 0; tries < 100000 && resumed == before; tries++)
+			port_pause();
 		operation();
+	}
 	atomic_store(&done, true);
 	for (unsigned i = 0; i < GUESTS; i++) {
 		void *what;

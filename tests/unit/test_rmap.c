@@ -250,7 +250,10 @@ static bool age(uint64_t *head, struct rmap_piece *piece, uint64_t *budget)
 	return rmap_age_some(mmu, head, piece, budget, false, &used);
 }
 
-/* From piece to piece sptes go, here and there or from one end; or the chain is dropped in part. */
+/*
+ * From piece to piece sptes go, here and there or from one end, to another chain, which may be
+ * given the descriptors; or the chain is dropped in part.
+ */
 static void shorten(unsigned how)
 {
 	struct sweep sweep = {.budget = 1 + dice(4)};
@@ -264,7 +267,7 @@ static void shorten(unsigned how)
 				list[1][i] = list[1][--length[1]];
 	}
 	for (unsigned i = dice(4 * LARGE_HANDLES); how < 3 && i && length[1]; i--)
-		remove_at(1, how == 0 ? 0 : how == 1 ? length[1] - 1 : dice(length[1]));
+		add(2, remove_at(1, how == 0 ? 0 : how == 1 ? length[1] - 1 : dice(length[1])));
 	check(1);
 }
 
@@ -291,7 +294,10 @@ static void walk_in_pieces(const struct walker *walker, unsigned n, unsigned how
 		assert_int_equal(spte_read(handle_spte(mmu, list[1][i])) & walker->gone, 0);
 	for (unsigned i = 0; i < length[1]; i++)
 		assert_true(rmap_covers(*head, spte_read(handle_spte(mmu, list[1][i]))));
+	for (unsigned i = 0; i < length[2]; i++)
+		assert_true(spte_read(handle_spte(mmu, list[2][i])) & walker->gone);
 	drop(1);
+	drop(2);
 }
 
 /* None is missed, whatever goes in between; and each piece ends. */

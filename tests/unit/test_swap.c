@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include "books.h"
+#include "compact.h"
 #include "cpu.h"
 #include "exits.h"
 #include "fake_hostio.h"
@@ -86,13 +87,12 @@ void machine_end(struct vm *of, enum umbra_end end, const char *fmt, ...)
 
 /* ------------------------------------------------------------------ the guest */
 
-static int setup(void **state)
+static int setup_with(uint64_t frames)
 {
 	struct range all = {ARENA, ARENA + ARENA_BYTES};
 	void *at = mmap((void *)ARENA, ARENA_BYTES, PROT_READ | PROT_WRITE,
 			MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
 
-	(void)state;
 	assert_ptr_equal(at, (void *)ARENA);
 	memset(&machine, 0, sizeof(machine));
 	memset(&fake_file, 0, sizeof(fake_file));
@@ -102,7 +102,7 @@ static int setup(void **state)
 	end_seen = UMBRA_END_NONE;
 	host = calloc(1, sizeof(*host));
 	host->swap.on = true;
-	assert_true(frames_init(&host->frames, &all, 1, NULL, 0, FRAMES, 0));
+	assert_true(frames_init(&host->frames, &all, 1, NULL, 0, frames, 0));
 	vm = (struct vm){.host = host,
 			 .machine = &machine,
 			 .frames = &host->frames,
@@ -115,6 +115,19 @@ static int setup(void **state)
 	assert_int_equal(mmu_vcpu_create(&vcpu), 0);
 	assert_true(swap_init(host, SLOTS));
 	return 0;
+}
+
+static int setup(void **state)
+{
+	(void)state;
+	return setup_with(FRAMES);
+}
+
+/* So many that 2 MiB can lie side by side. */
+static int setup_large(void **state)
+{
+	(void)state;
+	return setup_with(8 * FRAMES);
 }
 
 static int teardown(void **state)
@@ -368,6 +381,28 @@ static void test_changed_ahead(void **state)
 	assert_has(FIRST + 2, 79);
 }
 
+/* Pages that lay side by side leave: what maps all of them must not come back. */
+static void test_collapsed(void **state)
+{
+	const uint64_t first = 0x200;
+	uint64_t moved;
+
+	(void)state;
+	assert_int_equal(compact_set(host, 1, now), 0);
+	for (unsigned i = 0; i < 512; i++)
+		fill(first + i, 1 + i);
+	assert_int_equal(compact_range(&vm, first, 512, &moved), 0);
+	assert_true(compact_is_large(&vm, (uint32_t)(vm.slots[0].index + first - FIRST)));
+	assert_int_equal(mmu_drop(&vm, (umbra_gfn){first}, 512, NULL), 0);
+	assert_int_equal(swap_reclaim(host, 100), 100);
+	assert_false(compact_is_large(&vm, (uint32_t)(vm.slots[0].index + first - FIRST)));
+	for (unsigned i = 600; i < 800; i++)
+		fill(first + i, 1 + i); /* in frames that were theirs */
+	for (unsigned i = 0; i < 512; i++)
+		assert_has(first + i, 1 + i);
+	assert_sound();
+}
+
 /* A host that merges, migrates, drops and swaps; each page has what was written to it last. */
 static void test_random(void **state)
 {
@@ -421,6 +456,7 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(test_refused, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_changed, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_changed_ahead, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_collapsed, setup_large, teardown),
 	    cmocka_unit_test_setup_teardown(test_random, setup, teardown),
 	};
 
