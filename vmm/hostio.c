@@ -87,7 +87,6 @@ void hostio_poll(struct vm *vm)
 {
 	struct hostio *h = &vm->hostio;
 
-	vm->cpu->bell_edge = false;
 	for (unsigned i = 0; h->waiting && i < UMBRA_REQUEST_SWAP; i++) {
 		struct umbra_request *request = &vm->machine->requests[i];
 		hostio_done *done = h->done[i];

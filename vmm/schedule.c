@@ -61,7 +61,7 @@ bool schedule_edges(struct vm *vm)
 		struct vm *other = host->guest[i];
 
 		other->uart_edge |= cpu->uart_edge && i == 0;
-		other->bell_edge |= cpu->bell_edge;
+		other->bell_edge |= cpu->bell_edge && other->hostio.waiting;
 		wakes |= other != vm && !other->ended && other->vcpu->halted &&
 			 (other->uart_edge || other->bell_edge);
 	}
