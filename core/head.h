@@ -203,18 +203,16 @@ static inline uint64_t known_bits(uint64_t head)
 	return PTE_A | (head & HEAD_WRITABLE ? PTE_D : 0);
 }
 
+/* Clear spte @h, which hardware may still write. Apart, so that what calls it stays short. */
+void clear_volatile(struct umbra_mmu *mmu, handle h, uint64_t *bits);
+
 /* @is_volatile: its head says so. */
 static inline void clear_one(struct umbra_mmu *mmu, handle h, bool is_volatile, uint64_t *bits)
 {
-	uint64_t *spte = handle_spte(mmu, h), value;
-
-	if (!is_volatile) {
-		spte_write(spte, 0);
-		return;
-	}
-	value = spte_clear(spte);
-	*bits |= value;
-	log_removed(mmu, h, value);
+	if (is_volatile)
+		clear_volatile(mmu, h, bits);
+	else
+		spte_write(handle_spte(mmu, h), 0);
 }
 
 /* Clear the sptes of a chain without descriptors; returns how many. */

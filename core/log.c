@@ -323,7 +323,7 @@ int umbra_log_collect_word(struct umbra_mmu *mmu, umbra_gfn first, uint64_t mask
 	else if (at % 64)
 		error = UMBRA_EINVAL;
 	id = error ? 0 : slot->id;
-	for (uint64_t left = error ? 0 : mask; left; left &= left - 1) {
+	for (uint64_t left = error ? 0 : mask & word_candidates(slot, at); left; left &= left - 1) {
 		uint64_t gfn = first.n + (unsigned)__builtin_ctzll(left);
 
 		if (!collect.budget) {

@@ -290,6 +290,25 @@ void rmap_take_write(struct umbra_mmu *mmu, handle h)
 }
 
 /*
+ * Take W, and nothing else, from the @count sptes in @list, of a chain whose head does not say
+ * "volatile": no processor changes them. Returns how many had it.
+ */
+static uint64_t take_write(struct umbra_mmu *mmu, const handle *list, unsigned count)
+{
+	uint64_t changed = 0;
+
+	for (unsigned i = 0; i < count; i++) {
+		uint64_t *spte = handle_spte(mmu, list[i]), value = spte_read(spte);
+
+		if (!(value & PTE_W))
+			continue;
+		spte_write(spte, value & ~PTE_W);
+		changed++;
+	}
+	return changed;
+}
+
+/*
  * Take W from the sptes of a chain; @dirty: D instead. Until @budget ends: whole descriptors.
  *
  * => *@changed grows by how many had it: if any, vcpus must be flushed before that holds
@@ -302,6 +321,7 @@ bool rmap_protect_some(struct umbra_mmu *mmu, uint64_t *head, struct rmap_piece 
 	uint64_t bits = dirty ? PTE_D : write_bits(mmu), tell = dirty ? PTE_D : PTE_W;
 	const handle *list;
 	unsigned count;
+	bool plain;
 
 	if (!*head || (!dirty && !(*head & HEAD_WRITABLE)))
 		return true;
@@ -315,8 +335,11 @@ bool rmap_protect_some(struct umbra_mmu *mmu, uint64_t *head, struct rmap_piece 
 		*head &= dirty ? ~0ull : ~HEAD_WRITABLE;
 		return true;
 	}
+	plain = bits == PTE_W && !(*head & HEAD_VOLATILE);
 	while ((count = piece_next(mmu, *head, piece, &list))) {
-		for (unsigned i = 0; i < count; i++)
+		if (plain)
+			*changed += take_write(mmu, list, count);
+		for (unsigned i = 0; !plain && i < count; i++)
 			*changed += !!(take_bits(mmu, list[i], bits) & tell);
 		*budget -= count < *budget ? count : *budget;
 		if (!*budget && piece->left)

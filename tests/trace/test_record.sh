@@ -74,6 +74,13 @@ check 'pages that are merged are recorded' record merged --storm 500 --merge 200
 check 'and replayed, with audits' replay merged 500
 check 'nested paging is recorded' record tables --storm 100 --paging nested
 check 'and replayed' replay tables 1000
+check 'a guest whose pages are merged is recorded' record merged --merge 20000 --storm 300
+check 'and replayed' replay merged 500
+if [ -e "$guests/cold.elf" ]; then
+	check 'one that has more memory than the machine, too' record cold --memory 128M --frames 32M \
+		--swap "$work/swap" --merge 2000 --storm 100
+	check 'and replayed' replay cold 20000
+fi
 check 'other settings' "$umbra" replay --config prefetch=0,quota=64 "$work/tables.utr"
 check 'up to an event' "$umbra" replay --until 500 --audit 100 "$work/tables.utr"
 check 'no such setting' fails 2 'no setting' "$umbra" replay --config speed=9 "$work/tables.utr"

@@ -87,6 +87,7 @@ static void test_merged(void **state)
 		merge_poll(host, HZ, now += HZ);
 	assert_int_equal(host->frames.sharers, 2);
 	assert_int_equal(machine[0].collapses_broken, 1);
+	assert_window(0, WINDOW);
 	compact(300);
 	assert_int_equal(machine[0].collapsed, 1);
 	assert_window(0, WINDOW);
@@ -118,16 +119,22 @@ static void test_no_room(void **state)
 	(void)state;
 	fill_window(0, WINDOW);
 	fill_window(1, WINDOW);
+	count = host->frames.count;
 	compact(2);
 	assert_true(host->compact.builds);
+	assert_true(host->frames.count < count);
 	assert_int_equal(compact_set(host, 0, now), 0);
 	assert_false(host->compact.builds);
+	assert_int_equal(host->frames.count, count);
 	assert_sound();
 	while (host->frames.count > 1000)
 		assert_true(frame_take(&host->frames, &pfn));
 	count = host->frames.count;
-	compact(300);
-	assert_int_equal(host->frames.count, count);
+	for (unsigned pieces = 0; pieces < 300; pieces++) {
+		compact(1);
+		assert_false(host->compact.builds);
+		assert_int_equal(host->frames.count, count);
+	}
 	assert_int_equal(machine[0].collapsed, 0);
 	assert_int_equal(compact_range(&vm[0], WINDOW, 512, &moved), UMBRA_ENOMEM);
 	assert_window(0, WINDOW);
