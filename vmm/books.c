@@ -8,6 +8,7 @@
  *   3  an owned frame's owner has it; a page with a frame of its own is its owner
  *   4  a shared frame has as many sharers as there are pages that share it
  *   5  .shared and .sharers count them all
+ *   6  a page in the swap file has a place there that is taken; no place is without a page
  *
  * Owns nothing. Shared frames' counts are taken down to 0 and put back while they are checked, so
  * that no memory is needed for it.
@@ -125,6 +126,28 @@ static void put_back(struct books *books, const struct vm *vm)
 	}
 }
 
+static void check_swapped(struct books *books)
+{
+	const struct host *host = books->host;
+	const struct swap *swap = &host->swap;
+	uint64_t pages = 0, places = 0;
+
+	for (unsigned i = 0; i < host->guests; i++)
+		for (uint64_t k = 0; host->guest[i]->entries && k < host->guest[i]->pages; k++) {
+			uint32_t entry = host->guest[i]->entries[k], slot = entry & MEMORY_NUMBER;
+
+			if (!(entry & MEMORY_SWAPPED))
+				continue;
+			pages++;
+			check(books, slot < swap->slots && swap->used[slot / 32] >> slot % 32 & 1,
+			      k, "a page is in a place of the swap file that is free");
+		}
+	for (uint64_t slot = 0; slot < swap->slots; slot++)
+		places += swap->used[slot / 32] >> slot % 32 & 1;
+	check(books, places == pages && (!places || places == swap->figures->used), places,
+	      "places of the swap file are miscounted");
+}
+
 static void check_sharers(struct books *books)
 {
 	const struct host *host = books->host;
@@ -147,6 +170,7 @@ uint64_t books_audit(struct host *host, const char **what, uint64_t *where)
 	check_free(&books);
 	check_frames(&books);
 	check_sharers(&books);
+	check_swapped(&books);
 	if (books.wrong) {
 		*what = books.what;
 		*where = books.where;

@@ -5,8 +5,8 @@
  *
  *   used   bits, 32 to a word: what one request carries, so that pages that go together lie
  *          together, and come back together if they are wanted together
- *   sums   64 bits for each place, of the page and of where it is. What comes back is compared:
- *          a guest whose page is not what it was is stopped
+ *   sums   64 bits for each place, of the page. What comes back is compared: a guest whose page is
+ *          not what it was is stopped
  *
  * Which page goes, a clock says, whose hand goes over all guests' pages: what was used since the
  * hand came by last is passed over, by its accessed bits (umbra_age) or, where no mapping tells, as
@@ -20,6 +20,7 @@
  * => outside of the MMU's lock, all of it
  */
 #include "swap.h"
+#include "compact.h"
 #include "cpu.h"
 #include "host.h"
 #include "hostio.h"
@@ -65,9 +66,9 @@ static bool is_zero(const uint64_t *page)
 }
 
 /* Any change of one word changes it: each step can be undone. */
-static uint64_t sum_of(const uint64_t *page, uint64_t slot)
+static uint64_t sum_of(const uint64_t *page)
 {
-	uint64_t a = slot + 1, b = ~slot;
+	uint64_t a = 1, b = 2;
 
 	for (unsigned i = 0; i < PAGE_WORDS; i += 2) {
 		a = (a ^ page[i]) * 0xd1342543de82ef95ull;
@@ -213,6 +214,7 @@ static void collect(struct host *host, struct batch *batch, uint64_t *left)
 static void leave(struct vm *vm, uint32_t index, uint32_t entry)
 {
 	compact_broken(vm, index);
+	compact_broken(vm, index);
 	frame_give(vm->frames, vm->entries[index]);
 	vm->entries[index] = entry;
 }
@@ -228,7 +230,7 @@ static bool write_run(struct vm *vm, const uint32_t *pages, unsigned count, uint
 		const uint64_t *page = va_of(vm->entries[pages[i]]);
 
 		page_copy(swap->data + i * UMBRA_PAGE_SIZE, page);
-		swap->sums[first + i] = sum_of(page, first + i);
+		swap->sums[first + i] = sum_of(page);
 	}
 	begun = rdtsc();
 	done =
@@ -417,7 +419,7 @@ static bool bring(struct vm *vm, uint64_t index, unsigned i)
 	const uint64_t *page = (const uint64_t *)(swap->data + i * UMBRA_PAGE_SIZE);
 	uint64_t slot = vm->entries[index] & MEMORY_NUMBER, frame;
 
-	if (sum_of(page, slot) != swap->sums[slot])
+	if (sum_of(page) != swap->sums[slot])
 		return false;
 	if (!frame_take(vm->frames, &frame))
 		return true; /* read ahead for nothing */
