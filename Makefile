@@ -6,6 +6,7 @@
 #   make check-guests [ARGS="NAME..."] every guest, Debian's too, shadow and nested; docs/machine.md
 #   make mutants                      faults put in one by one, each to be noticed by a named test
 #   make check-long [STEPS=100000000] every combination, random guests; hours: docs/testing.md
+#   make soak [MINUTES=10] [SEED=N]   guests at work while all of a host's operations go over them
 #   make fuzz [SECONDS=60]            the fuzz targets, so long each; see docs/testing.md
 #   make bench                        every benchmark of bench/
 #   make bench-rmap                   the reverse map beside KVM's, about 6 minutes
@@ -18,9 +19,11 @@ BUILD = build
 MESON_FLAGS =
 SECONDS = 60
 STEPS = 100000000
+MINUTES = 10
+SEED =
 BATCH := $(shell [ -t 0 ] || echo --batch)
 
-.PHONY: all setup build run test check-guests check-long mutants fuzz bench bench-rmap bench-kvm install clean format lint
+.PHONY: all setup build run test check-guests check-long mutants soak fuzz bench bench-rmap bench-kvm install clean format lint
 
 all: build
 
@@ -48,6 +51,10 @@ check-long:
 mutants:
 	@scripts/setup test
 	@scripts/mutants
+
+soak: build
+	@scripts/setup guests
+	@scripts/soak --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 fuzz:
 	@scripts/setup fuzz
