@@ -339,7 +339,7 @@ static void round_collapse(void)
 {
 	touch_all();
 	of_pages("collapse", UMBRA_CTL_RANGE_COLLAPSE, 0);
-	ask(UMBRA_CTL_RANGE_DROP, 0);
+	ask(UMBRA_CTL_RANGE_REMAP, 0); /* one by one: it is in small pages again */
 }
 
 void aliases_main(const uint8_t *params)

@@ -45,6 +45,7 @@ def take($line):
     elif $w[0] == "exits" then
       .exits[.unit][$w[1]] = ([["pf", "cr", "io", "msr", "intr", "invlpg", "other"], ($w[2:9] | map(tonumber))]
         | transpose | map({key: .[0], value: .[1]}) | from_entries)
+    elif $w[0] == "host" and $w[3] == "0" then . # nothing was there to be done
     elif $w[0] == "host" then
       .figures += [[.unit, $w[1], .system, ($w[2] | tonumber) / ($w[3] | tonumber), .hz]]
     elif $w[0] == "info" and ($w[1] | IN("progress", "error") | not) then

@@ -42,6 +42,7 @@ system kvm_npt0
 row fork 900.0 1.0 2.0
 host drop_range 79 1
 host log_collect 5120 512
+host merge 77 0
 info error this host cannot: collapse
 end of systems
 clock us 2000000000
@@ -64,7 +65,7 @@ check "a host row is the median of its rounds, an spte" has '.rows[] | select(.o
 check "a row without umbra" has '.rows[] | select(.op == "cpu") | .umbra == null and .meets == null'
 check "a row of memory has no aim" has '.rows[] | select(.op == "log_collect") |
 	.kvm_npt0 == 10 and .umbra == null and .meets == null and .kind == "memory"'
-check "what a host cannot is no row" has '[.rows[] | select(.op == "collapse")] == []'
+check "what a host cannot is no row" has '[.rows[] | select(.op == "collapse" or .op == "merge")] == []'
 check "ticks become microseconds" has '.rows[] | select(.unit == "us") | .umbra == 1.5 and .kvm_npt0 == null'
 jq -r -f "$dir/table.jq" "$work/json" >"$work/table"
 check "a table marks the lowest" grep -q \

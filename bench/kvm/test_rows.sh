@@ -33,6 +33,7 @@ check 'and word by word' 'host log_words [1-9][0-9]* 512$'
 check 'and then nothing' 'host log_clean [1-9][0-9]* 4096$'
 check 'all pages hold the same' 'host merge [1-9][0-9]* 512$'
 check 'until they are written' 'host merge_break [1-9][0-9]* 512$'
+check 'all of it side by side' 'host collapse [1-9][0-9]* 512$'
 check 'another slot' 'host warm_renewed [1-9][0-9]* 1536$'
 check 'the end' 'end$'
 echo "1..$count"

@@ -72,6 +72,8 @@ check 'aliases, with a small quota, are recorded' record aliases --storm 1000 --
 check 'and replayed, with audits' replay aliases 500
 check 'pages that are merged are recorded' record merged --storm 500 --merge 200000
 check 'and replayed, with audits' replay merged 500
+check 'memory that is collapsed is recorded' record collapsed --storm 20 --compact 200000
+check 'and replayed, with audits' replay collapsed 500
 check 'nested paging is recorded' record tables --storm 100 --paging nested
 check 'and replayed' replay tables 1000
 check 'a guest whose pages are merged is recorded' record merged --merge 20000 --storm 300
