@@ -46,14 +46,14 @@ static void write_all(struct umbra_mmu *mmu, const struct set *set, bool by_d)
 		umbra_gfn gfn = {set->gfn_seq[i]};
 		struct rmap_cursor cursor;
 		handle first = rmap_first(mmu, *head_of(mmu, gfn.n, 1), &cursor);
-		uint64_t value = spte_read(handle_spte(mmu, first));
+		uint64_t *spte = handle_spte(mmu, first), value = spte_read(spte);
 
 		if (by_d) {
-			spte_write(handle_spte(mmu, first), value | PTE_D);
+			spte_write(spte, value | PTE_D);
 			continue;
 		}
 		log_set(slot_find(mmu, gfn), gfn);
-		rmap_replace(mmu, first, value | PTE_W | PTE_D);
+		rmap_replace(mmu, first, spte, value, value | PTE_W | PTE_D);
 	}
 }
 

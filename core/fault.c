@@ -247,7 +247,7 @@ static bool leaf_set(struct fault *fault, struct shadow *shadow, uint64_t value)
 	make_way(fault, shadow, index, value);
 	old = spte_read(spte);
 	if (old & PTE_P) {
-		rmap_replace(mmu, handle_of(shadow, index), value);
+		rmap_replace(mmu, handle_of(shadow, index), spte, old, value);
 		return value & ~old & PTE_W;
 	}
 	leaf_add(mmu, shadow, index, slot_head_make(mmu, fault->slot, fault->walk.gfn, level),
@@ -305,7 +305,7 @@ static bool prefetch_one(struct umbra_mmu *mmu, struct shadow *shadow, unsigned 
 		if (rmap_gfn(mmu, handle_of(shadow, index)).n != leaf.gfn.n ||
 		    (old ^ value) & LEAF_SUBJECT || is_narrower(old, value) || !(value & PTE_W))
 			return false;
-		rmap_replace(mmu, handle_of(shadow, index), value);
+		rmap_replace(mmu, handle_of(shadow, index), &shadow->table[index], old, value);
 	} else {
 		leaf_add(mmu, shadow, index, slot_head_make(mmu, slot, leaf.gfn, 1), value);
 	}

@@ -459,7 +459,7 @@ void slot_regions(struct umbra_mmu *mmu, struct slot *slot, uint64_t first, uint
 
 uint64_t *rmap_head_of(struct umbra_mmu *mmu, head_ref ref);
 void rmap_remove_many(struct umbra_mmu *mmu, const handle *list, unsigned count);
-void rmap_replace(struct umbra_mmu *mmu, handle h, uint64_t value);
+void rmap_replace(struct umbra_mmu *mmu, handle h, uint64_t *spte, uint64_t old, uint64_t value);
 uint64_t rmap_write_protect(struct umbra_mmu *mmu, uint64_t *head);
 bool rmap_age(struct umbra_mmu *mmu, uint64_t *head, unsigned limit);
 void rmap_take_write(struct umbra_mmu *mmu, handle h);

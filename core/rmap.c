@@ -101,15 +101,13 @@ void rmap_add_long(struct umbra_mmu *mmu, head_ref ref, handle h, uint64_t flags
 }
 
 /*
- * Spte @h, which stands in a chain, says @value from now on, and D if it had come to say that: TLBs
- * that saw it will not tell again.
+ * Spte @h, which stands in a chain and said @old, says @value from now on, and D if it had come to
+ * say that: TLBs that saw it will not tell again.
  */
-void rmap_replace(struct umbra_mmu *mmu, handle h, uint64_t value)
+void rmap_replace(struct umbra_mmu *mmu, handle h, uint64_t *spte, uint64_t old, uint64_t value)
 {
-	uint64_t *spte = handle_spte(mmu, h), old = spte_read(spte);
-
 	*rmap_head_of(mmu, rmap_owner(mmu, h)) |= head_flags(value);
-	if (!spte_is_volatile(old) && !mmu->dirty_logs) {
+	if (__builtin_expect(!spte_is_volatile(old) && !mmu->dirty_logs, 1)) {
 		spte_write(spte, value);
 		return;
 	}

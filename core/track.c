@@ -120,6 +120,8 @@ bool track_sync_entry(struct umbra_mmu *mmu, struct shadow *shadow, unsigned ind
 	    leaf.marks != pte_marks(value, shadow->role.level) || (has ^ leaf.access) & ACCESS_U ||
 	    has & ~leaf.access & ACCESS_X)
 		shadow_clear_leaf(mmu, shadow, index);
+	else if (has & ~leaf.access & ACCESS_W && !spte_is_volatile(value) && !mmu->dirty_logs)
+		spte_write(spte, value & ~PTE_W);
 	else if (has & ~leaf.access & ACCESS_W)
 		rmap_take_write(mmu, handle_of(shadow, index));
 	else

@@ -127,10 +127,17 @@ static uint8_t level_of(const struct vm *vm, const uint32_t *e)
 	return vm->large && compact_is_large(vm, (uint32_t)(e - vm->entries)) ? 2 : 0;
 }
 
-static int host_frame_get(void *ctx, umbra_gfn gfn, enum umbra_want use, struct umbra_frame *frame)
+/* Of its own, and nobody wants to hear of it: so most pages are asked for. */
+static inline bool is_plain(const struct vm *vm, uint32_t e)
 {
-	struct vm *vm = ctx;
-	uint32_t *e = entry(vm, gfn.n);
+	return e - 1 < MEMORY_SHARED - 1 &&
+	       !((uintptr_t)vm->recent | (uintptr_t)vm->large | vm->recording.on);
+}
+
+/* Any page. */
+static __attribute__((noinline)) int frame_get(struct vm *vm, uint32_t *e, umbra_gfn gfn,
+					       enum umbra_want use, struct umbra_frame *frame)
+{
 	int error = fetch(vm, e, gfn.n, use);
 
 	if (!error)
@@ -140,6 +147,17 @@ static int host_frame_get(void *ctx, umbra_gfn gfn, enum umbra_want use, struct 
 	if (vm->recording.on && e)
 		record_frame(vm, (uint64_t)(e - vm->entries), gfn, use, error, frame);
 	return error;
+}
+
+static int host_frame_get(void *ctx, umbra_gfn gfn, enum umbra_want use, struct umbra_frame *frame)
+{
+	struct vm *vm = ctx;
+	uint32_t *e = entry(vm, gfn.n);
+
+	if (__builtin_expect(!e || !is_plain(vm, *e), 0))
+		return frame_get(vm, e, gfn, use, frame);
+	*frame = (struct umbra_frame){.pfn = {*e}, .writable = true};
+	return 0;
 }
 
 static void *host_frame_va(void *ctx, umbra_pfn pfn)
