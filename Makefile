@@ -53,7 +53,6 @@ mutants:
 	@scripts/mutants
 
 soak: build
-	@scripts/setup guests
 	@scripts/soak --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 fuzz:
