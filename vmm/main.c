@@ -32,7 +32,7 @@
  * lapic.c, ioapic.c, pic.c, pit.c, rtc.c, uart.c, fwcfg.c, testdev.c, the control ports
  * (control.c); and on PCI (pci.c, virtio.c) virtio_blk.c, virtio_console.c. The outside watches
  * through the machine page (umbra/machine.h, machine.c). What is done to guests' frames meanwhile:
- * merge.c, compact.c, swap.c; books.c sees that all of it adds up.
+ * merge.c, compact.c, swap.c (swapmap.c); books.c sees that all of it adds up.
  *
  * This file owns the way from the loader's information to running vcpus.
  */

@@ -92,7 +92,7 @@ static void release(struct vm *vm, uint32_t e)
 	else if (memory_has_frame(e))
 		frame_give(vm->frames, e);
 	else if (e)
-		swap_forget(vm->host, e & MEMORY_NUMBER);
+		swapmap_forget(&vm->host->swap.map, e & MEMORY_NUMBER);
 }
 
 /* A free frame, if need be by swapping others' contents out. => outside of the MMU's lock */
