@@ -139,7 +139,6 @@ static void collect(struct host *host, struct batch *batch, uint64_t *left)
 static void leave(struct vm *vm, uint32_t index, uint32_t entry)
 {
 	compact_broken(vm, index);
-	compact_broken(vm, index);
 	frame_give(vm->frames, vm->entries[index]);
 	vm->entries[index] = entry;
 }
