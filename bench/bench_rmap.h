@@ -70,7 +70,9 @@ enum host_op_number {
 	HOST_COLLECT_W,
 	HOST_COLLECT_D,
 	HOST_REMAP,
-	HOST_COLLAPSE, /* 2 MiB come to lie side by side */
+	HOST_COLLAPSE,   /* 2 MiB come to lie side by side */
+	HOST_FLAGS,      /* a slot becomes read-only */
+	HOST_INVALIDATE, /* begun, and ended */
 	HOST_WATCH,
 	HOST_SPLIT, /* of a set of large pages */
 	HOST_OPS

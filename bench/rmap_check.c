@@ -121,9 +121,10 @@ static void check_map(void)
 /* Bits that no spte has after the operation; 0: it has to leave them all alone, or take them whole.
  */
 static const uint64_t taken[HOST_OPS] = {
-    [HOST_AGE] = 0x20,       [HOST_PROTECT] = 2,      [HOST_LOG_W] = 2,     [HOST_LOG_D] = 0x40,
-    [HOST_COLLECT_W] = 2,    [HOST_COLLECT_D] = 0x40, [HOST_REMAP] = ~0ull, [HOST_WATCH] = 2,
-    [HOST_COLLAPSE] = ~0ull, [HOST_SPLIT] = ~0ull,
+    [HOST_AGE] = 0x20,    [HOST_PROTECT] = 2,   [HOST_LOG_W] = 2,
+    [HOST_LOG_D] = 0x40,  [HOST_COLLECT_W] = 2, [HOST_COLLECT_D] = 0x40,
+    [HOST_REMAP] = ~0ull, [HOST_WATCH] = 2,     [HOST_COLLAPSE] = ~0ull,
+    [HOST_SPLIT] = ~0ull, [HOST_FLAGS] = 2,     [HOST_INVALIDATE] = ~0ull,
 };
 
 static void check_host(void)

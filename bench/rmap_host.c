@@ -24,6 +24,8 @@ const struct host_op host_ops[HOST_OPS] = {
     [HOST_COLLECT_D] = {"log_collect_d", true},
     [HOST_REMAP] = {"remap", false},
     [HOST_COLLAPSE] = {"collapse", false},
+    [HOST_FLAGS] = {"slot_flags", false},
+    [HOST_INVALIDATE] = {"invalidate", false},
     [HOST_SPLIT] = {"split", false},
     [HOST_WATCH] = {"watch", true},
 };
@@ -147,6 +149,7 @@ static void run(const struct set *set, enum host_op_number op)
 {
 	struct umbra_mmu *mmu = umbra_mmu_of_set();
 	uint64_t pages = set->shape.slot_pages;
+	struct umbra_invalidation invalidation;
 
 	switch (op) {
 	case HOST_AGE:
@@ -168,6 +171,14 @@ static void run(const struct set *set, enum host_op_number op)
 	case HOST_COLLAPSE:
 		remap(mmu, set, op == HOST_COLLAPSE ? 2 : 1);
 		break;
+	case HOST_FLAGS:
+		expect(umbra_slot_flags_set(mmu, SLOT, UMBRA_SLOT_READONLY), "flags");
+		break;
+	case HOST_INVALIDATE:
+		expect(umbra_invalidate_begin(mmu, (umbra_gfn){0}, pages, &invalidation, NULL),
+		       "invalidate");
+		umbra_invalidate_end(mmu, &invalidation);
+		break;
 	case HOST_SPLIT:
 		expect(umbra_split(mmu, (umbra_gfn){0}, pages, NULL), "split");
 		break;
@@ -183,6 +194,7 @@ static void clear_away(const struct set *set, enum host_op_number op)
 	struct umbra_mmu *mmu = umbra_mmu_of_set();
 
 	umbra_log_stop(mmu, SLOT);
+	umbra_slot_flags_set(mmu, SLOT, 0);
 	for (uint64_t i = 0; op == HOST_WATCH && i < watched(set); i++)
 		expect(umbra_watch(mmu, (umbra_gfn){set->gfn_seq[i]}, 0), "watch");
 }
@@ -217,6 +229,7 @@ static void limit_run(const struct set *set, enum host_op_number op)
 		limit_each(set, sptes, LIMIT_TAKE, ~PTE_D);
 		break;
 	case HOST_PROTECT:
+	case HOST_FLAGS:
 	case HOST_LOG_W:
 	case HOST_COLLECT_W:
 	case HOST_WATCH:

@@ -146,7 +146,8 @@ all
 all --paging nested
 check 'a machine to be killed' start
 check 'one command amid another' amid
-for verb in 'dirty-rate 5' 'working-set 5' 'migrate 60000' 'zap' 'slot-renew 0' 'storm 100000'; do
+for verb in 'dirty-rate 5' 'working-set 5' 'migrate 60000' 'zap' 'slot-renew 0' 'storm 100000' 'merge 1000000' \
+	'compact 1000000' 'watch 100 rwx' 'log-start' 'split 0 100000'; do
 	# shellcheck disable=SC2086
 	check "killed during $verb" killed $verb
 done
