@@ -24,7 +24,7 @@ static enum status refuse(const struct store *file, int error)
 			strerror(error));
 }
 
-/* Is it one of ours, or empty? Nobody else has it? */
+/* Is it one of ours, or empty? Nobody else owns it, or has it? */
 static enum status judge(const struct store *file)
 {
 	char found[sizeof(mark)] = "";
@@ -34,6 +34,11 @@ static enum status judge(const struct store *file)
 		return refuse(file, errno);
 	if (!S_ISREG(is.st_mode))
 		return complain(STATUS_SWAP, "swap file %s: not a regular file", file->path);
+	if (is.st_uid != geteuid())
+		return complain(STATUS_SWAP,
+				"swap file %s: it is somebody else's, who could read what guests "
+				"keep in memory; name another file",
+				file->path);
 	if (flock(file->fd, LOCK_EX | LOCK_NB) != 0)
 		return complain(STATUS_SWAP,
 				"swap file %s: in use by another machine; give each its own",
@@ -70,7 +75,7 @@ enum status swapfile_open(struct store *file, const char *path, uint64_t bytes)
 	if (file->fd < 0)
 		return refuse(file, errno);
 	status = judge(file);
-	if (status == STATUS_OK && !empty(file))
+	if (status == STATUS_OK && (fchmod(file->fd, 0600) != 0 || !empty(file)))
 		status = refuse(file, errno);
 	if (status != STATUS_OK) {
 		close(file->fd);
