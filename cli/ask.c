@@ -41,7 +41,7 @@ void ask_command(struct control *c, enum umbra_command command, uint64_t first, 
 
 const void *ask_answer(struct control *c)
 {
-	uint64_t address = c->ram->page->answer;
+	uint64_t address = __atomic_load_n(&c->ram->page->answer, __ATOMIC_RELAXED);
 	void *map;
 
 	if (c->answer)
@@ -134,10 +134,12 @@ void ask_tell_rows(struct control *c, const uint64_t *values, size_t rows, bool 
 void ask_tell(struct control *c)
 {
 	const struct umbra_machine *page = c->ram->page;
-	size_t columns = fields_count(c->verb->fields), count = page->answers;
+	size_t columns = fields_count(c->verb->fields),
+	       count = __atomic_load_n(&page->answers, __ATOMIC_RELAXED);
+	int result = __atomic_load_n(&page->result, __ATOMIC_RELAXED);
 
-	if (page->result)
-		ask_tell_error(c, page->result);
+	if (result)
+		ask_tell_error(c, result);
 	else if (!columns)
 		control_reply(c, STATUS_OK, "%s", c->json ? "{}\n" : "");
 	else if (count != columns || !ask_answer(c))
@@ -149,11 +151,13 @@ void ask_tell(struct control *c)
 void ask_tell_list(struct control *c)
 {
 	const struct umbra_machine *page = c->ram->page;
-	size_t columns = fields_count(c->verb->fields), count = page->answers;
+	size_t columns = fields_count(c->verb->fields),
+	       count = __atomic_load_n(&page->answers, __ATOMIC_RELAXED);
+	int result = __atomic_load_n(&page->result, __ATOMIC_RELAXED);
 
-	if (page->result || count % columns || count > UMBRA_ANSWER_BYTES / sizeof(uint64_t) ||
+	if (result || count % columns || count > UMBRA_ANSWER_BYTES / sizeof(uint64_t) ||
 	    !ask_answer(c))
-		ask_tell_error(c, page->result);
+		ask_tell_error(c, result);
 	else
 		ask_tell_rows(c, ask_answer(c), count / columns, true);
 }

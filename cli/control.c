@@ -111,6 +111,8 @@ static void begin(struct control *c)
 	memmove(c->words, c->words + 3, c->count * sizeof(c->words[0]));
 	c->skip = 0;
 	c->stage = 0;
+	c->failure = 0;
+	c->failed = false;
 	c->due = 0;
 	c->mapping_count = 0;
 	if (!verb)
@@ -168,15 +170,16 @@ static void send_reply(struct control *c)
 static void go_on(struct control *c)
 {
 	const struct umbra_machine *page = c->ram->page;
-	bool ended = page->phase == UMBRA_PHASE_ENDED;
+	bool ended = __atomic_load_n(&page->phase, __ATOMIC_ACQUIRE) == UMBRA_PHASE_ENDED;
 
 	if (__atomic_load_n(&page->magic, __ATOMIC_ACQUIRE) != UMBRA_MACHINE_MAGIC ||
 	    (!ended && (__atomic_load_n(&page->command, __ATOMIC_ACQUIRE) != UMBRA_COMMAND_NONE ||
 			clock_now() < c->due)))
 		return;
 	if (ended && !verb_is_of_all(c->verb)) {
-		control_reply(c, STATUS_CONTROL, "guest %u has ended: %s",
-			      (unsigned)(c->ram - c->rams), page->message);
+		control_reply(c, STATUS_CONTROL, "guest %u has ended: %.*s",
+			      (unsigned)(c->ram - c->rams), (int)sizeof(page->message),
+			      page->message);
 	} else if (c->asked) {
 		c->asked = false;
 		c->verb->end(c);

@@ -42,6 +42,8 @@ struct control {
 	unsigned stage; /* of a verb that asks more than once */
 	double due;     /* clock_now() before which it has nothing to ask; 0: now */
 	uint64_t kept[CONTROL_KEPT];
+	bool failed; /* it has something to end yet, then tells that */
+	int failure;
 	uint64_t skip;
 	struct umbra_mapping *mappings;
 	size_t mapping_count;

@@ -36,6 +36,7 @@ struct recorder {
 	struct umbra_ring *ring;
 	const struct umbra_record *records; /* mapped */
 	size_t bytes;
+	uint64_t capacity, read; /* ours: what the ring says of them can change */
 	pthread_t thread;
 	bool running;
 	int stop; /* no more will come */
@@ -63,39 +64,60 @@ enum status record_open(struct recording *recording, const char *path, char *why
 	return STATUS_OK;
 }
 
+static void not_a_ring(struct recorder *r)
+{
+	if (r->failed)
+		return;
+	r->failed = true;
+	r->error.status = TRACE_SYSTEM;
+	snprintf(r->error.text, sizeof(r->error.text),
+		 "recording: the machine's ring of records makes no sense; the trace ends there");
+}
+
 /* The ring is there: map it, and complete the header. False: not yet, or it cannot be. */
 static bool attach(struct recorder *r)
 {
 	uint64_t address = __atomic_load_n(&r->ring->address, __ATOMIC_ACQUIRE);
-	uint64_t capacity = r->ring->capacity;
+	uint64_t capacity = __atomic_load_n(&r->ring->capacity, __ATOMIC_RELAXED);
 	void *map;
 
 	if (!address)
 		return false;
 	r->bytes = capacity * sizeof(struct umbra_record);
-	if (address % 4096 || capacity > r->ram->bytes / sizeof(struct umbra_record) ||
-	    address > r->ram->bytes - r->bytes)
+	if (!capacity || address % 4096 || capacity > r->ram->bytes / sizeof(struct umbra_record) ||
+	    address > r->ram->bytes - r->bytes) {
+		not_a_ring(r);
 		return false;
+	}
 	map = mmap(NULL, r->bytes, PROT_READ, MAP_SHARED, r->ram->fd, (off_t)address);
 	if (map == MAP_FAILED)
 		return false;
 	r->records = map;
+	r->capacity = capacity;
+	r->read = __atomic_load_n(&r->ring->read, __ATOMIC_RELAXED);
 	r->header.config = r->ram->page->config;
 	r->header.tsc_hz = r->ram->page->tsc_hz;
-	r->failed = !trace_header_set(r->writer, &r->header, &r->error);
+	if (!r->failed)
+		r->failed = !trace_header_set(r->writer, &r->header, &r->error);
 	return true;
 }
 
-/* What is in the ring now. False: nothing. */
+/* What is in the ring now. False: nothing. More than fits: the trace ends, the guest goes on. */
 static bool drain(struct recorder *r)
 {
-	uint64_t read = r->ring->read, capacity = r->ring->capacity;
+	const uint64_t capacity = r->capacity;
 	uint64_t written = __atomic_load_n(&r->ring->written, __ATOMIC_ACQUIRE);
 
-	if (read == written || written - read > capacity)
+	if (r->read == written)
 		return false;
-	while (read != written) {
-		uint64_t at = read % capacity, count = written - read;
+	if (written - r->read > capacity) {
+		not_a_ring(r);
+		r->read = written;
+		__atomic_store_n(&r->ring->read, written, __ATOMIC_RELEASE);
+		return true;
+	}
+	while (r->read != written) {
+		uint64_t at = r->read % capacity, count = written - r->read;
 
 		if (count > capacity - at)
 			count = capacity - at;
@@ -103,8 +125,8 @@ static bool drain(struct recorder *r)
 			count = TRACE_CHUNK;
 		if (!r->failed)
 			r->failed = !trace_write(r->writer, r->records + at, count, &r->error);
-		read += count;
-		__atomic_store_n(&r->ring->read, read, __ATOMIC_RELEASE);
+		r->read += count;
+		__atomic_store_n(&r->ring->read, r->read, __ATOMIC_RELEASE);
 	}
 	return true;
 }
@@ -137,7 +159,7 @@ static void *work(void *arg)
 	return NULL;
 }
 
-enum status record_start(struct recording *recording, const struct ram *ram)
+enum status record_start(struct recording *recording, const struct ram *ram, char *why, size_t size)
 {
 	struct recorder *r = recording->recorder;
 	sigset_t all, before;
@@ -149,8 +171,11 @@ enum status record_start(struct recording *recording, const struct ram *ram)
 	pthread_sigmask(SIG_SETMASK, &all, &before);
 	error = pthread_create(&r->thread, NULL, work, r);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	if (error)
-		return complain(STATUS_ERROR, "--record: no thread: %s", strerror(error));
+	if (error) {
+		snprintf(why, size, "no thread: %s", strerror(error));
+		record_discard(recording);
+		return STATUS_ERROR;
+	}
 	r->running = true;
 	return STATUS_OK;
 }

@@ -21,8 +21,9 @@ struct recording {
 /* Make the trace @path. What stands against it is in @why. */
 enum status record_open(struct recording *recording, const char *path, char *why, size_t size);
 
-/* Drain the ring of the machine in @ram from now on, in a thread. */
-enum status record_start(struct recording *recording, const struct ram *ram);
+/* Drain the ring of the machine in @ram from now on, in a thread. Where not, no trace is left. */
+enum status record_start(struct recording *recording, const struct ram *ram, char *why,
+			 size_t size);
 
 /* The machine has ended, or is to be left, or told to stop: take what is there, close the trace. */
 enum status record_close(struct recording *recording);

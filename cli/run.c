@@ -282,19 +282,21 @@ static void report_fill(struct run *run, struct report *report)
 static enum status start(struct run *run)
 {
 	enum status status;
+	char why[256];
 
 	fflush(stdout);
 	status = qemu_start_umbra(&run->qemu, &run->options, &run->guest, run->ram, &run->server,
 				  run->vmm_fd);
 	if (status != STATUS_OK)
 		return status;
-	if (run->recording.recorder)
-		status = record_start(&run->recording, &run->ram[run->options.record_guest]);
-	if (status != STATUS_OK) {
-		qemu_stop(&run->qemu);
-		record_discard(&run->recording);
-	}
-	return status;
+	if (!run->recording.recorder)
+		return STATUS_OK;
+	status =
+	    record_start(&run->recording, &run->ram[run->options.record_guest], why, sizeof(why));
+	if (status == STATUS_OK)
+		return STATUS_OK;
+	qemu_stop(&run->qemu);
+	return complain(status, "--record: %s", why);
 }
 
 static enum status boot(struct run *run)

@@ -34,7 +34,7 @@ enum status serve_open(struct server *server)
 /* Map the data of a guest's requests, once the hypervisor has said where it is. */
 static bool map(uint8_t **data, const struct ram *ram)
 {
-	uint64_t at = ram->page->data;
+	uint64_t at = __atomic_load_n(&ram->page->data, __ATOMIC_RELAXED);
 
 	if (*data)
 		return true;
@@ -101,11 +101,12 @@ static void complain_once(struct store *store, uint32_t kind, int error)
 
 static void answer(struct server *server, struct umbra_request *request, uint8_t *data)
 {
-	uint32_t kind = request->kind, file = request->file;
+	uint32_t kind = __atomic_load_n(&request->kind, __ATOMIC_RELAXED);
+	uint32_t file = __atomic_load_n(&request->file, __ATOMIC_RELAXED);
+	uint32_t size = __atomic_load_n(&request->size, __ATOMIC_RELAXED);
+	uint64_t offset = __atomic_load_n(&request->offset, __ATOMIC_RELAXED);
 	struct store *store = &server->store[file < UMBRA_FILES ? file : UMBRA_FILE_DISK];
-	int error = file < UMBRA_FILES
-			? carry_out(store, data, kind, request->offset, request->size)
-			: ENODEV;
+	int error = file < UMBRA_FILES ? carry_out(store, data, kind, offset, size) : ENODEV;
 
 	if (error)
 		complain_once(store, kind, error);

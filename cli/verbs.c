@@ -22,6 +22,8 @@
 #include "report.h"
 #include "show.h"
 
+#define MAPPINGS_MOST (1u << 20)
+
 /* Those whom the request is for: one guest, or all. */
 static const struct ram *first_of(const struct control *c, unsigned *count)
 {
@@ -31,7 +33,8 @@ static const struct ram *first_of(const struct control *c, unsigned *count)
 
 static bool listens(const struct umbra_machine *page)
 {
-	return page->magic == UMBRA_MACHINE_MAGIC && page->phase != UMBRA_PHASE_ENDED;
+	return __atomic_load_n(&page->magic, __ATOMIC_ACQUIRE) == UMBRA_MACHINE_MAGIC &&
+	       __atomic_load_n(&page->phase, __ATOMIC_ACQUIRE) != UMBRA_PHASE_ENDED;
 }
 
 static void begin_stats(struct control *c)
@@ -132,14 +135,20 @@ static void end_rmap(struct control *c)
 {
 	const struct umbra_machine *page = c->ram->page;
 	const size_t room = UMBRA_ANSWER_BYTES / sizeof(struct umbra_mapping);
-	size_t count = page->answers;
+	size_t count = __atomic_load_n(&page->answers, __ATOMIC_RELAXED);
+	int result = __atomic_load_n(&page->result, __ATOMIC_RELAXED);
 
-	if (page->result == UMBRA_ENOENT)
+	if (result == UMBRA_ENOENT)
 		control_reply(c, STATUS_NO_SUCH, "gfn %s is no memory of this guest's",
 			      c->words[0]);
-	else if (page->result || count > room || !ask_answer(c) ||
+	else if (result || count > room || !ask_answer(c) ||
 		 !keep_mappings(c, ask_answer(c), count))
 		control_reply(c, STATUS_ERROR, "the machine does not answer as it should");
+	else if (c->mapping_count > MAPPINGS_MOST)
+		control_reply(c, STATUS_ERROR,
+			      "gfn %s has more than %u mappings, or the machine "
+			      "does not answer as it should",
+			      c->words[0], MAPPINGS_MOST);
 	else if (count == room) {
 		c->skip += count;
 		begin_rmap(c);
@@ -202,7 +211,7 @@ static void begin_record(struct control *c)
 	}
 	status = record_open(c->recording, c->words[0], why, sizeof(why));
 	if (status == STATUS_OK)
-		status = record_start(c->recording, c->ram);
+		status = record_start(c->recording, c->ram, why, sizeof(why));
 	if (status != STATUS_OK)
 		control_reply(c, status, "record: %s", why);
 	else
@@ -229,22 +238,27 @@ static void end_record(struct control *c)
 			      result);
 }
 
-static void begin_record_end(struct control *c)
-{
-	if (!c->recording->recorder) {
-		control_reply(c, STATUS_TRACE, "no recording is on");
-		return;
-	}
-	control_turn(c, c->recording->ram); /* whichever guest it is of */
-	ask_command(c, UMBRA_COMMAND_RECORD_END, 0, 0);
-}
-
 static void end_record_end(struct control *c)
 {
 	enum status status = record_close(c->recording);
 
 	control_reply(c, status, "%s",
 		      status ? "the trace ends early: see what the machine's side says" : "");
+}
+
+/* Of whichever guest it is, which may have ended, as may the one that was asked. */
+static void begin_record_end(struct control *c)
+{
+	if (!c->recording->recorder) {
+		control_reply(c, STATUS_TRACE, "no recording is on");
+		return;
+	}
+	if (c->ram != c->recording->ram)
+		control_turn(c, c->recording->ram); /* and again, once that one listens */
+	else if (listens(c->ram->page))
+		ask_command(c, UMBRA_COMMAND_RECORD_END, 0, 0);
+	else
+		end_record_end(c);
 }
 
 static void begin_stop(struct control *c)
@@ -302,24 +316,14 @@ static void begin_while(struct control *c)
 	ask_command(c, table[row].command[c->stage], 0, 0);
 }
 
-static void end_while(struct control *c)
+static void tell_while(struct control *c, bool ages)
 {
-	const struct umbra_machine *page = c->ram->page;
-	bool ages = strcmp(c->verb->name, "working-set") == 0;
 	uint64_t seconds;
 
-	if (page->result || (c->stage == 1 && (page->answers > CONTROL_KEPT || !ask_answer(c)))) {
-		ask_tell_error(c, page->result);
-		return;
-	}
 	number_parse(c->words[0], &seconds);
-	if (c->stage == 0)
-		c->due = clock_now() + (double)seconds;
-	if (c->stage == 1)
-		memcpy(c->kept, ask_answer(c), page->answers * sizeof(c->kept[0]));
-	if (++c->stage < (ages ? 2 : 3))
-		return; /* begin_while() again */
-	if (ages)
+	if (c->failed)
+		ask_tell_error(c, c->failure);
+	else if (ages)
 		ask_tell_rows(c, (uint64_t[]){seconds, c->kept[0], c->kept[1], c->kept[2]}, 1,
 			      false);
 	else
@@ -327,6 +331,34 @@ static void end_while(struct control *c)
 			      (uint64_t[]){seconds, c->kept[0],
 					   c->kept[0] * UMBRA_PAGE_SIZE / 1024 / seconds},
 			      1, false);
+}
+
+static void end_while(struct control *c)
+{
+	const struct umbra_machine *page = c->ram->page;
+	const bool ages = strcmp(c->verb->name, "working-set") == 0;
+	const size_t count = ages ? 3 : 1;
+	int result = __atomic_load_n(&page->result, __ATOMIC_RELAXED);
+	uint64_t seconds;
+
+	/* A log that the guest has ended by itself was ended, and what was measured stays true. */
+	if (c->stage == 2 && (result == UMBRA_ENOENT || c->failed))
+		result = 0;
+	if (c->stage == 1 && !result &&
+	    __atomic_load_n(&page->answers, __ATOMIC_RELAXED) == count && ask_answer(c)) {
+		memcpy(c->kept, ask_answer(c), count * sizeof(c->kept[0]));
+	} else if (c->stage == 1) {
+		c->failed = true;
+		c->failure = result;
+	} else if (result) {
+		ask_tell_error(c, result);
+		return;
+	}
+	number_parse(c->words[0], &seconds);
+	if (c->stage == 0)
+		c->due = clock_now() + (double)seconds;
+	if (++c->stage == (ages ? 2 : 3))
+		tell_while(c, ages); /* else begin_while() again */
 }
 
 #define NUMBERS ask_numbers, ask_tell
@@ -404,7 +436,8 @@ const struct verb *verb_find(const char *name)
 
 bool verb_is_of_all(const struct verb *verb)
 {
-	return verb->begin == begin_stats || verb->begin == begin_stop;
+	return verb->begin == begin_stats || verb->begin == begin_stop ||
+	       verb->begin == begin_record_end;
 }
 
 void control_help(void)

@@ -25,7 +25,7 @@ struct verb {
 /* NULL: there is none of that name. */
 const struct verb *verb_find(const char *name);
 
-/* Does it speak of all guests where none is named, and of those that have ended? */
+/* Does it make sense where the guest has ended: it speaks of all of them, or of none? */
 bool verb_is_of_all(const struct verb *verb);
 
 #endif

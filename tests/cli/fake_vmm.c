@@ -8,6 +8,7 @@
  *     30     workload ok, power-off           21  run for ever, deaf
  *     31     workload failed, power-off       22  reset the machine without a word
  *     32     violations counted, power-off    23  say init's marker, then like 30
+ *                                             24  run for ever, answer wrongly (answer_wrongly())
  */
 #include <stdint.h>
 #include <umbra/machine.h>
@@ -79,7 +80,36 @@ static _Noreturn void end(enum umbra_end how)
 		__asm__ volatile("cli; hlt");
 }
 
-static _Noreturn void run_for_ever(int obey)
+/*
+ * Mappings without end; a log that cannot be collected (.zaps: logs that are on); a ring that says
+ * it holds more than it can; an end whose sentence has none.
+ */
+static void answer_wrongly(uint32_t command)
+{
+	static uint8_t __attribute__((aligned(4096))) room[UMBRA_ANSWER_BYTES];
+
+	machine.answer = (uintptr_t)room;
+	machine.answers = UMBRA_ANSWER_BYTES / sizeof(struct umbra_mapping);
+	machine.result = command == UMBRA_COMMAND_LOG_COLLECT ? UMBRA_EAGAIN : 0;
+	if (command == UMBRA_COMMAND_LOG_START)
+		machine.zaps++;
+	if (command == UMBRA_COMMAND_LOG_STOP)
+		machine.zaps--;
+	if (command == UMBRA_COMMAND_RECORD) {
+		machine.ring.capacity = 16;
+		machine.ring.written = 1000;
+		machine.ring.address = (uintptr_t)room;
+	}
+	if (command == UMBRA_COMMAND_DROP) { /* stays, for others to look at it */
+		for (unsigned i = 0; i < sizeof(machine.message); i++)
+			machine.message[i] = 't';
+		machine.guests = 0x74747474;
+		machine.end = UMBRA_END_POWEROFF;
+		machine.phase = UMBRA_PHASE_ENDED;
+	}
+}
+
+static _Noreturn void run_for_ever(int obey, int wrongly)
 {
 	volatile uint32_t *command = &machine.command;
 
@@ -88,6 +118,9 @@ static _Noreturn void run_for_ever(int obey)
 			continue;
 		if (*command == UMBRA_COMMAND_STOP)
 			end(UMBRA_END_COMMAND);
+		if (wrongly)
+			answer_wrongly(*command);
+		__asm__ volatile("" ::: "memory"); /* all of it is there before .command says so */
 		*(volatile uint64_t *)&machine.mmu.faults += 1;
 		*command = UMBRA_COMMAND_NONE;
 	}
@@ -107,8 +140,8 @@ void fake_main(const uint32_t *boot)
 	say("fake: up\r\n");
 	if (task >= 1 && task <= UMBRA_END_COMMAND)
 		end((enum umbra_end)task);
-	if (task == 20 || task == 21)
-		run_for_ever(task == 20);
+	if (task == 20 || task == 21 || task == 24)
+		run_for_ever(task != 21, task == 24);
 	if (task == 22)
 		out8(0x64, 0xfe);
 	if (task == 23)

@@ -167,6 +167,15 @@ printf 'left by a run that was killed' | dd of="$dir/made" bs=1 seek=9000 conv=n
 expect_fake 0 "poweroff" "what an earlier run left goes" 30 --swap "$dir/made"
 [ "$(stat -c %s "$dir/made")" = 4096 ]
 result $? "all of it"
+chmod 666 "$dir/made"
+expect_fake 0 "poweroff" "a swap file that others can read" 30 --swap "$dir/made"
+[ "$(stat -c %a "$dir/made")" = 600 ]
+result $? "and cannot any more"
+if [ "$(id -u)" -eq 0 ]; then
+	cp "$dir/made" "$dir/theirs"
+	chown 1 "$dir/theirs"
+	expect 42 "somebody else's" "a swap file of somebody else's" --kernel "$guest" --swap "$dir/theirs"
+fi
 flock "$dir/made" sleep 3 &
 sleep 0.3
 expect 42 "in use" "a swap file in use" --kernel "$guest" --swap "$dir/made"
@@ -240,6 +249,38 @@ rm -f "$dir/out"
 	--memory 64M --storm 20" "$dir/out" >/dev/null 2>"$dir/err"
 [ $? -eq 22 ] && [ "$(grep -c "longest chain  *257" "$dir/out")" -eq 2 ] && gone
 result $? "Ctrl-A s prints figures, Ctrl-A x ends"
+
+# --- a hypervisor that answers wrongly
+asked() { # STATUS PATTERN NAME VERB...
+	local want=$1 pattern=$2 name=$3 got
+	shift 3
+	timeout 60 "$umbra" ctl "$dir/socket" "$@" >"$dir/out" 2>"$dir/err"
+	got=$?
+	[ $got -eq "$want" ] && { [ -z "$pattern" ] || grep -q -- "$pattern" "$dir/err" "$dir/out"; }
+	result $? "$name"
+}
+
+mark=$$-$count
+"$umbra" run --batch --append "umbra.test=$mark" --kernel "$guest" --no-initrd --memory 64M --storm 24 \
+	--control "$dir/socket" >"$dir/run" 2>&1 </dev/null &
+wrong=$!
+for _ in $(seq 100); do
+	grep -qs "fake: up" "$dir/run" && break
+	sleep 0.1
+done
+asked 1 "more than 1048576 mappings" "mappings without end" rmap 100
+asked 1 "not now" "a log that cannot be collected" dirty-rate 1
+asked 0 "zaps of everything *0" "has been stopped" stats
+asked 0 "" "a recording of a ring that makes no sense" record "$dir/wrong.utr"
+sleep 0.5
+asked 29 "" "a guest that ends without an end of its sentence" drop 1 1
+asked 29 "has ended: t\{256\}$" "which is told, and no more" rmap 100
+asked 27 "ends early" "the recording of a guest that has ended can be ended" record-end
+asked 27 "no recording" "and was" record-end
+grep -q "makes no sense" "$dir/run"
+result $? "its trace says why it ends"
+kill "$wrong"
+wait "$wrong" 2>/dev/null
 
 # --- interruptions
 interrupt INT 130 20
