@@ -3,63 +3,24 @@
  * What a running machine can be asked (control.c brings the request and takes the reply back).
  *
  * A verb is a row of a table: what it checks and asks of the hypervisor (begin), and what it says
- * when the hypervisor is done (end).
+ * when the hypervisor is done (end). Most do both with ask.c's.
  */
 #include "verbs.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include <umbra/machine.h>
 
+#include "ask.h"
 #include "clock.h"
 #include "control.h"
-#include "fields.h"
 #include "number.h"
 #include "qemu.h"
 #include "record.h"
 #include "report.h"
 #include "show.h"
-
-/* @json, which is used up. */
-static void reply_json(struct control *c, json_t *json)
-{
-	char *text = json ? json_dumps(json, JSON_INDENT(2)) : NULL;
-
-	json_decref(json);
-	if (text)
-		control_reply(c, STATUS_OK, "%s\n", text);
-	else
-		control_reply(c, STATUS_ERROR, "out of memory");
-	free(text);
-}
-
-static void ask(struct control *c, enum umbra_command command, uint64_t first, uint64_t second)
-{
-	struct umbra_machine *page = c->ram->page;
-
-	page->argument[0] = first;
-	page->argument[1] = second;
-	__atomic_store_n(&page->command, command, __ATOMIC_RELEASE);
-	c->asked = true;
-}
-
-/* Where the machine puts its answers. NULL: it named a place that it does not have. */
-static const void *answer(struct control *c)
-{
-	uint64_t address = c->ram->page->answer;
-	void *map;
-
-	if (c->answer)
-		return c->answer;
-	if (!address || address % 4096 || address > c->ram->bytes - UMBRA_ANSWER_BYTES)
-		return NULL;
-	map = mmap(NULL, UMBRA_ANSWER_BYTES, PROT_READ, MAP_SHARED, c->ram->fd, (off_t)address);
-	c->answer = map == MAP_FAILED ? NULL : map;
-	return c->answer;
-}
 
 /* Those whom the request is for: one guest, or all. */
 static const struct ram *first_of(const struct control *c, unsigned *count)
@@ -108,7 +69,7 @@ static void end_stats(struct control *c)
 		}
 	}
 	if (c->json) {
-		reply_json(c, report_all_json(pages, count));
+		ask_reply_json(c, report_all_json(pages, count));
 		return;
 	}
 	out = open_memstream(&text, &size);
@@ -128,7 +89,7 @@ static void begin_rmap(struct control *c)
 		control_reply(c, STATUS_USAGE, "rmap %s: give a gfn, hexadecimal", c->words[0]);
 		return;
 	}
-	ask(c, UMBRA_COMMAND_RMAP, gfn, c->skip);
+	ask_command(c, UMBRA_COMMAND_RMAP, gfn, c->skip);
 }
 
 static bool keep_mappings(struct control *c, const struct umbra_mapping *from, size_t count)
@@ -155,7 +116,7 @@ static void say_mappings(struct control *c)
 
 		for (size_t i = 0; i < c->mapping_count; i++)
 			json_array_append_new(list, show_mapping_json(&c->mappings[i]));
-		reply_json(c, list);
+		ask_reply_json(c, list);
 		return;
 	}
 	out = open_memstream(&text, &size);
@@ -176,7 +137,8 @@ static void end_rmap(struct control *c)
 	if (page->result == UMBRA_ENOENT)
 		control_reply(c, STATUS_NO_SUCH, "gfn %s is no memory of this guest's",
 			      c->words[0]);
-	else if (page->result || count > room || !answer(c) || !keep_mappings(c, answer(c), count))
+	else if (page->result || count > room || !ask_answer(c) ||
+		 !keep_mappings(c, ask_answer(c), count))
 		control_reply(c, STATUS_ERROR, "the machine does not answer as it should");
 	else if (count == room) {
 		c->skip += count;
@@ -190,7 +152,7 @@ static void begin_walk(struct control *c)
 	uint64_t gva;
 
 	if (number_parse_hex(c->words[0], &gva))
-		ask(c, UMBRA_COMMAND_VIEW, gva, 0);
+		ask_command(c, UMBRA_COMMAND_VIEW, gva, 0);
 	else
 		control_reply(c, STATUS_USAGE, "walk %s: give a gva, hexadecimal", c->words[0]);
 }
@@ -198,7 +160,7 @@ static void begin_walk(struct control *c)
 static void end_walk(struct control *c)
 {
 	const struct umbra_machine *page = c->ram->page;
-	const struct umbra_view *view = answer(c);
+	const struct umbra_view *view = ask_answer(c);
 	char *text = NULL;
 	uint64_t gva;
 	size_t size;
@@ -212,7 +174,7 @@ static void end_walk(struct control *c)
 		return;
 	}
 	if (c->json) {
-		reply_json(c, show_view_json(view, gva, NULL, NULL));
+		ask_reply_json(c, show_view_json(view, gva, NULL, NULL));
 		return;
 	}
 	out = open_memstream(&text, &size);
@@ -244,7 +206,7 @@ static void begin_record(struct control *c)
 	if (status != STATUS_OK)
 		control_reply(c, status, "record: %s", why);
 	else
-		ask(c, UMBRA_COMMAND_RECORD, 0, 0);
+		ask_command(c, UMBRA_COMMAND_RECORD, 0, 0);
 }
 
 static void end_record(struct control *c)
@@ -274,7 +236,7 @@ static void begin_record_end(struct control *c)
 		return;
 	}
 	control_turn(c, c->recording->ram); /* whichever guest it is of */
-	ask(c, UMBRA_COMMAND_RECORD_END, 0, 0);
+	ask_command(c, UMBRA_COMMAND_RECORD_END, 0, 0);
 }
 
 static void end_record_end(struct control *c)
@@ -297,33 +259,6 @@ static void begin_stop(struct control *c)
 					 __ATOMIC_RELEASE);
 }
 
-/* ------------------------------------------------------------------ numbers */
-
-/* Word @i as a number, hexadecimal where the verb's arguments say GFN. */
-static bool argument(struct control *c, unsigned i, uint64_t *value)
-{
-	const char *name = c->verb->arguments;
-
-	for (unsigned skip = i; skip; skip--)
-		name += strcspn(name, " ") + 1;
-	return strncmp(name, "GFN", 3) == 0 ? number_parse_hex(c->words[i], value)
-					    : number_parse(c->words[i], value);
-}
-
-static void begin_numbers(struct control *c)
-{
-	uint64_t values[2] = {0};
-
-	for (unsigned i = 0; i < c->count && i < 2; i++) {
-		if (argument(c, i, &values[i]))
-			continue;
-		control_reply(c, STATUS_USAGE, "%s %s: \"%s\" is no such number", c->verb->name,
-			      c->verb->arguments, c->words[i]);
-		return;
-	}
-	ask(c, c->verb->command, values[0], values[1]);
-}
-
 static void begin_watch(struct control *c)
 {
 	static const char letters[] = "rwx"; /* bits of enum umbra_watch, in order */
@@ -337,89 +272,7 @@ static void begin_watch(struct control *c)
 			      "watch %s %s: give a gfn, hexadecimal, and some of r, w and x",
 			      c->words[0], c->words[1]);
 	else
-		ask(c, UMBRA_COMMAND_WATCH, gfn, kinds);
-}
-
-/* The hypervisor refused. */
-static void say_error(struct control *c, int error)
-{
-	static const struct {
-		int error;
-		enum status status;
-		const char *what;
-	} table[] = {
-	    {UMBRA_EINVAL, STATUS_USAGE, "not in a range that makes sense"},
-	    {UMBRA_ENOMEM, STATUS_NOMEM, "the machine has no memory left for it"},
-	    {UMBRA_EEXIST, STATUS_NO_SUCH, "it is so already"},
-	    {UMBRA_ENOENT, STATUS_NO_SUCH, "there is no such thing"},
-	    {UMBRA_EAGAIN, STATUS_ERROR, "not now; try again"},
-	};
-
-	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++)
-		if (table[i].error == error) {
-			control_reply(c, table[i].status, "%s: %s", c->verb->name, table[i].what);
-			return;
-		}
-	control_reply(c, STATUS_ERROR, "%s: the machine does not answer as it should",
-		      c->verb->name);
-}
-
-/* Rows of .fields: one as an object, more as a list, or as a table. */
-static void say_numbers(struct control *c, const uint64_t *values, size_t rows, bool list)
-{
-	size_t columns = fields_count(c->verb->fields), size;
-	char *text = NULL;
-	json_t *array;
-	FILE *out;
-
-	if (c->json && !list) {
-		reply_json(c, fields_json(c->verb->fields, values));
-		return;
-	}
-	if (c->json) {
-		array = json_array();
-		for (size_t i = 0; i < rows; i++)
-			json_array_append_new(array,
-					      fields_json(c->verb->fields, values + i * columns));
-		reply_json(c, array);
-		return;
-	}
-	out = open_memstream(&text, &size);
-	if (!out) {
-		control_reply(c, STATUS_ERROR, "out of memory");
-		return;
-	}
-	fields_show(out, c->verb->fields, values, rows, list);
-	fclose(out);
-	control_reply(c, STATUS_OK, "%s", text);
-	free(text);
-}
-
-static void end_numbers(struct control *c)
-{
-	const struct umbra_machine *page = c->ram->page;
-	size_t columns = fields_count(c->verb->fields), count = page->answers;
-
-	if (page->result)
-		say_error(c, page->result);
-	else if (!columns)
-		control_reply(c, STATUS_OK, "%s", c->json ? "{}\n" : "");
-	else if (count != columns || !answer(c))
-		say_error(c, 0);
-	else
-		say_numbers(c, answer(c), 1, false);
-}
-
-static void end_list(struct control *c)
-{
-	const struct umbra_machine *page = c->ram->page;
-	size_t columns = fields_count(c->verb->fields), count = page->answers;
-
-	if (page->result || count % columns || count > UMBRA_ANSWER_BYTES / sizeof(uint64_t) ||
-	    !answer(c))
-		say_error(c, page->result);
-	else
-		say_numbers(c, answer(c), count / columns, true);
+		ask_command(c, UMBRA_COMMAND_WATCH, gfn, kinds);
 }
 
 /* ------------------------------------------------------------------ over a while */
@@ -446,7 +299,7 @@ static void begin_while(struct control *c)
 			      c->words[0]);
 		return;
 	}
-	ask(c, table[row].command[c->stage], 0, 0);
+	ask_command(c, table[row].command[c->stage], 0, 0);
 }
 
 static void end_while(struct control *c)
@@ -455,27 +308,28 @@ static void end_while(struct control *c)
 	bool ages = strcmp(c->verb->name, "working-set") == 0;
 	uint64_t seconds;
 
-	if (page->result || (c->stage == 1 && (page->answers > CONTROL_KEPT || !answer(c)))) {
-		say_error(c, page->result);
+	if (page->result || (c->stage == 1 && (page->answers > CONTROL_KEPT || !ask_answer(c)))) {
+		ask_tell_error(c, page->result);
 		return;
 	}
 	number_parse(c->words[0], &seconds);
 	if (c->stage == 0)
 		c->due = clock_now() + (double)seconds;
 	if (c->stage == 1)
-		memcpy(c->kept, answer(c), page->answers * sizeof(c->kept[0]));
+		memcpy(c->kept, ask_answer(c), page->answers * sizeof(c->kept[0]));
 	if (++c->stage < (ages ? 2 : 3))
 		return; /* begin_while() again */
 	if (ages)
-		say_numbers(c, (uint64_t[]){seconds, c->kept[0], c->kept[1], c->kept[2]}, 1, false);
+		ask_tell_rows(c, (uint64_t[]){seconds, c->kept[0], c->kept[1], c->kept[2]}, 1,
+			      false);
 	else
-		say_numbers(c,
-			    (uint64_t[]){seconds, c->kept[0],
-					 c->kept[0] * UMBRA_PAGE_SIZE / 1024 / seconds},
-			    1, false);
+		ask_tell_rows(c,
+			      (uint64_t[]){seconds, c->kept[0],
+					   c->kept[0] * UMBRA_PAGE_SIZE / 1024 / seconds},
+			      1, false);
 }
 
-#define NUMBERS begin_numbers, end_numbers
+#define NUMBERS ask_numbers, ask_tell
 
 static const struct verb verbs[] = {
     {"stats", "", 0, "what the MMU did so far", begin_stats, end_stats, 0, ""},
@@ -509,8 +363,8 @@ static const struct verb verbs[] = {
     {"log-collect", "", 0, "how many were, since the last time", NUMBERS, UMBRA_COMMAND_LOG_COLLECT,
      "written"},
     {"log-stop", "", 0, "log no more", NUMBERS, UMBRA_COMMAND_LOG_STOP, ""},
-    {"slots", "", 0, "the guest's pieces of memory", begin_numbers, end_list, UMBRA_COMMAND_SLOTS,
-     "id gfn pages read_only present"},
+    {"slots", "", 0, "the guest's pieces of memory", ask_numbers, ask_tell_list,
+     UMBRA_COMMAND_SLOTS, "id gfn pages read_only present"},
     {"slot-delete", "ID", 1, "there is no memory any more", NUMBERS, UMBRA_COMMAND_SLOT_DELETE, ""},
     {"slot-add", "ID", 1, "there is again, with what was in it", NUMBERS, UMBRA_COMMAND_SLOT_ADD,
      ""},
@@ -519,13 +373,13 @@ static const struct verb verbs[] = {
     {"slot-flags", "ID FLAGS", 2, "1: it is only read from now on; 0: written, too", NUMBERS,
      UMBRA_COMMAND_SLOT_FLAGS, ""},
     {"watch", "GFN KINDS", 2, "see who touches a page: r any access, w writes, x runs code",
-     begin_watch, end_numbers, 0, ""},
+     begin_watch, ask_tell, 0, ""},
     {"unwatch", "GFN", 1, "no more", NUMBERS, UMBRA_COMMAND_WATCH, ""},
     {"unwatch-all", "", 0, "watch no page any more", NUMBERS, UMBRA_COMMAND_WATCH_CLEAR, ""},
-    {"watches", "", 0, "what is watched, and how often it was touched", begin_numbers, end_list,
+    {"watches", "", 0, "what is watched, and how often it was touched", ask_numbers, ask_tell_list,
      UMBRA_COMMAND_WATCHES, "gfn kinds reads writes fetches"},
-    {"touches", "", 0, "the last touches: when, and by which instruction", begin_numbers, end_list,
-     UMBRA_COMMAND_TOUCHES, "microseconds gfn kinds rip gva"},
+    {"touches", "", 0, "the last touches: when, and by which instruction", ask_numbers,
+     ask_tell_list, UMBRA_COMMAND_TOUCHES, "microseconds gfn kinds rip gva"},
     {"swap", "", 0, "what became of cold pages, in pages and microseconds", NUMBERS,
      UMBRA_COMMAND_SWAP,
      "slots used frames free out zeros in ahead faults waits failed out_us in_us faults_us "

@@ -460,21 +460,7 @@ void slot_regions(struct umbra_mmu *mmu, struct slot *slot, uint64_t first, uint
 uint64_t *rmap_head_of(struct umbra_mmu *mmu, head_ref ref);
 void rmap_remove_many(struct umbra_mmu *mmu, const handle *list, unsigned count);
 void rmap_replace(struct umbra_mmu *mmu, handle h, uint64_t *spte, uint64_t old, uint64_t value);
-uint64_t rmap_write_protect(struct umbra_mmu *mmu, uint64_t *head);
 bool rmap_age(struct umbra_mmu *mmu, uint64_t *head, unsigned limit);
-void rmap_take_write(struct umbra_mmu *mmu, handle h);
-
-/* How far an operation has come in a chain that it goes through in pieces. */
-struct rmap_piece {
-	uint64_t left; /* descriptors that it has not seen, from the oldest one on, */
-	uint32_t desc; /*   and the newest of them: the id is true unless the chain got shorter */
-	bool begun;
-	handle inline_spte[2];
-};
-bool rmap_protect_some(struct umbra_mmu *mmu, uint64_t *head, struct rmap_piece *piece,
-		       uint64_t *budget, bool dirty, uint64_t *changed);
-bool rmap_age_some(struct umbra_mmu *mmu, uint64_t *head, struct rmap_piece *piece,
-		   uint64_t *budget, bool test, bool *used);
 head_ref rmap_owner(struct umbra_mmu *mmu, handle h);
 umbra_gfn rmap_gfn(struct umbra_mmu *mmu, handle h);
 uint64_t rmap_count(uint64_t head);
@@ -494,6 +480,23 @@ handle rmap_next(struct umbra_mmu *mmu, struct rmap_cursor *cursor);
 
 #define rmap_for_each(mmu, head, cursor, h) \
 	for (handle h = rmap_first(mmu, head, cursor); h; h = rmap_next(mmu, cursor))
+
+/* ---- rmap_bits.c ---- */
+
+uint64_t rmap_write_protect(struct umbra_mmu *mmu, uint64_t *head);
+void rmap_take_write(struct umbra_mmu *mmu, handle h);
+
+/* How far an operation has come in a chain that it goes through in pieces. */
+struct rmap_piece {
+	uint64_t left; /* descriptors that it has not seen, from the oldest one on, */
+	uint32_t desc; /*   and the newest of them: the id is true unless the chain got shorter */
+	bool begun;
+	handle inline_spte[2];
+};
+bool rmap_protect_some(struct umbra_mmu *mmu, uint64_t *head, struct rmap_piece *piece,
+		       uint64_t *budget, bool dirty, uint64_t *changed);
+bool rmap_age_some(struct umbra_mmu *mmu, uint64_t *head, struct rmap_piece *piece,
+		   uint64_t *budget, bool test, bool *used);
 
 /* ---- sweep.c; sweep_chain() is in head.h ---- */
 

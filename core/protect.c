@@ -3,11 +3,11 @@
  * The right to write, or the D bit, taken from every spte of a range; and how an operation gets
  * through a chain of any length without holding the lock for longer than TUNING_BUDGET sptes take.
  *
- * A chain is gone through from its newest descriptor to its oldest (rmap_piece_next), while its
- * page is held: faults there come again, so nothing is added. What others remove meanwhile shortens
- * the chain at its newest end, and moves sptes from there into gaps further back: some are met
- * twice, none is missed, and how many descriptors are left from the oldest one on tells where to go
- * on.
+ * A chain is gone through from its newest descriptor to its oldest (rmap_bits.c, piece_next), while
+ * its page is held: faults there come again, so nothing is added. What others remove meanwhile
+ * shortens the chain at its newest end, and moves sptes from there into gaps further back: some are
+ * met twice, none is missed, and how many descriptors are left from the oldest one on tells where
+ * to go on.
  *
  * After each such chain, slots may have come and gone: who walks over a range starts again from the
  * gfn that it has come to.

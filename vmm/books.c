@@ -139,11 +139,11 @@ static void check_swapped(struct books *books)
 			if (!(entry & MEMORY_SWAPPED))
 				continue;
 			pages++;
-			check(books, slot < swap->slots && swap->used[slot / 32] >> slot % 32 & 1,
-			      k, "a page is in a place of the swap file that is free");
+			check(books, swapmap_is_taken(&swap->map, slot), k,
+			      "a page is in a place of the swap file that is free");
 		}
-	for (uint64_t slot = 0; slot < swap->slots; slot++)
-		places += swap->used[slot / 32] >> slot % 32 & 1;
+	for (uint64_t slot = 0; slot < swap->map.slots; slot++)
+		places += swapmap_is_taken(&swap->map, slot);
 	check(books, places == pages && (!places || places == swap->figures->used), places,
 	      "places of the swap file are miscounted");
 }

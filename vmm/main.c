@@ -24,15 +24,15 @@
  *   module 1..     files for it: a Linux initrd, or Multiboot modules with their strings
  *
  * What happens: boot.S enters 64-bit mode; vmm_main() below sets up the processor (cpu.c, trap.c),
- * memory (frames.c), SVM (svm.c), the guest's memory on top of libumbra (memory.c) and its devices,
- * loads the image (loader.c, then linux.c, mbload.c or bios.c) and runs each guest's vcpu (vcpu.c)
- * in its turn (schedule.c). Exits go
- * to pagefault.c, paging.c, ports.c, msr.c and leaves.c; fetch.c reads instructions, emulate.c has
+ * memory (frames.c), SVM (svm.c), the guest's memory on top of libumbra (memory.c, memory_copy.c)
+ * and its devices, loads the image (loader.c, then linux.c, mbload.c or bios.c) and runs each
+ * guest's vcpu (vcpu.c) in its turn (schedule.c). Exits go to pagefault.c, paging.c, ports.c,
+ * msr.c and leaves.c; fetch.c reads instructions, emulate.c has
  * them carried out (emu/). The guest's devices are on ports (ports.c) and in memory (bus.c):
  * lapic.c, ioapic.c, pic.c, pit.c, rtc.c, uart.c, fwcfg.c, testdev.c, the control ports
  * (control.c); and on PCI (pci.c, virtio.c) virtio_blk.c, virtio_console.c. The outside watches
  * through the machine page (umbra/machine.h, machine.c). What is done to guests' frames meanwhile:
- * merge.c, compact.c, swap.c; books.c sees that all of it adds up.
+ * merge.c, compact.c, swap.c (swapmap.c); books.c sees that all of it adds up.
  *
  * This file owns the way from the loader's information to running vcpus.
  */

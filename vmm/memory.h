@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Guest-physical memory. See memory.c. */
+/* Guest-physical memory. See memory.c; memory_copy.c. */
 #ifndef VMM_MEMORY_H
 #define VMM_MEMORY_H
 

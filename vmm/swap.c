@@ -1,12 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Swapping: guests may have more pages than the machine has frames. Owns the places in the swap
- * file, 4 KiB each:
- *
- *   used   bits, 32 to a word: what one request carries, so that pages that go together lie
- *          together, and come back together if they are wanted together
- *   sums   64 bits for each place, of the page. What comes back is compared: a guest whose page is
- *          not what it was is stopped
+ * Swapping: guests may have more pages than the machine has frames. Owns the way out to the swap
+ * file and back; swapmap.c owns the places there.
  *
  * Which page goes, a clock says, whose hand goes over all guests' pages: what was used since the
  * hand came by last is passed over, by its accessed bits (umbra_age) or, where no mapping tells, as
@@ -31,14 +26,11 @@
 #include "vm.h"
 #include "x86.h"
 
-#define WORD_SLOTS 32u        /* of a word of .used: UMBRA_REQUEST_BYTES */
-#define CHUNK      32u        /* pages that are looked at together, at the clock's hand */
-#define BATCH      64u        /* pages that go together: less than that and a chunk */
-#define AHEAD_MIN  4u         /* pages that are read together, if they went together, */
-#define AHEAD_MAX  WORD_SLOTS /* and if the guest wants one after the other */
+#define CHUNK      32u          /* pages that are looked at together, at the clock's hand */
+#define BATCH      64u          /* pages that go together: less than that and a chunk */
+#define AHEAD_MIN  4u           /* pages that are read together, if they went together, */
+#define AHEAD_MAX  SWAPMAP_WORD /* and if the guest wants one after the other */
 #define PAGE_WORDS (UMBRA_PAGE_SIZE / sizeof(uint64_t))
-
-_Static_assert(WORD_SLOTS *UMBRA_PAGE_SIZE == UMBRA_REQUEST_BYTES, "a word of slots is a request");
 
 /* Pages of one guest that go. */
 struct batch {
@@ -63,73 +55,6 @@ static bool is_zero(const uint64_t *page)
 		any = page[i] | page[i + 1] | page[i + 2] | page[i + 3] | page[i + 4] |
 		      page[i + 5] | page[i + 6] | page[i + 7];
 	return !any;
-}
-
-/* Any change of one word changes it: each step can be undone. */
-static uint64_t sum_of(const uint64_t *page)
-{
-	uint64_t a = 1, b = 2;
-
-	for (unsigned i = 0; i < PAGE_WORDS; i += 2) {
-		a = (a ^ page[i]) * 0xd1342543de82ef95ull;
-		b = (b ^ page[i + 1]) * 0xaf251af3b0f025b5ull;
-		a ^= a >> 29;
-		b ^= b >> 31;
-	}
-	return a ^ (b << 32 | b >> 32);
-}
-
-/* ------------------------------------------------------------------ places */
-
-/* In the file. */
-static uint64_t offset_of(uint64_t slot)
-{
-	return UMBRA_SWAP_FIRST + slot * UMBRA_PAGE_SIZE;
-}
-
-/* Up to @wanted of word @word's places that follow each other; 0: none is free. */
-static unsigned take_of_word(struct swap *swap, uint64_t word, unsigned wanted, uint64_t *first)
-{
-	unsigned begin = 0, count = 0;
-
-	while (begin < WORD_SLOTS && swap->used[word] >> begin & 1)
-		begin++;
-	while (count < wanted && begin + count < WORD_SLOTS &&
-	       !(swap->used[word] >> (begin + count) & 1))
-		swap->used[word] |= 1u << (begin + count++);
-	*first = word * WORD_SLOTS + begin;
-	return count;
-}
-
-/* The same of all: in a word that is free as a whole, if there is one. */
-static unsigned slots_take(struct swap *swap, unsigned wanted, uint64_t *first)
-{
-	uint64_t words = swap->slots / WORD_SLOTS, any = words;
-
-	if (swap->figures->used == swap->slots)
-		return 0;
-	for (uint64_t i = 0; i < words; i++) {
-		uint64_t word = (swap->at + i) % words;
-
-		if (any == words && swap->used[word] != UINT32_MAX)
-			any = word;
-		if (swap->used[word])
-			continue;
-		any = word;
-		break;
-	}
-	wanted = take_of_word(swap, any, wanted, first);
-	swap->at = any;
-	swap->figures->used += wanted;
-	return wanted;
-}
-
-void swap_forget(struct host *host, uint64_t slot)
-{
-	struct swap *swap = &host->swap;
-
-	swap->used[slot / WORD_SLOTS] &= ~(1u << slot % WORD_SLOTS);
-	swap->figures->used--;
 }
 
 /* ------------------------------------------------------------------ which */
@@ -214,7 +139,6 @@ static void collect(struct host *host, struct batch *batch, uint64_t *left)
 static void leave(struct vm *vm, uint32_t index, uint32_t entry)
 {
 	compact_broken(vm, index);
-	compact_broken(vm, index);
 	frame_give(vm->frames, vm->entries[index]);
 	vm->entries[index] = entry;
 }
@@ -230,17 +154,17 @@ static bool write_run(struct vm *vm, const uint32_t *pages, unsigned count, uint
 		const uint64_t *page = va_of(vm->entries[pages[i]]);
 
 		page_copy(swap->data + i * UMBRA_PAGE_SIZE, page);
-		swap->sums[first + i] = sum_of(page);
+		swapmap_note(&swap->map, first + i, page);
 	}
 	begun = rdtsc();
-	done =
-	    hostio_swap(vm->host, UMBRA_REQUEST_WRITE, offset_of(first), count * UMBRA_PAGE_SIZE);
+	done = hostio_swap(vm->host, UMBRA_REQUEST_WRITE, swapmap_offset(first),
+			   count * UMBRA_PAGE_SIZE);
 	swap->figures->out_tsc += rdtsc() - begun;
 	for (unsigned i = 0; i < count; i++)
 		if (done)
 			leave(vm, pages[i], MEMORY_SWAPPED | (uint32_t)(first + i));
 		else
-			swap_forget(vm->host, first + i);
+			swapmap_forget(&swap->map, first + i);
 	swap->figures->out += done ? count : 0;
 	swap->figures->failed += !done;
 	return done;
@@ -254,8 +178,8 @@ static uint64_t write_pages(struct vm *vm, uint32_t *pages, unsigned count)
 	unsigned sent = 0, run;
 
 	while (sent < count) {
-		run = count - sent < WORD_SLOTS ? count - sent : WORD_SLOTS;
-		run = slots_take(swap, run, &first);
+		run = count - sent < SWAPMAP_WORD ? count - sent : SWAPMAP_WORD;
+		run = swapmap_take(&swap->map, run, &first);
 		if (!run || !write_run(vm, pages + sent, run, first))
 			break;
 		sent += run;
@@ -364,7 +288,7 @@ uint64_t swap_next(const struct host *host, uint64_t now)
 static _Noreturn void lost(struct vm *vm, uint64_t index, uint64_t slot, const char *what)
 {
 	machine_end(vm, UMBRA_END_SWAP, "gfn %lx: %s at offset %lu of the swap file",
-		    memory_gfn(vm, (uint32_t)index), what, offset_of(slot));
+		    memory_gfn(vm, (uint32_t)index), what, swapmap_offset(slot));
 }
 
 /* How many pages to read ahead: more and more as long as the guest wants those behind the last. */
@@ -400,7 +324,7 @@ static unsigned together(struct vm *vm, uint64_t index)
 static unsigned read_run(struct vm *vm, uint64_t slot, unsigned count)
 {
 	struct umbra_swap *figures = vm->host->swap.figures;
-	uint64_t begun = rdtsc(), at = offset_of(slot);
+	uint64_t begun = rdtsc(), at = swapmap_offset(slot);
 	bool done = hostio_swap(vm->host, UMBRA_REQUEST_READ, at, count * UMBRA_PAGE_SIZE);
 
 	if (!done && count > 1) {
@@ -419,14 +343,14 @@ static bool bring(struct vm *vm, uint64_t index, unsigned i)
 	const uint64_t *page = (const uint64_t *)(swap->data + i * UMBRA_PAGE_SIZE);
 	uint64_t slot = vm->entries[index] & MEMORY_NUMBER, frame;
 
-	if (sum_of(page) != swap->sums[slot])
+	if (!swapmap_is_noted(&swap->map, slot, page))
 		return false;
 	if (!frame_take(vm->frames, &frame))
 		return true; /* read ahead for nothing */
 	page_copy((void *)(frame << UMBRA_PAGE_SHIFT), page);
 	frame_own(vm->frames, frame, vm->number, (uint32_t)index);
 	vm->entries[index] = (uint32_t)frame;
-	swap_forget(vm->host, slot);
+	swapmap_forget(&swap->map, slot);
 	swap->figures->in++;
 	swap->figures->ahead += i != 0;
 	return true;
@@ -470,9 +394,9 @@ const char *swap_excuse(const struct host *host)
 
 	if (!swap->on)
 		return "";
-	if (!swap->slots)
+	if (!swap->map.slots)
 		return ": give more with --frames, or a file with --swap";
-	if (swap->figures->used == swap->slots)
+	if (swap->figures->used == swap->map.slots)
 		return ": the swap file is full; give more with --swap FILE,SIZE or --frames";
 	return ": the swap file takes no more; give more with --frames";
 }
@@ -499,16 +423,15 @@ bool swap_init(struct host *host, uint64_t slots)
 	struct vm *first = host->guest[0];
 
 	swap->figures = &first->machine->swap;
-	swap->slots = slots / WORD_SLOTS * WORD_SLOTS;
 	swap->low = frames->count / 128;
 	if (swap->low > 1024)
 		swap->low = 1024;
 	swap->high = 2 * swap->low;
-	if (!swap->slots)
+	if (!swapmap_init(&swap->map, frames, slots, &swap->figures->used))
+		return false;
+	if (!swap->map.slots)
 		return true;
-	swap->used = pool_alloc(frames, swap->slots / WORD_SLOTS * sizeof(swap->used[0]));
-	swap->sums = pool_alloc(frames, swap->slots * sizeof(swap->sums[0]));
-	if (!swap->used || !swap->sums || hostio_init(first))
+	if (hostio_init(first))
 		return false;
 	swap->data = hostio_data(first, UMBRA_REQUEST_SWAP);
 	return true;
@@ -518,7 +441,7 @@ void swap_figures(struct host *host)
 {
 	struct umbra_swap *figures = &host->guest[0]->machine->swap;
 
-	figures->slots = host->swap.slots;
+	figures->slots = host->swap.map.slots;
 	figures->frames = host->frames.given;
 	figures->free = host->frames.count;
 }

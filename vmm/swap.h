@@ -7,17 +7,16 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "swapmap.h"
+
 struct host;
 struct umbra_swap;
 struct vm;
 
 struct swap {
-	bool on;        /* frames may be fewer than the guests' pages */
-	uint64_t slots; /* pages that the file has room for; 0: there is none */
-	uint32_t *used; /* a bit for each: taken */
-	uint64_t *sums; /* and what was written there */
-	uint64_t at;    /* word of .used where the search for a free one goes on */
-	uint8_t *data;  /* of the request */
+	bool on; /* frames may be fewer than the guests' pages */
+	struct swapmap map;
+	uint8_t *data; /* of the request */
 
 	uint64_t low,
 	    high;       /* with fewer free frames than .low more are made, until there are .high */
@@ -65,9 +64,6 @@ static inline void swap_touch(uint64_t *recent, uint64_t index)
 	if (recent)
 		recent[index / 64] |= 1ull << index % 64;
 }
-
-/* Nobody will want what is in @slot any more. */
-void swap_forget(struct host *host, uint64_t slot);
 
 /* Bring the figures up to date. */
 void swap_figures(struct host *host);

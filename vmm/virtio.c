@@ -6,7 +6,7 @@
  *   0x00 common configuration   0x40 ISR   0x44 notification   0x80 the device's own
  *
  * Everything in a ring is the guest's word, and may change while it is looked at: it is read once,
- * checked, and used from our copy. An address is judged when bytes are copied (memory.c).
+ * checked, and used from our copy. An address is judged when bytes are copied (memory_copy.c).
  */
 #include "virtio.h"
 #include "irq.h"

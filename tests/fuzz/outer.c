@@ -140,7 +140,7 @@ void frame_unshare(struct frames *frames, uint64_t pfn)
 	(void)frames, (void)pfn;
 }
 
-/* ------------------------------------------------------------------ swap.c */
+/* ------------------------------------------------------------------ swap.c, swapmap.c */
 
 bool swap_guest_init(struct vm *vm)
 {
@@ -171,9 +171,9 @@ const char *swap_excuse(const struct host *host)
 	return "";
 }
 
-void swap_forget(struct host *host, uint64_t slot)
+void swapmap_forget(struct swapmap *map, uint64_t slot)
 {
-	(void)host, (void)slot;
+	(void)map, (void)slot;
 }
 
 void *outer_block(size_t size)

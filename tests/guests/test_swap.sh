@@ -4,24 +4,9 @@
 # the swap file is full, refuses, loses or changes a page; and what a killed machine leaves.
 set -u
 umbra=$1 guests=$2
-work=$(mktemp -d) || exit 1
-swap=$work/swap sock=$work/socket
-run=
+. "$(dirname "$0")/../tap.sh"
+swap=$work/swap
 trap '[ -z "$run" ] || kill -9 "$run" 2>/dev/null; rm -rf "$work"' EXIT
-number=0 bad=0
-
-check() { # NAME COMMAND...
-	local name=$1
-	shift
-	number=$((number + 1))
-	if "$@" >"$work/said" 2>&1; then
-		echo "ok $number - $name"
-	else
-		echo "not ok $number - $name"
-		tail -n 30 "$work/said" "$work/log" 2>/dev/null | cat -v | sed 's/^/# /'
-		bad=1
-	fi
-}
 
 kernel=(--kernel "$guests/cold.elf")
 umbra_run() { # in place of the shell that calls
@@ -46,8 +31,6 @@ figures() {
 }
 
 is_void() { [ "$(stat -c %s "$swap")" = 4096 ]; }
-
-ctl() { "$umbra" ctl --json "$sock" "$@"; }
 
 # A guest that goes on, and swaps.
 start() {
@@ -106,13 +89,13 @@ check "the file was cut: it is stopped" waits 42 "gfn [0-9a-f]*: cannot be read 
 # --- commands, and the machine is killed
 reclaim() {
 	local before after
-	before=$(ctl swap | jq '.out + .zeros') || return 1
-	ctl reclaim 500 | jq -e '.freed == 500 and .free >= 500' || return 1
-	after=$(ctl swap | jq '.out + .zeros') || return 1
+	before=$(ctl_json swap | jq '.out + .zeros') || return 1
+	ctl_json reclaim 500 | jq -e '.freed == 500 and .free >= 500' || return 1
+	after=$(ctl_json swap | jq '.out + .zeros') || return 1
 	echo "$before $after"
 	[ $((after - before)) -ge 500 ]
 }
-whole() { [ "$(ctl audit | jq .violations)" = 0 ]; }
+whole() { [ "$(ctl_json audit | jq .violations)" = 0 ]; }
 killed() {
 	kill -9 "$run"
 	wait "$run" 2>/dev/null
@@ -133,5 +116,4 @@ check "Debian: more memory than frames" ends 0 "umbra-init: workload ok" --memor
 	--swap "$swap" --append "umbra.children=4 umbra.mib=1 umbra.passes=1 umbra.migrations=0 umbra.zaps=1 umbra.fill=100"
 check "its figures" figures '.mmu.audit_violations == 0 and .swap.in > 10000 and .guest.workload == "ok"'
 
-echo "1..$number"
-exit $bad
+finish

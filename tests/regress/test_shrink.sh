@@ -5,34 +5,9 @@
 # command promises besides.
 set -u
 umbra=$(realpath "$1") build=$(realpath "$2")
+. "$(dirname "$0")/../tap.sh"
 cd "$(dirname "$0")" || exit 1
-work=$(mktemp -d) || exit 1
-trap 'rm -rf "$work"' EXIT
 fixture=$PWD/../trace/fixtures/tables.utr
-number=0
-
-# check NAME COMMAND...: one subtest.
-check() {
-	local name=$1
-	shift
-	number=$((number + 1))
-	if "$@" >"$work/said" 2>&1; then
-		echo "ok $number - $name"
-	else
-		echo "not ok $number - $name"
-		sed 's/^/# /' "$work/said" | tail -20
-	fi
-}
-
-# fails STATUS WORDS COMMAND...
-fails() {
-	local status=$1 words=$2 got
-	shift 2
-	"$@" >"$work/out" 2>&1
-	got=$?
-	cat "$work/out"
-	[ $got -eq "$status" ] && grep -q -- "$words" "$work/out"
-}
 
 # is_violation UMBRA TRACE
 is_violation() {
@@ -136,4 +111,4 @@ check 'no such trace' fails 27 'No such file' "$umbra" shrink "$work/nobody.utr"
 check 'no trace' fails 34 'not a trace' "$umbra" shrink --output "$work/o.utr" "$umbra"
 check 'usage' fails 2 'give one trace' "$umbra" shrink
 check 'each regression has its test' is_listed
-echo "1..$number"
+finish

@@ -4,38 +4,9 @@
 # what may go wrong meanwhile; ask a trace the same.
 set -u
 umbra=$1 guests=$2 full_disk=$3
-work=$(mktemp -d) || exit 1
-sock=$work/socket
-run=
-trap '[ -z "$run" ] || kill "$run" 2>/dev/null; rm -rf "$work"' EXIT
-number=0
+. "$(dirname "$0")/../tap.sh"
 
-# check NAME COMMAND...: one subtest.
-check() {
-	local name=$1
-	shift
-	number=$((number + 1))
-	if "$@" >"$work/said" 2>&1; then
-		echo "ok $number - $name"
-	else
-		echo "not ok $number - $name"
-		sed 's/^/# /' "$work/said" | tail -20
-	fi
-}
-
-# fails STATUS WORDS COMMAND...
-fails() {
-	local status=$1 words=$2 got
-	shift 2
-	"$@" >"$work/out" 2>&1
-	got=$?
-	cat "$work/out"
-	[ $got -eq "$status" ] && grep -q -- "$words" "$work/out"
-}
-
-ctl() { "$umbra" ctl "$sock" "$@"; }
-
-stats() { [ "$("$umbra" ctl --json "$sock" stats | jq .mmu.faults)" -gt 100 ]; }
+stats() { [ "$(ctl_json stats | jq .mmu.faults)" -gt 100 ]; }
 
 # A guest that runs until it is stopped, and touches its tables meanwhile.
 start() {
@@ -109,7 +80,7 @@ ask_trace() {
 # Each of several guests can be asked, recorded and stopped by itself.
 several() {
 	start --guests 3 || return 1
-	"$umbra" ctl --json "$sock" stats | jq -e '(.guests | length) == 3 and
+	ctl_json stats | jq -e '(.guests | length) == 3 and
 		.mmu.faults == ([.guests[].mmu.faults] | add) and
 		.mmu.longest_chain == ([.guests[].mmu.longest_chain] | max)' &&
 		[ "$("$umbra" ctl --json --guest 2 "$sock" stats | jq .mmu.faults)" -gt 10 ] &&
@@ -203,4 +174,4 @@ check 'several guests, each by itself' several
 check 'a full disk' full
 check 'a socket of a machine that was killed' killed
 run=
-echo "1..$number"
+finish

@@ -4,32 +4,7 @@
 # it says.
 set -u
 umbra=$1 trace=$2
-work=$(mktemp -d) || exit 1
-trap 'rm -rf "$work"' EXIT
-number=0
-
-# check NAME COMMAND...: one subtest.
-check() {
-	local name=$1
-	shift
-	number=$((number + 1))
-	if "$@" >"$work/said" 2>&1; then
-		echo "ok $number - $name"
-	else
-		echo "not ok $number - $name"
-		sed 's/^/# /' "$work/said" | tail -20
-	fi
-}
-
-# fails STATUS WORDS COMMAND...
-fails() {
-	local status=$1 words=$2 got
-	shift 2
-	"$@" >"$work/out" 2>&1
-	got=$?
-	cat "$work/out"
-	[ $got -eq "$status" ] && grep -q -- "$words" "$work/out"
-}
+. "$(dirname "$0")/../tap.sh"
 
 sql() { sqlite3 "$work/all.db" "$1"; }
 
@@ -138,4 +113,4 @@ check 'nowhere' fails 1 'No such file' "$umbra" export "$trace" "$work/no/where.
 check 'stopped by signals' stopped
 check 'a full disk, database' full db
 check 'a full disk, timeline' full json
-echo "1..$number"
+finish

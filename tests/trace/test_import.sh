@@ -4,32 +4,7 @@
 # trace-cmd itself read in it; what is damaged is told, and what could be saved is saved.
 set -u
 umbra=$1 dump=$2 fixture=$3/kvm.dat two=$3/kvm-2cpu.dat # of a host with two processors
-work=$(mktemp -d) || exit 1
-trap 'rm -rf "$work"' EXIT
-number=0
-
-# check NAME COMMAND...: one subtest.
-check() {
-	local name=$1
-	shift
-	number=$((number + 1))
-	if "$@" >"$work/said" 2>&1; then
-		echo "ok $number - $name"
-	else
-		echo "not ok $number - $name"
-		sed 's/^/# /' "$work/said" | tail -20
-	fi
-}
-
-# fails STATUS WORDS COMMAND...
-fails() {
-	local status=$1 words=$2 got
-	shift 2
-	"$@" >"$work/out" 2>&1
-	got=$?
-	cat "$work/out"
-	[ $got -eq "$status" ] && grep -q -- "$words" "$work/out"
-}
+. "$(dirname "$0")/../tap.sh"
 
 import() {
 	"$umbra" import --timeout 30 --quiet "$@"
@@ -267,4 +242,4 @@ if command -v trace-cmd >/dev/null; then
 	check 'no compression' plain
 	check 'events and fields that are not known' strangers
 fi
-echo "1..$number"
+finish

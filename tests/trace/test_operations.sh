@@ -4,44 +4,7 @@
 # all of it is recorded; the recording replays without a finding.
 set -u
 umbra=$1 guests=$2
-work=$(mktemp -d) || exit 1
-sock=$work/socket
-run=
-trap '[ -z "$run" ] || kill "$run" 2>/dev/null; rm -rf "$work"' EXIT
-number=0
-
-# check NAME COMMAND...: one subtest.
-check() {
-	local name=$1
-	shift
-	number=$((number + 1))
-	if "$@" >"$work/said" 2>&1; then
-		echo "ok $number - $name"
-	else
-		echo "not ok $number - $name"
-		sed 's/^/# /' "$work/said" | tail -20
-	fi
-}
-
-# fails STATUS WORDS COMMAND...
-fails() {
-	local status=$1 words=$2 got
-	shift 2
-	"$@" >"$work/out" 2>&1
-	got=$?
-	cat "$work/out"
-	[ $got -eq "$status" ] && grep -q -- "$words" "$work/out"
-}
-
-ctl() { "$umbra" ctl "$sock" "$@"; }
-
-# says FILTER VERB...: the verb's JSON meets the filter.
-says() {
-	local filter=$1
-	shift
-	"$umbra" ctl --json "$sock" "$@" | tee "$work/json" | jq -e "$filter" >/dev/null ||
-		{ cat "$work/json"; return 1; }
-}
+. "$(dirname "$0")/../tap.sh"
 
 start() {
 	"$umbra" run --batch --control "$sock" --kernel "$guests/endless.elf" --memory 64M \
@@ -49,7 +12,7 @@ start() {
 	run=$!
 	for _ in $(seq 300); do
 		sleep 0.1
-		[ "$("$umbra" ctl --json "$sock" stats 2>/dev/null | jq .mmu.faults)" -gt 100 ] 2>/dev/null &&
+		[ "$(ctl_json stats 2>/dev/null | jq .mmu.faults)" -gt 100 ] 2>/dev/null &&
 			return
 	done
 	cat "$work/run.log"
@@ -59,7 +22,7 @@ start() {
 # The guest goes on: it faults in what was taken away.
 goes_on() {
 	local before
-	before=$("$umbra" ctl --json "$sock" stats | jq .mmu.faults)
+	before=$(ctl_json stats | jq .mmu.faults)
 	for _ in $(seq 100); do
 		sleep 0.1
 		says ".mmu.faults > $before + 10" stats >/dev/null && return
@@ -190,4 +153,4 @@ for verb in 'dirty-rate 5' 'working-set 5' 'migrate 60000' 'zap' 'slot-renew 0' 
 done
 check 'stop' stop
 run=
-echo "1..$number"
+finish

@@ -3,22 +3,7 @@
 # test_record.sh UMBRA GUESTS: record guests, replay them with audits; what is damaged is told.
 set -u
 umbra=$1 guests=$2
-work=$(mktemp -d) || exit 1
-trap 'rm -rf "$work"' EXIT
-number=0
-
-# check NAME COMMAND...: one subtest.
-check() {
-	local name=$1
-	shift
-	number=$((number + 1))
-	if "$@" >"$work/said" 2>&1; then
-		echo "ok $number - $name"
-	else
-		echo "not ok $number - $name"
-		sed 's/^/# /' "$work/said" | tail -20
-	fi
-}
+. "$(dirname "$0")/../tap.sh"
 
 # record GUEST ARGS...
 record() {
@@ -35,16 +20,6 @@ replay() {
 		"$umbra" replay --quiet --json "$work/b" "$work/$1.utr" &&
 		[ "$(jq -r .state "$work/a")" = "$(jq -r .state "$work/b")" ] &&
 		[ "$(jq .violations "$work/a")" = 0 ] && [ "$(jq .events "$work/a")" -gt 100 ]
-}
-
-# fails STATUS WORDS COMMAND...
-fails() {
-	local status=$1 words=$2 got
-	shift 2
-	"$@" >"$work/out" 2>&1
-	got=$?
-	cat "$work/out"
-	[ $got -eq "$status" ] && grep -q -- "$words" "$work/out"
 }
 
 cut_replay() {
@@ -116,4 +91,4 @@ check 'no file' fails 27 'No such file' "$umbra" replay "$work/nobody"
 check 'a file that is no trace stays' fails 27 'is not a trace; it stays' \
 	"$umbra" run --batch --kernel "$guests/tables.elf" --memory 64M --record "$0"
 check 'a recorder that is killed' killed
-echo "1..$number"
+finish

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Two guests without paging that share a machine of 64 MiB: vmm/memory.c and what it stands on, on
- * the real library, in user space. Owns the guests, and a processor that finds sptes as hardware
- * does.
+ * Guests without paging that share a machine of 64 MiB, with a swap file or without: vmm/memory.c
+ * and what it stands on, on the real library, in user space. Owns the guests, and a processor that
+ * finds sptes as hardware does.
  */
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -10,6 +10,7 @@
 #include "books.h"
 #include "cpu.h"
 #include "exits.h"
+#include "fake_hostio.h"
 #include "machine.h"
 #include "memory.h"
 #include "pages.h"
@@ -19,7 +20,6 @@
 
 #define ARENA       0x40000000ull
 #define ARENA_BYTES (64ull << 20)
-#define MEMORY      (16ull << 20)
 
 #define PTE_P       1ull
 #define PTE_W       2ull
@@ -30,6 +30,8 @@ struct host *host;
 struct vm vm[GUESTS];
 struct umbra_machine machine[GUESTS];
 uint64_t now;
+jmp_buf *ends;
+enum umbra_end end_seen;
 static struct vcpu vcpu[GUESTS];
 static struct cpu cpu;
 static uint64_t seed;
@@ -71,8 +73,10 @@ void machine_end(struct vm *of, enum umbra_end end, const char *fmt, ...)
 {
 	(void)of;
 	(void)fmt;
-	fail_msg("the machine ends: %u", end);
-	abort();
+	end_seen = end;
+	if (!ends)
+		fail_msg("the machine ends: %u", end);
+	longjmp(*ends, 1);
 }
 
 /* ------------------------------------------------------------------ guests */
@@ -98,23 +102,33 @@ static void guest_create(unsigned i)
 	assert_int_equal(mmu_vcpu_create(&vcpu[i]), 0);
 }
 
-int pages_setup(void **state)
+void pages_begin(unsigned guests, uint64_t frames, uint64_t slots)
 {
 	struct range all = {ARENA, ARENA + ARENA_BYTES};
 	void *at = mmap((void *)ARENA, ARENA_BYTES, PROT_READ | PROT_WRITE,
 			MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
 
-	(void)state;
 	assert_ptr_equal(at, (void *)ARENA);
 	host = calloc(1, sizeof(*host));
+	host->swap.on = slots;
+	memset(vm, 0, sizeof(vm));
 	memset(machine, 0, sizeof(machine));
+	memset(&fake_file, 0, sizeof(fake_file));
 	cpu.tsc_hz = HZ;
 	now = 1;
 	seed = 7;
-	assert_true(
-	    frames_init(&host->frames, &all, 1, NULL, 0, GUESTS * MEMORY / UMBRA_PAGE_SIZE, 0));
-	for (unsigned i = 0; i < GUESTS; i++)
+	ends = NULL;
+	end_seen = UMBRA_END_NONE;
+	assert_true(frames_init(&host->frames, &all, 1, NULL, 0, frames, 0));
+	for (unsigned i = 0; i < guests; i++)
 		guest_create(i);
+	assert_true(!slots || swap_init(host, slots));
+}
+
+int pages_setup(void **state)
+{
+	(void)state;
+	pages_begin(GUESTS, GUESTS * MEMORY / UMBRA_PAGE_SIZE, 0);
 	return 0;
 }
 
@@ -190,7 +204,7 @@ void fill(unsigned i, uint64_t gfn, uint64_t value)
 	uint64_t *page = access(i, gfn, true);
 
 	for (unsigned k = 0; k < 512; k++)
-		page[k] = value + k;
+		page[k] = value ? value + k : 0;
 }
 
 void assert_has(unsigned i, uint64_t gfn, uint64_t value)
@@ -198,10 +212,29 @@ void assert_has(unsigned i, uint64_t gfn, uint64_t value)
 	const uint64_t *page = access(i, gfn, false);
 
 	for (unsigned k = 0; k < 512; k++)
-		assert_int_equal(page[k], value + k);
+		assert_int_equal(page[k], value ? value + k : 0);
 }
 
 uint32_t entry_of(unsigned i, uint64_t gfn)
 {
 	return vm[i].entries[vm[i].slots[0].index + gfn - FIRST];
+}
+
+void fill_each(unsigned i, uint64_t gfn, unsigned pages, const uint64_t *values)
+{
+	for (unsigned k = 0; k < pages; k++)
+		fill(i, gfn + k, values[k]);
+}
+
+void assert_each(unsigned i, uint64_t gfn, unsigned pages, const uint64_t *values)
+{
+	for (unsigned k = 0; k < pages; k++)
+		assert_has(i, gfn + k, values[k]);
+	assert_sound();
+}
+
+void merge_on(unsigned pieces)
+{
+	while (pieces--)
+		merge_poll(host, HZ, now += HZ);
 }

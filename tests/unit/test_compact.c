@@ -83,8 +83,7 @@ static void test_merged(void **state)
 	compact(300);
 	fill(1, FIRST, WINDOW * 1000ull + 5);
 	assert_int_equal(merge_set(host, UMBRA_MERGE_RATE_MAX, now), 0);
-	for (unsigned pieces = 0; pieces < 4000; pieces++)
-		merge_poll(host, HZ, now += HZ);
+	merge_on(4000);
 	assert_int_equal(host->frames.sharers, 2);
 	assert_int_equal(machine[0].collapses_broken, 1);
 	assert_window(0, WINDOW);
@@ -187,7 +186,7 @@ static void test_random(void **state)
 					 0);
 			break;
 		case 4:
-			merge_poll(host, HZ, now += HZ);
+			merge_on(1);
 			break;
 		case 5:
 		case 6:
@@ -206,9 +205,7 @@ static void test_random(void **state)
 	}
 	assert_true(machine[0].collapsed > 2 && machine[0].collapses_broken > 1);
 	for (unsigned i = 0; i < GUESTS; i++)
-		for (unsigned k = 0; k < PAGES; k++)
-			assert_has(i, WINDOW + k, value[i][k]);
-	assert_sound();
+		assert_each(i, WINDOW, PAGES, value[i]);
 }
 
 int main(void)

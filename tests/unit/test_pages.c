@@ -3,6 +3,7 @@
 #include "books.h"
 #include "memory.h"
 #include "pages.h"
+#include "string.h"
 
 /* Look at every page so many times. */
 static void merge(unsigned times)
@@ -228,9 +229,9 @@ static void test_random(void **state)
 	uint64_t sptes, ticks;
 
 	(void)state;
+	memset(value, 0, sizeof(value));
 	for (unsigned i = 0; i < GUESTS; i++)
-		for (unsigned k = 0; k < PAGES; k++)
-			fill(i, FIRST + k, value[i][k] = 0);
+		fill_each(i, FIRST, PAGES, value[i]);
 	assert_int_equal(merge_set(host, UMBRA_MERGE_RATE_MAX, now), 0);
 	for (unsigned step = 0; step < STEPS; step++) {
 		unsigned i = (unsigned)below(GUESTS), k = (unsigned)below(PAGES);
@@ -251,17 +252,14 @@ static void test_random(void **state)
 			assert_has(i, FIRST + k, value[i][k]);
 			break;
 		default:
-			for (unsigned pieces = 0; pieces < 30; pieces++)
-				merge_poll(host, HZ, now += HZ);
+			merge_on(30);
 		}
 		if (step % 100 == 0)
 			assert_sound();
 	}
 	assert_true(machine[0].merges > 100 && machine[0].merge_breaks > 50);
 	for (unsigned i = 0; i < GUESTS; i++)
-		for (unsigned k = 0; k < PAGES; k++)
-			assert_has(i, FIRST + k, value[i][k]);
-	assert_sound();
+		assert_each(i, FIRST, PAGES, value[i]);
 }
 
 int main(void)

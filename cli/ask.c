@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * How verbs ask the hypervisor for a command and tell what it answers: numbers, most of them, which
+ * the verb's row in verbs.c has names for. Maps the place in the machine's memory where answers
+ * are; control.c lets it go.
+ */
+#include "ask.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "control.h"
+#include "fields.h"
+#include "number.h"
+#include "qemu.h"
+#include "verbs.h"
+
+void ask_reply_json(struct control *c, json_t *json)
+{
+	char *text = json ? json_dumps(json, JSON_INDENT(2)) : NULL;
+
+	json_decref(json);
+	if (text)
+		control_reply(c, STATUS_OK, "%s\n", text);
+	else
+		control_reply(c, STATUS_ERROR, "out of memory");
+	free(text);
+}
+
+void ask_command(struct control *c, enum umbra_command command, uint64_t first, uint64_t second)
+{
+	struct umbra_machine *page = c->ram->page;
+
+	page->argument[0] = first;
+	page->argument[1] = second;
+	__atomic_store_n(&page->command, command, __ATOMIC_RELEASE);
+	c->asked = true;
+}
+
+const void *ask_answer(struct control *c)
+{
+	uint64_t address = c->ram->page->answer;
+	void *map;
+
+	if (c->answer)
+		return c->answer;
+	if (!address || address % 4096 || address > c->ram->bytes - UMBRA_ANSWER_BYTES)
+		return NULL;
+	map = mmap(NULL, UMBRA_ANSWER_BYTES, PROT_READ, MAP_SHARED, c->ram->fd, (off_t)address);
+	c->answer = map == MAP_FAILED ? NULL : map;
+	return c->answer;
+}
+
+/* Word @i as a number, hexadecimal where the verb's arguments say GFN. */
+static bool argument(struct control *c, unsigned i, uint64_t *value)
+{
+	const char *name = c->verb->arguments;
+
+	for (unsigned skip = i; skip; skip--)
+		name += strcspn(name, " ") + 1;
+	return strncmp(name, "GFN", 3) == 0 ? number_parse_hex(c->words[i], value)
+					    : number_parse(c->words[i], value);
+}
+
+void ask_numbers(struct control *c)
+{
+	uint64_t values[2] = {0};
+
+	for (unsigned i = 0; i < c->count && i < 2; i++) {
+		if (argument(c, i, &values[i]))
+			continue;
+		control_reply(c, STATUS_USAGE, "%s %s: \"%s\" is no such number", c->verb->name,
+			      c->verb->arguments, c->words[i]);
+		return;
+	}
+	ask_command(c, c->verb->command, values[0], values[1]);
+}
+
+void ask_tell_error(struct control *c, int error)
+{
+	static const struct {
+		int error;
+		enum status status;
+		const char *what;
+	} table[] = {
+	    {UMBRA_EINVAL, STATUS_USAGE, "not in a range that makes sense"},
+	    {UMBRA_ENOMEM, STATUS_NOMEM, "the machine has no memory left for it"},
+	    {UMBRA_EEXIST, STATUS_NO_SUCH, "it is so already"},
+	    {UMBRA_ENOENT, STATUS_NO_SUCH, "there is no such thing"},
+	    {UMBRA_EAGAIN, STATUS_ERROR, "not now; try again"},
+	};
+
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++)
+		if (table[i].error == error) {
+			control_reply(c, table[i].status, "%s: %s", c->verb->name, table[i].what);
+			return;
+		}
+	control_reply(c, STATUS_ERROR, "%s: the machine does not answer as it should",
+		      c->verb->name);
+}
+
+void ask_tell_rows(struct control *c, const uint64_t *values, size_t rows, bool list)
+{
+	size_t columns = fields_count(c->verb->fields), size;
+	char *text = NULL;
+	json_t *array;
+	FILE *out;
+
+	if (c->json && !list) {
+		ask_reply_json(c, fields_json(c->verb->fields, values));
+		return;
+	}
+	if (c->json) {
+		array = json_array();
+		for (size_t i = 0; i < rows; i++)
+			json_array_append_new(array,
+					      fields_json(c->verb->fields, values + i * columns));
+		ask_reply_json(c, array);
+		return;
+	}
+	out = open_memstream(&text, &size);
+	if (!out) {
+		control_reply(c, STATUS_ERROR, "out of memory");
+		return;
+	}
+	fields_show(out, c->verb->fields, values, rows, list);
+	fclose(out);
+	control_reply(c, STATUS_OK, "%s", text);
+	free(text);
+}
+
+void ask_tell(struct control *c)
+{
+	const struct umbra_machine *page = c->ram->page;
+	size_t columns = fields_count(c->verb->fields), count = page->answers;
+
+	if (page->result)
+		ask_tell_error(c, page->result);
+	else if (!columns)
+		control_reply(c, STATUS_OK, "%s", c->json ? "{}\n" : "");
+	else if (count != columns || !ask_answer(c))
+		ask_tell_error(c, 0);
+	else
+		ask_tell_rows(c, ask_answer(c), 1, false);
+}
+
+void ask_tell_list(struct control *c)
+{
+	const struct umbra_machine *page = c->ram->page;
+	size_t columns = fields_count(c->verb->fields), count = page->answers;
+
+	if (page->result || count % columns || count > UMBRA_ANSWER_BYTES / sizeof(uint64_t) ||
+	    !ask_answer(c))
+		ask_tell_error(c, page->result);
+	else
+		ask_tell_rows(c, ask_answer(c), count / columns, true);
+}
