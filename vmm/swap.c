@@ -199,7 +199,8 @@ static uint64_t batch_out(struct batch *batch)
 					  &batch->hold[begun], NULL))
 			break;
 	mmu_flush(vm);
-	vm->vcpu->stuck = 0;
+	if (vm->vcpu)
+		vm->vcpu->stuck = 0;
 	for (unsigned i = 0; i < begun; i++) {
 		uint32_t index = batch->page[i];
 
