@@ -222,8 +222,11 @@ int umbra_split(struct umbra_mmu *mmu, umbra_gfn first, uint64_t pages, uint64_t
 
 #define MOVE_PIECE 16u /* pages that are moved before the lock is given up */
 
-/* The host takes the pages of @held over, one by one. */
-static void move_frames(struct umbra_mmu *mmu, const struct held *held,
+/*
+ * The host takes the pages of @held over, one by one. => returns whether it took all: the slot may
+ * have gone while the lock was given up
+ */
+static bool move_frames(struct umbra_mmu *mmu, const struct held *held,
 			const struct umbra_frame *to)
 {
 	struct umbra_frame frame = *to;
@@ -233,8 +236,11 @@ static void move_frames(struct umbra_mmu *mmu, const struct held *held,
 			port_unlock(&mmu->lock);
 			port_lock(&mmu->lock);
 		}
+		if (!slot_find(mmu, (umbra_gfn){gfn}))
+			return false;
 		mmu->host.frame_move(mmu->ctx, (umbra_gfn){gfn}, &frame);
 	}
+	return true;
 }
 
 int umbra_remap(struct umbra_mmu *mmu, umbra_gfn gfn, const struct umbra_frame *to,
@@ -245,6 +251,7 @@ int umbra_remap(struct umbra_mmu *mmu, umbra_gfn gfn, const struct umbra_frame *
 	struct sweep sweep = {0};
 	struct flush flush = {0};
 	struct slot *slot;
+	bool moved;
 
 	if (!mmu->host.frame_move || to->level > 2 || (gfn.n | to->pfn.n) & (pages - 1) ||
 	    to->pfn.n >> (52 - UMBRA_PAGE_SHIFT))
@@ -257,10 +264,12 @@ int umbra_remap(struct umbra_mmu *mmu, umbra_gfn gfn, const struct umbra_frame *
 	}
 	drop_hold(mmu, &held, &sweep, &flush);
 	flush_commit(mmu, &flush);
-	move_frames(mmu, &held, to);
-	mmu->stats.remaps++;
+	moved = move_frames(mmu, &held, to);
+	mmu->stats.remaps += moved;
 	drop_release(mmu, &held);
 	port_unlock(&mmu->lock);
+	if (!moved)
+		return UMBRA_ENOENT;
 	report(dropped, &sweep);
 	return 0;
 }

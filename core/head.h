@@ -204,13 +204,23 @@ static inline uint64_t known_bits(uint64_t head)
 }
 
 /* Clear spte @h, which hardware may still write. Apart, so that what calls it stays short. */
-void clear_volatile(struct umbra_mmu *mmu, handle h, uint64_t *bits);
+/* Of a chain whose head says "volatile": the bits that hardware set are not lost. */
+static inline void clear_volatile(struct umbra_mmu *mmu, handle h, uint64_t *bits)
+{
+	uint64_t value = spte_clear(handle_spte(mmu, h));
+
+	*bits |= value;
+	log_removed(mmu, h, value);
+}
+
+/* The same, kept out of loops over what is mostly quiet. */
+void sweep_volatile(struct umbra_mmu *mmu, handle h, uint64_t *bits);
 
 /* @is_volatile: its head says so. */
 static inline void clear_one(struct umbra_mmu *mmu, handle h, bool is_volatile, uint64_t *bits)
 {
 	if (is_volatile)
-		clear_volatile(mmu, h, bits);
+		sweep_volatile(mmu, h, bits);
 	else
 		spte_write(handle_spte(mmu, h), 0);
 }
@@ -223,12 +233,17 @@ static inline unsigned sweep_inline(struct umbra_mmu *mmu, uint64_t head, uint64
 
 	if (!first)
 		return 0;
-	if (!is_volatile)
-		*bits |= known_bits(head);
-	clear_one(mmu, first, is_volatile, bits);
+	if (is_volatile) {
+		clear_volatile(mmu, first, bits);
+		if (second)
+			clear_volatile(mmu, second, bits);
+		return second ? 2 : 1;
+	}
+	*bits |= known_bits(head);
+	spte_write(handle_spte(mmu, first), 0);
 	if (!second)
 		return 1;
-	clear_one(mmu, second, is_volatile, bits);
+	spte_write(handle_spte(mmu, second), 0);
 	return 2;
 }
 

@@ -27,12 +27,9 @@
 
 #define LANES 8u /* heads, and sptes, in a cache line */
 
-void clear_volatile(struct umbra_mmu *mmu, handle h, uint64_t *bits)
+void sweep_volatile(struct umbra_mmu *mmu, handle h, uint64_t *bits)
 {
-	uint64_t value = spte_clear(handle_spte(mmu, h));
-
-	*bits |= value;
-	log_removed(mmu, h, value);
+	clear_volatile(mmu, h, bits);
 }
 
 static inline void clear_desc(struct umbra_mmu *mmu, const struct desc *desc, unsigned from,

@@ -124,6 +124,7 @@ static void flag_set(struct vcpu *vcpu, uint64_t flag, bool on)
 	if (!flags || (at & (UMBRA_PAGE_SIZE - 1)) == UMBRA_PAGE_SIZE - 1)
 		return;
 	field_set(flags, 2, on ? field(flags, 2) | flag : field(flags, 2) & ~flag);
+	mmu_guest_write(vcpu->vm, at, 2);
 }
 
 static void carry(struct vcpu *vcpu, bool on)

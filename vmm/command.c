@@ -217,31 +217,43 @@ static void command_age(struct vm *vm)
 	say(vm, vm->pages);
 }
 
+/* Slots that are there are logged: all, or some that were added meanwhile are not. */
+static bool is_logged(const struct vm *vm)
+{
+	for (unsigned i = 0; i < vm->slot_count; i++)
+		if (!vm->slots[i].absent && !(vm->recording.logs >> i & 1))
+			return false;
+	return vm->control.logs;
+}
+
 static void command_log_stop(struct vm *vm)
 {
-	int error = UMBRA_ENOENT;
-
+	vm->machine->result = vm->control.logs ? 0 : UMBRA_ENOENT;
 	for (unsigned i = 0; i < vm->slot_count; i++)
-		if (!vm->slots[i].absent && !mmu_log_stop(vm, i))
-			error = 0;
-	vm->machine->result = error;
+		if (!vm->slots[i].absent)
+			mmu_log_stop(vm, i);
+	vm->control.logs = false;
 }
 
 static void command_log_start(struct vm *vm)
 {
-	int error = 0;
+	int error = vm->control.logs ? UMBRA_EEXIST : 0;
 
 	for (unsigned i = 0; i < vm->slot_count && !error; i++)
 		if (!vm->slots[i].absent)
 			error = mmu_log_start(vm, i, 0);
-	if (error && error != UMBRA_EEXIST)
+	if (!error)
+		vm->control.logs = true;
+	else if (!vm->control.logs)
 		command_log_stop(vm);
 	vm->machine->result = error;
 }
 
+/* A log ends with its slot: then this one cannot tell all any more. */
 static void command_log_collect(struct vm *vm)
 {
-	say(vm, survey(vm, mmu_log_collect));
+	vm->machine->result = is_logged(vm) ? 0 : UMBRA_ENOENT;
+	say(vm, vm->machine->result ? 0 : survey(vm, mmu_log_collect));
 }
 
 /* ------------------------------------------------------------------ slots */

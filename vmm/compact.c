@@ -176,7 +176,7 @@ static bool choose(struct host *host)
 }
 
 /* What has been taken of the block goes back. */
-static void give_up(struct host *host)
+void compact_give_up(struct host *host)
 {
 	struct compact *compact = &host->compact;
 
@@ -224,7 +224,7 @@ static bool build(struct host *host, unsigned most)
 			frame_take_at(&host->frames, pfn);
 		} else if (use != FRAME_OWNED || host->frames.count < RESERVE ||
 			   !vacate(host, pfn)) {
-			give_up(host);
+			compact_give_up(host);
 			return false;
 		}
 	}
@@ -265,7 +265,7 @@ static void fill(struct host *host)
 	    collapse(vm, gfn, compact->block))
 		compact->builds = false;
 	else
-		give_up(host);
+		compact_give_up(host);
 	compact->avoid = 0;
 	compact->window++;
 }
@@ -307,7 +307,7 @@ int compact_set(struct host *host, uint64_t rate, uint64_t now)
 	if (rate && !is_set_up(host))
 		return UMBRA_ENOMEM;
 	if (!rate)
-		give_up(host);
+		compact_give_up(host);
 	host->compact.rate = rate;
 	host->compact.due = now;
 	return 0;
@@ -320,14 +320,14 @@ int compact_range(struct vm *vm, uint64_t gfn, uint64_t pages, uint64_t *moved)
 
 	if (!is_set_up(host))
 		return UMBRA_ENOMEM;
-	give_up(host);
+	compact_give_up(host);
 	for (uint64_t window = 0; window_gfn(vm, window, &at); window++) {
 		if (at < gfn || at + FRAMES_BLOCK > gfn + pages || !is_fit(vm, at))
 			continue;
 		if (!choose(host) || !build(host, FRAMES_BLOCK))
 			return UMBRA_ENOMEM;
 		if (!is_fit(vm, at) || !collapse(vm, at, host->compact.block)) {
-			give_up(host);
+			compact_give_up(host);
 			continue;
 		}
 		host->compact.builds = false;

@@ -37,6 +37,9 @@ void compact_poll(struct host *host, uint64_t tsc_hz, uint64_t now);
 int compact_range(struct vm *vm, uint64_t gfn, uint64_t pages, uint64_t *moved);
 
 /* Do the 2 MiB around page @index lie side by side? */
+/* The frames of a block that is not whole yet go back. */
+void compact_give_up(struct host *host);
+
 bool compact_is_large(const struct vm *vm, uint32_t index);
 
 /* They do, now that page @index, the last of them, has come there. */

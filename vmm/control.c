@@ -134,6 +134,11 @@ static uint32_t peek(const struct umbra_machine *page, uint32_t offset)
 	return word;
 }
 
+bool control_is_asked(const struct vm *vm)
+{
+	return vm->control.logs || vm->watching.count;
+}
+
 void control_storm(struct vm *vm, uint64_t rate)
 {
 	vm->control.storm_rate = rate < 1000000 ? rate : 1000000;
@@ -201,6 +206,8 @@ static uint32_t operate(struct vm *vm, uint32_t operation)
 	case UMBRA_CTL_STORM_COUNT:
 		return (uint32_t)page->migrations;
 	case UMBRA_CTL_READ_ONLY:
+		if (control_is_asked(vm))
+			return 1;
 		return memory_slot_protect(vm, argument & ~UMBRA_CTL_PROTECT,
 					   argument & UMBRA_CTL_PROTECT) != 0;
 	case UMBRA_CTL_PEEK:

@@ -19,6 +19,7 @@ struct control {
 	uint64_t audit_exits; /* exits since the last periodic audit */
 	uint32_t quota;       /* shadow pages, as asked for last */
 	void *answer;         /* UMBRA_ANSWER_BYTES */
+	bool logs;            /* a log was begun from outside */
 	uint64_t skip;        /* mappings that are left out of it */
 };
 
@@ -44,6 +45,9 @@ uint32_t control_audit(struct vm *vm);
 /* Migrations of random pages a second from now on; the quota of shadow pages, 0: the first one. */
 void control_storm(struct vm *vm, uint64_t rate);
 int control_quota(struct vm *vm, uint64_t pages);
+
+/* Does somebody outside log or watch the guest? Then the guest itself must not end that. */
+bool control_is_asked(const struct vm *vm);
 
 /* Is there work that waits for nothing? */
 static inline bool control_busy(const struct control *control)

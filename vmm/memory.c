@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Guest-physical memory: the embedder's side of libumbra. Owns the map gfn -> pfn (vm->pfns) and
- * decides when a page gets its frame: on first touch, a random one, zeroed.
+ * Guest-physical memory: the embedder's side of libumbra. Owns what is behind each page
+ * (vm->entries) and decides when a page gets its frame: on first touch, a random one, zeroed.
  */
 #include "compact.h"
 #include "exits.h"
@@ -28,6 +28,13 @@ static uint32_t *entry(struct vm *vm, uint64_t gfn)
 	const struct vm_slot *s = slot_of(vm, gfn);
 
 	return s ? &vm->entries[s->index + gfn - s->first] : NULL;
+}
+
+bool memory_is_read_only(struct vm *vm, uint64_t gfn)
+{
+	const struct vm_slot *s = slot_of(vm, gfn);
+
+	return s && s->read_only;
 }
 
 uint64_t memory_gfn(const struct vm *vm, uint32_t index)
@@ -315,6 +322,8 @@ int memory_slot_add(struct vm *vm, uint64_t id)
 		return UMBRA_EEXIST;
 	error = slot_tell(vm, (unsigned)id);
 	vm->slots[id].absent = error != 0;
+	if (!error)
+		watch_renew(vm); /* the slot's watches went with it */
 	return error;
 }
 
@@ -333,9 +342,10 @@ int memory_slot_flags(struct vm *vm, uint64_t id, uint32_t flags)
 int memory_slot_renew(struct vm *vm, uint64_t gfn)
 {
 	struct vm_slot *s = slot_of(vm, gfn);
-	unsigned i = (unsigned)(s - vm->slots);
+	uint64_t id = (uint64_t)(s - vm->slots);
+	int error = s ? memory_slot_delete(vm, id) : UMBRA_ENOENT;
 
-	return s ? mmu_slot_delete(vm, i) || slot_tell(vm, i) : UMBRA_ENOENT;
+	return error ? error : memory_slot_add(vm, id);
 }
 
 int memory_slot_protect(struct vm *vm, uint64_t gfn, bool read_only)

@@ -58,6 +58,9 @@ bool memory_settle(struct vm *vm);
 /* Was page @index handed out a moment ago? Then it must keep its frame. */
 bool memory_is_handed(const struct vm *vm, uint32_t index);
 
+/* Is @gfn in a slot that the guest may only read now? */
+bool memory_is_read_only(struct vm *vm, uint64_t gfn);
+
 /* The gfn of page @index. */
 uint64_t memory_gfn(const struct vm *vm, uint32_t index);
 
@@ -67,7 +70,10 @@ uint64_t memory_gfn(const struct vm *vm, uint32_t index);
  */
 bool memory_write(struct vm *vm, uint64_t gpa, const void *from, uint64_t size);
 
-/* The same while it runs, and the other way. False: some of it is no memory; nothing was copied. */
+/*
+ * The same while it runs, and the other way. False: some of it is no memory, or may only be read;
+ * what lies before that may have been copied.
+ */
 bool memory_guest_read(struct vm *vm, uint64_t gpa, void *to, uint64_t size);
 bool memory_guest_write(struct vm *vm, uint64_t gpa, const void *from, uint64_t size);
 

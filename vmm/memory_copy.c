@@ -46,14 +46,22 @@ static bool is_memory(struct vm *vm, uint64_t gpa, uint64_t size)
 
 bool memory_guest_write(struct vm *vm, uint64_t gpa, const void *from, uint64_t size)
 {
-	uint64_t first = gpa >> UMBRA_PAGE_SHIFT, last = (gpa + size - 1) >> UMBRA_PAGE_SHIFT;
+	const uint8_t *at = from;
 
 	if (!is_memory(vm, gpa, size))
 		return false;
-	if (!memory_write(vm, gpa, from, size))
-		return false;
-	for (uint64_t gfn = first; size && gfn <= last; gfn++)
-		mmu_guest_write(vm, gfn << UMBRA_PAGE_SHIFT, UMBRA_PAGE_SIZE);
+	while (size) {
+		uint64_t piece = UMBRA_PAGE_SIZE - (gpa & (UMBRA_PAGE_SIZE - 1));
+
+		piece = piece < size ? piece : size;
+		if (memory_is_read_only(vm, gpa >> UMBRA_PAGE_SHIFT) ||
+		    !memory_write(vm, gpa, at, piece))
+			return false;
+		mmu_guest_write(vm, gpa & ~(uint64_t)(UMBRA_PAGE_SIZE - 1), UMBRA_PAGE_SIZE);
+		gpa += piece;
+		at += piece;
+		size -= piece;
+	}
 	return true;
 }
 

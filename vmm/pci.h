@@ -35,6 +35,7 @@ struct pci_function {
 struct pci {
 	uint32_t address;                              /* port 0xcf8 */
 	struct pci_function *functions[PCI_FUNCTIONS]; /* by their number on bus 0; 0: the bridge */
+	struct pci_function bridge;
 };
 
 /* Fill in what every function has. @interrupt: the PICs' line, or 0. */

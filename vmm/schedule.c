@@ -118,12 +118,13 @@ static _Noreturn void loop(struct host *host)
 	struct cpu *cpu = cpu_this();
 
 	for (;;) {
-		unsigned number = choose(host, host->turn);
+		unsigned number;
 		struct vm *vm;
 
+		schedule_edges(host->guest[host->turn]); /* whoever they are for can run */
+		number = choose(host, host->turn);
 		if (number == host->guests) {
 			idle(host, cpu);
-			schedule_edges(host->guest[host->turn]);
 			continue;
 		}
 		host->turn = number;

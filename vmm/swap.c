@@ -199,6 +199,8 @@ static uint64_t batch_out(struct batch *batch)
 					  &batch->hold[begun], NULL))
 			break;
 	mmu_flush(vm);
+	if (vm->vcpu)
+		vm->vcpu->stuck = 0;
 	for (unsigned i = 0; i < begun; i++) {
 		uint32_t index = batch->page[i];
 
@@ -256,8 +258,9 @@ bool swap_make_room(struct host *host)
 {
 	struct swap *swap = &host->swap;
 
+	compact_give_up(host);
 	if (!swap->on)
-		return false;
+		return host->frames.count;
 	swap->figures->waits++;
 	return reclaim(host, BATCH, all_pages(host)) != 0 || host->frames.count;
 }

@@ -287,7 +287,6 @@ static void capabilities(struct pci_function *function)
 
 struct virtio *virtio_create(struct vm *vm, const struct virtio_kind *kind, void *device)
 {
-	static struct pci_function bridge;
 	struct virtio *v = pool_alloc(vm->frames, sizeof(*v));
 	unsigned number = 1;
 
@@ -311,8 +310,8 @@ struct virtio *virtio_create(struct vm *vm, const struct virtio_kind *kind, void
 	memcpy(&v->pci.config[PCI_SUBSYSTEM], &v->pci.config[0], 4);
 	capabilities(&v->pci);
 	vm->pci.functions[number] = &v->pci;
-	pci_function_init(&bridge, 0x0001u << 16 | VENDOR, 0x06000000, 0, 0);
-	vm->pci.functions[0] = &bridge;
+	pci_function_init(&vm->pci.bridge, 0x0001u << 16 | VENDOR, 0x06000000, 0, 0);
+	vm->pci.functions[0] = &vm->pci.bridge;
 	reset(v);
 	return v;
 }

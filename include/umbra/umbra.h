@@ -551,7 +551,8 @@ void umbra_flush(struct umbra_mmu *mmu);
  * side from @to->pfn on, both multiples of 512, and frame_move is called for each (@to->pfn its
  * own); where guests map 2 MiB, so do we then (a collapse). As with umbra_drop, faults there are
  * UMBRA_RETRY until all is done, the lock is given up now and then, and @dropped may be NULL.
- * UMBRA_ENOENT: not all of it is in one slot. UMBRA_EINVAL: no host.frame_move, @to->pfn is not
+ * UMBRA_ENOENT: not all of it is in one slot, or its slot went meanwhile (then the first pages of a
+ * collapse may have moved). UMBRA_EINVAL: no host.frame_move, @to->pfn is not
  * below 2^40, another level, or not aligned to it.
  */
 int umbra_remap(struct umbra_mmu *mmu, umbra_gfn gfn, const struct umbra_frame *to,
@@ -579,7 +580,7 @@ int umbra_log_start(struct umbra_mmu *mmu, uint32_t id, unsigned flags);
 /*
  * Which of @pages pages from @first on were written since they were last collected? Bit i % 64 of
  * @dirty[i / 64] is set for first + i, or cleared. On return their next write will be seen. Pages
- * of slots that are not logged are clean. The lock is given up, after a flush, every 2 MiB and
+ * of slots that are not logged are clean. The lock is given up every 2 MiB and
  * after 1024 mappings or so; a page whose mappings are more than that is held (UMBRA_RETRY) until
  * done. UMBRA_EINVAL: the range wraps around.
  */

@@ -285,6 +285,11 @@ int mmu_slot_flags_set(struct vm *vm, uint32_t id, uint32_t flags)
 	return 0;
 }
 
+void watch_renew(struct vm *vm)
+{
+	(void)vm;
+}
+
 void watch_touched(void *ctx, const struct umbra_touch *touch)
 {
 	(void)ctx, (void)touch;

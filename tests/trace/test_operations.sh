@@ -50,6 +50,12 @@ looked() {
 	return 1
 }
 
+# A log ends with its slot, and says so.
+unlogged() {
+	ctl log-start && ctl slot-renew 0 && fails 30 'no such thing' ctl log-collect &&
+		ctl log-stop && fails 30 'no such thing' ctl log-collect
+}
+
 logged() {
 	ctl log-start && fails 30 'so already' ctl log-start && sleep 0.3 &&
 		says '.written > 0' log-collect && ctl log-stop &&
@@ -62,6 +68,7 @@ watched() {
 	for gfn in $(seq 256 271); do
 		ctl watch "$(printf %x "$gfn")" rx || return 1
 	done
+	ctl slot-renew 0 || return 1 # the watches stay
 	fails 2 'some of r, w and x' ctl watch 100 q && fails 30 'no such thing' ctl watch fffffff r || return 1
 	for _ in $(seq 50); do
 		sleep 0.1
@@ -129,6 +136,7 @@ all() { # ARGUMENT...
 	check 'dirty rate' says '.written > 0 and .seconds == 1' dirty-rate 1
 	check 'no such time' fails 2 'seconds' ctl dirty-rate 0
 	check 'a log' logged
+	check 'a log whose slot went' unlogged
 	check 'slots' says 'length >= 3 and .[0].gfn == 256 and .[0].present == 1' slots
 	check 'a slot in use is renewed' ctl slot-renew 0
 	check 'goes on in it' goes_on

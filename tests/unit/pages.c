@@ -63,6 +63,11 @@ void seal_page(uint64_t pfn)
 	(void)pfn;
 }
 
+void watch_renew(struct vm *of)
+{
+	(void)of;
+}
+
 void watch_touched(void *ctx, const struct umbra_touch *touch)
 {
 	(void)ctx;
