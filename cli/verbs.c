@@ -169,26 +169,33 @@ static void begin_walk(struct control *c)
 static void end_walk(struct control *c)
 {
 	const struct umbra_machine *page = c->ram->page;
-	const struct umbra_view *view = ask_answer(c);
+	const struct umbra_view *there = ask_answer(c);
+	struct umbra_view view;
 	char *text = NULL;
 	uint64_t gva;
 	size_t size;
 	FILE *out;
 
 	number_parse_hex(c->words[0], &gva);
-	if (page->result || !view) {
+	if (page->result || !there) {
 		control_reply(c, STATUS_NO_SUCH,
 			      "gva %s is not canonical in the mode that the guest is in",
 			      c->words[0]);
 		return;
 	}
+	view = *there; /* what is there can change */
+	if (view.guest_top > 5 || view.guest_end > 5 || view.shadow_top > 5 ||
+	    view.shadow_end > 5) {
+		control_reply(c, STATUS_ERROR, "the machine does not answer as it should");
+		return;
+	}
 	if (c->json) {
-		ask_reply_json(c, show_view_json(view, gva, NULL, NULL));
+		ask_reply_json(c, show_view_json(&view, gva, NULL, NULL));
 		return;
 	}
 	out = open_memstream(&text, &size);
 	if (out) {
-		show_view(out, view, gva, NULL, NULL);
+		show_view(out, &view, gva, NULL, NULL);
 		fclose(out);
 	}
 	control_reply(c, text ? STATUS_OK : STATUS_ERROR, "%s", text ? text : "out of memory");
