@@ -288,9 +288,11 @@ enum umbra_ctl {
 	    14, /* argument: offset of a 32-bit word in struct umbra_machine; result: it */
 
 	/*
-	 * Host operations on a range of gfns, for benchmarks. Result: the time stamp counter's
-	 * ticks that the MMU's part took, at most 2^32 - 2; or 2^32 - 1: refused. Afterwards
-	 * UMBRA_CTL_RANGE_SPTES gives the sptes that were there before.
+	 * Host operations on a range of gfns, for benchmarks. Refused to a guest that is not alone,
+	 * where the range does not lie in a slot, and while somebody logs or watches from outside.
+	 * Result: the time stamp counter's ticks that the MMU's part took, at most 2^32 - 2; or
+	 * 2^32 - 1: refused. Afterwards UMBRA_CTL_RANGE_SPTES gives the sptes that were there
+	 * before.
 	 */
 	UMBRA_CTL_RANGE_FIRST = 15,     /* argument: the first gfn */
 	UMBRA_CTL_RANGE_PAGES = 16,     /* argument: how many */
