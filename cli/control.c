@@ -191,10 +191,13 @@ static void go_on(struct control *c)
 void control_polls(const struct control *c, struct pollfd polls[CONTROL_POLLS])
 {
 	bool reads = c->client >= 0 && !c->reply && !c->verb;
+	bool waits = c->client >= 0 && c->verb && c->due > 0; /* does the client, too? */
 
 	polls[0] = (struct pollfd){.fd = c->client < 0 ? c->listener : -1, .events = POLLIN};
-	polls[1] = (struct pollfd){.fd = reads || c->reply ? c->client : -1,
-				   .events = c->reply ? POLLOUT : POLLIN};
+	polls[1] = (struct pollfd){.fd = reads || waits || c->reply ? c->client : -1,
+				   .events = waits      ? 0
+					     : c->reply ? POLLOUT
+							: POLLIN};
 }
 
 void control_serve(struct control *c, const struct pollfd polls[CONTROL_POLLS])
@@ -203,6 +206,8 @@ void control_serve(struct control *c, const struct pollfd polls[CONTROL_POLLS])
 		c->client = accept4(c->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 	if (polls[1].revents && c->reply)
 		send_reply(c);
+	else if (polls[1].revents && c->verb)
+		c->due = 0; /* nobody waits any more: what began ends now */
 	else if (polls[1].revents)
 		read_request(c);
 	if (c->verb)

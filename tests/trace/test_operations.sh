@@ -87,8 +87,8 @@ amid() {
 	local first=$!
 	sleep 0.3
 	ctl drop 100 1000 && wait $first && grep -q '^used' "$work/used" || return 1
-	timeout 0.5 "$umbra" ctl "$sock" dirty-rate 2
-	ctl log-start && ctl log-stop
+	timeout 0.5 "$umbra" ctl "$sock" dirty-rate 600
+	timeout 30 "$umbra" ctl "$sock" log-start && ctl log-stop
 }
 
 # Whatever umbra was doing when it was killed, the next one starts as if nothing had been.
