@@ -118,7 +118,7 @@ static void begin(struct control *c)
 	if (!verb)
 		control_reply(c, STATUS_USAGE, "no command \"%s\"; `umbra ctl help` lists them",
 			      name);
-	else if (c->count != verb->count)
+	else if (c->count > verb->count || c->count < verb_least(verb))
 		control_reply(c, STATUS_USAGE, "%s %s: %u arguments were given", name,
 			      verb->arguments, c->count);
 	else
