@@ -27,16 +27,23 @@
 
 #define LANES 8u /* heads, and sptes, in a cache line */
 
-void sweep_volatile(struct umbra_mmu *mmu, handle h, uint64_t *bits)
+/* The sptes of @list that hardware may still write. Apart, so that the others' loop stays short. */
+static __attribute__((noinline)) void clear_volatiles(struct umbra_mmu *mmu, const handle *list,
+						      unsigned from, unsigned to, uint64_t *bits)
 {
-	clear_volatile(mmu, h, bits);
+	for (unsigned i = from; i < to; i++)
+		clear_volatile(mmu, list[i], bits);
 }
 
 static inline void clear_desc(struct umbra_mmu *mmu, const struct desc *desc, unsigned from,
 			      unsigned to, bool is_volatile, uint64_t *bits)
 {
+	if (__builtin_expect(is_volatile, 0)) {
+		clear_volatiles(mmu, desc->spte, from, to, bits);
+		return;
+	}
 	for (unsigned i = from; i < to; i++)
-		clear_one(mmu, desc->spte[i], is_volatile, bits);
+		spte_write(handle_spte(mmu, desc->spte[i]), 0);
 }
 
 static void prefetch_sptes(struct umbra_mmu *mmu, const struct desc *desc, unsigned fill)
@@ -164,8 +171,12 @@ static bool clear_columns(struct umbra_mmu *mmu, const handle *const lane[LANES]
 			continue;
 		}
 		lined_up = false;
-		for (unsigned j = 0; j < LANES; j++)
-			clear_one(mmu, lane[j][i], is_volatile, bits);
+		for (unsigned j = 0; j < LANES; j++) {
+			if (is_volatile)
+				clear_volatiles(mmu, lane[j], i, i + 1, bits);
+			else
+				spte_write(handle_spte(mmu, lane[j][i]), 0);
+		}
 	}
 	return lined_up;
 }
