@@ -27,12 +27,15 @@
 
 #define LANES 8u /* heads, and sptes, in a cache line */
 
-/* The sptes of @list that hardware may still write. Apart, so that the others' loop stays short. */
+/* Sptes that hardware may still write. Apart, so that the loop over others stays short. */
 static __attribute__((noinline)) void clear_volatiles(struct umbra_mmu *mmu, const handle *list,
 						      unsigned from, unsigned to, uint64_t *bits)
 {
+	uint64_t seen = 0;
+
 	for (unsigned i = from; i < to; i++)
-		clear_volatile(mmu, list[i], bits);
+		clear_volatile(mmu, list[i], &seen);
+	*bits |= seen;
 }
 
 static inline void clear_desc(struct umbra_mmu *mmu, const struct desc *desc, unsigned from,
@@ -148,13 +151,25 @@ static void lane_advance(struct umbra_mmu *mmu, struct lane *lane)
 	lane->fill = fill_behind(lane->desc);
 }
 
+/* clear_columns() of what hardware may still write. */
+static __attribute__((noinline)) void clear_volatile_columns(struct umbra_mmu *mmu,
+							     const handle *const lane[LANES],
+							     unsigned common, uint64_t *bits)
+{
+	uint64_t seen = 0;
+
+	for (unsigned i = 0; i < common; i++)
+		for (unsigned j = 0; j < LANES; j++)
+			clear_volatile(mmu, lane[j][i], &seen);
+	*bits |= seen;
+}
+
 /*
  * Clear what handles [0, @common) of eight lanes name, column by column.
  *
  * => returns whether each column was eight neighbours in one table
  */
-static bool clear_columns(struct umbra_mmu *mmu, const handle *const lane[LANES], unsigned common,
-			  bool is_volatile, uint64_t *bits)
+static bool clear_columns(struct umbra_mmu *mmu, const handle *const lane[LANES], unsigned common)
 {
 	bool lined_up = true;
 
@@ -163,7 +178,7 @@ static bool clear_columns(struct umbra_mmu *mmu, const handle *const lane[LANES]
 
 		for (unsigned j = 1; j < LANES; j++)
 			differ |= lane[j][i] ^ (first + j);
-		if (!differ && !is_volatile && first % PTE_ENTRIES <= PTE_ENTRIES - LANES) {
+		if (!differ && first % PTE_ENTRIES <= PTE_ENTRIES - LANES) {
 			uint64_t *spte = handle_spte(mmu, first);
 
 			for (unsigned j = 0; j < LANES; j++)
@@ -171,12 +186,8 @@ static bool clear_columns(struct umbra_mmu *mmu, const handle *const lane[LANES]
 			continue;
 		}
 		lined_up = false;
-		for (unsigned j = 0; j < LANES; j++) {
-			if (is_volatile)
-				clear_volatiles(mmu, lane[j], i, i + 1, bits);
-			else
-				spte_write(handle_spte(mmu, lane[j][i]), 0);
-		}
+		for (unsigned j = 0; j < LANES; j++)
+			spte_write(handle_spte(mmu, lane[j][i]), 0);
 	}
 	return lined_up;
 }
@@ -194,10 +205,12 @@ static bool clear_row(struct umbra_mmu *mmu, struct lane *const lane[LANES], uns
 		is_volatile |= lane[j]->is_volatile;
 		row[j] = lane[j]->desc->spte;
 	}
-	if (lanes == LANES)
-		lined_up = clear_columns(mmu, row, common, is_volatile, bits);
-	else
+	if (lanes < LANES)
 		common = 0;
+	else if (is_volatile)
+		clear_volatile_columns(mmu, row, common, bits);
+	else
+		lined_up = clear_columns(mmu, row, common);
 	for (unsigned j = 0; j < lanes; j++)
 		clear_desc(mmu, lane[j]->desc, common, lane[j]->fill, is_volatile, bits);
 	return lined_up;
