@@ -33,8 +33,13 @@ static __attribute__((noinline)) void clear_volatiles(struct umbra_mmu *mmu, con
 {
 	uint64_t seen = 0;
 
+	if (mmu->dirty_slots) {
+		for (unsigned i = from; i < to; i++)
+			clear_volatile(mmu, list[i], bits);
+		return;
+	}
 	for (unsigned i = from; i < to; i++)
-		clear_volatile(mmu, list[i], &seen);
+		seen |= spte_clear(handle_spte(mmu, list[i]));
 	*bits |= seen;
 }
 
@@ -158,9 +163,14 @@ static __attribute__((noinline)) void clear_volatile_columns(struct umbra_mmu *m
 {
 	uint64_t seen = 0;
 
+	if (mmu->dirty_slots) {
+		for (unsigned j = 0; j < LANES; j++)
+			clear_volatiles(mmu, lane[j], 0, common, bits);
+		return;
+	}
 	for (unsigned i = 0; i < common; i++)
 		for (unsigned j = 0; j < LANES; j++)
-			clear_volatile(mmu, lane[j][i], &seen);
+			seen |= spte_clear(handle_spte(mmu, lane[j][i]));
 	*bits |= seen;
 }
 

@@ -256,6 +256,29 @@ static void test_d_goes(void **state)
 	}
 }
 
+#define PAGES   8u
+#define ALIASES 5u /* of each */
+
+/* Chains with descriptors, each by itself or eight at a time: every one of their sptes is seen. */
+static void test_d_of_chains(void **state)
+{
+	(void)state;
+	wide_map(GVA, TABLE << 12 | RIGHTS | PTE_A);
+	for (unsigned i = 0; i < PAGES * ALIASES; i++)
+		wide_poke(TABLE * 4096u + i * 8, (GFN + i % PAGES) << 12 | RIGHTS | PTE_A | PTE_D);
+	assert_int_equal(umbra_log_start(wide.mmu, SLOT, UMBRA_LOG_DIRTY_BITS), 0);
+	for (unsigned written = 0; written < 2 * PAGES * ALIASES; written++) {
+		unsigned at = written / 2, page = at % PAGES;
+
+		for (unsigned i = 0; i < PAGES * ALIASES; i++)
+			assert_int_equal(wide_fault(GVA + i * 4096ull, UMBRA_PF_U), UMBRA_RESUME);
+		hardware_writes(at);
+		assert_int_equal(written & 1 ? wide_drop(GFN, PAGES) : wide_drop(GFN + page, 1),
+				 written & 1 ? PAGES * ALIASES : ALIASES);
+		assert_int_equal(collect(GFN, 64), 1 << page);
+	}
+}
+
 /* What host.input was asked about, and what it says of GFN + 3 in place of the hardware. */
 static struct {
 	uint64_t asked; /* a bit a page */
@@ -354,6 +377,7 @@ int main(void)
 	    WIDE_TEST(test_words),  WIDE_TEST(test_refused),    WIDE_TEST(test_by_d),
 	    WIDE_TEST(test_d_goes), WIDE_TEST(test_by_d_large), WIDE_TEST(test_stale),
 	    WIDE_TEST(test_d_is_input), WIDE_TEST(test_d_is_asked_once),
+	    WIDE_TEST(test_d_of_chains),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
