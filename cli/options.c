@@ -16,7 +16,6 @@
 #include "console.h"
 
 #define TIMEOUT_MAX 1e7
-#define STORM_MAX   1000000u
 #define FRAMES_MIN  (32ull << 20)
 #define SWAP_MIN    (1ull << 20)
 #define SWAP_MAX    (1ull << 40)
@@ -299,9 +298,9 @@ static enum status parse_one(int option, struct options *options, bool *done)
 					optarg, UMBRA_QUOTA_MIN, UMBRA_QUOTA_MAX);
 		break;
 	case OPTION_STORM:
-		if (!parse_count(optarg, 0, STORM_MAX, &options->storm))
+		if (!parse_count(optarg, 0, UMBRA_STORM_RATE_MAX, &options->storm))
 			return complain(STATUS_USAGE, "--storm %s: give 0 to %u pages a second",
-					optarg, STORM_MAX);
+					optarg, UMBRA_STORM_RATE_MAX);
 		break;
 	case OPTION_COMPACT:
 		if (!parse_count(optarg, 0, UMBRA_COMPACT_RATE_MAX, &options->compact))

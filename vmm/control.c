@@ -141,7 +141,7 @@ bool control_is_asked(const struct vm *vm)
 
 void control_storm(struct vm *vm, uint64_t rate)
 {
-	vm->control.storm_rate = rate < 1000000 ? rate : 1000000;
+	vm->control.storm_rate = rate < UMBRA_STORM_RATE_MAX ? rate : UMBRA_STORM_RATE_MAX;
 	vm->control.storm_due = rdtsc();
 }
 

@@ -65,20 +65,24 @@ enum umbra_command {
 				 that was mapped comes back by faults */
 	UMBRA_COMMAND_RECORD_END,
 
-	/* What a host does to guest memory. Answers are 64-bit numbers, in the order given here. */
+	/*
+	 * What a host does to guest memory. Answers are 64-bit numbers, in the order given here. A
+	 * range of gfns: UMBRA_EINVAL if it is empty or goes beyond UMBRA_GFN_END, UMBRA_ENOENT if
+	 * none of it is memory. Rates and counts: umbra_command_most().
+	 */
 	UMBRA_COMMAND_DROP,    /* gfn, pages: sptes, were some accessed, dirty */
 	UMBRA_COMMAND_PROTECT, /* gfn, pages: sptes */
 	UMBRA_COMMAND_SPLIT,   /* gfn, pages: large sptes */
-	UMBRA_COMMAND_MIGRATE, /* how many random pages (at most UMBRA_MIGRATE_MAX): moved, sptes */
+	UMBRA_COMMAND_MIGRATE, /* how many random pages: moved, sptes */
 	UMBRA_COMMAND_STORM,   /* migrations of random pages a second; 0: off */
 	UMBRA_COMMAND_MERGE, /* pages a second that are looked at, to be shared; 0: off: pages saved
 				now, frames that are shared, pages that share them */
 	UMBRA_COMMAND_COMPACT, /* frames moved a second, for blocks of 2 MiB; 0: off: blocks built,
 				  frames moved, 2 MiB collapsed, broken */
 	UMBRA_COMMAND_ZAP,     /* */
-	UMBRA_COMMAND_QUOTA,   /* shadow pages; 0: what the machine started with */
-	UMBRA_COMMAND_AUDIT,   /* violations */
-	UMBRA_COMMAND_AGE,     /* pages used since the last time, with a frame, in all */
+	UMBRA_COMMAND_QUOTA, /* shadow pages; 0: what the machine started with, which is the most */
+	UMBRA_COMMAND_AUDIT, /* violations */
+	UMBRA_COMMAND_AGE,   /* pages used since the last time, with a frame, in all */
 
 	UMBRA_COMMAND_LOG_START,
 	UMBRA_COMMAND_LOG_COLLECT, /* pages written since the last time */
@@ -103,12 +107,32 @@ enum umbra_command {
 	UMBRA_COMMANDS,
 };
 
-#define UMBRA_MIGRATE_MAX 65536u
-
 #define UMBRA_ANSWER_BYTES (64u << 10)
 
+/* Pages at a time, and pages or frames a second; umbra_command_most() has them by command. */
+#define UMBRA_MIGRATE_MAX      65536u
+#define UMBRA_RECLAIM_MAX      65536u
+#define UMBRA_STORM_RATE_MAX   1000000u
 #define UMBRA_MERGE_RATE_MAX   1000000u
 #define UMBRA_COMPACT_RATE_MAX 1000000u
+
+/* Guest-physical addresses have so many bits: every gfn is below UMBRA_GFN_END. */
+#define UMBRA_GPA_BITS 40u
+#define UMBRA_GFN_END  (1ull << (UMBRA_GPA_BITS - UMBRA_PAGE_SHIFT))
+
+/* The most that a command's first argument may be; the hypervisor refuses more (UMBRA_EINVAL). */
+static inline uint64_t umbra_command_most(uint32_t command)
+{
+	static const uint32_t most[UMBRA_COMMANDS] = {
+	    [UMBRA_COMMAND_MIGRATE] = UMBRA_MIGRATE_MAX,
+	    [UMBRA_COMMAND_STORM] = UMBRA_STORM_RATE_MAX,
+	    [UMBRA_COMMAND_MERGE] = UMBRA_MERGE_RATE_MAX,
+	    [UMBRA_COMMAND_COMPACT] = UMBRA_COMPACT_RATE_MAX,
+	    [UMBRA_COMMAND_RECLAIM] = UMBRA_RECLAIM_MAX,
+	};
+
+	return command < UMBRA_COMMANDS && most[command] ? most[command] : UINT64_MAX;
+}
 
 #define UMBRA_GUESTS_MAX     8u
 #define UMBRA_MACHINE_STRIDE 8192u /* from one guest's page to the next one's */
