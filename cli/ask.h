@@ -32,7 +32,4 @@ void ask_tell_list(struct control *control);
 /* Tell @rows rows of the verb's fields: one as an object, more (@list) as a list, or as a table. */
 void ask_tell_rows(struct control *control, const uint64_t *values, size_t rows, bool list);
 
-/* The hypervisor refused; 0: it does not answer as it should. */
-void ask_tell_error(struct control *control, int error);
-
 #endif

@@ -19,6 +19,7 @@
 #include "number.h"
 #include "qemu.h"
 #include "record.h"
+#include "refusal.h"
 #include "report.h"
 #include "show.h"
 
@@ -139,7 +140,9 @@ static void end_rmap(struct control *c)
 	int result = __atomic_load_n(&page->result, __ATOMIC_RELAXED);
 
 	if (result == UMBRA_ENOENT)
-		control_reply(c, STATUS_NO_SUCH, "gfn %s is no memory of this guest's",
+		control_reply(c, STATUS_NO_SUCH,
+			      "gfn %s is no memory of this guest's; umbra ctl SOCKET slots lists "
+			      "what is",
 			      c->words[0]);
 	else if (result || count > room || !ask_answer(c) ||
 		 !keep_mappings(c, ask_answer(c), count))
@@ -208,7 +211,8 @@ static void begin_record(struct control *c)
 	enum status status;
 
 	if (c->recording->recorder) {
-		control_reply(c, STATUS_TRACE, "a recording is on; record-end ends it");
+		control_reply(c, STATUS_TRACE, "record %s: a recording is on; record-end ends it",
+			      c->words[0]);
 		return;
 	}
 	if (c->words[0][0] != '/') {
@@ -257,7 +261,7 @@ static void end_record_end(struct control *c)
 static void begin_record_end(struct control *c)
 {
 	if (!c->recording->recorder) {
-		control_reply(c, STATUS_TRACE, "no recording is on");
+		control_reply(c, STATUS_TRACE, "no recording is on; record FILE begins one");
 		return;
 	}
 	if (c->ram != c->recording->ram)
@@ -329,7 +333,7 @@ static void tell_while(struct control *c, bool ages)
 
 	number_parse(c->words[0], &seconds);
 	if (c->failed)
-		ask_tell_error(c, c->failure);
+		refusal_tell(c, c->failure);
 	else if (ages)
 		ask_tell_rows(c, (uint64_t[]){seconds, c->kept[0], c->kept[1], c->kept[2]}, 1,
 			      false);
@@ -358,7 +362,7 @@ static void end_while(struct control *c)
 		c->failed = true;
 		c->failure = result;
 	} else if (result) {
-		ask_tell_error(c, result);
+		refusal_tell(c, result);
 		return;
 	}
 	number_parse(c->words[0], &seconds);

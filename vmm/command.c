@@ -278,7 +278,7 @@ static void command_log_start(struct vm *vm)
 /* A log ends with its slot: then this one cannot tell all any more. */
 static void command_log_collect(struct vm *vm)
 {
-	vm->machine->result = is_logged(vm) ? 0 : UMBRA_ENOENT;
+	vm->machine->result = is_logged(vm) ? 0 : vm->control.logs ? UMBRA_EAGAIN : UMBRA_ENOENT;
 	say(vm, vm->machine->result ? 0 : survey(vm, mmu_log_collect));
 }
 

@@ -85,7 +85,8 @@ enum umbra_command {
 	UMBRA_COMMAND_AGE,   /* pages used since the last time, with a frame, in all */
 
 	UMBRA_COMMAND_LOG_START,
-	UMBRA_COMMAND_LOG_COLLECT, /* pages written since the last time */
+	UMBRA_COMMAND_LOG_COLLECT, /* pages written since the last time. UMBRA_EAGAIN: a slot came
+				      since, so that it does not tell all */
 	UMBRA_COMMAND_LOG_STOP,
 
 	UMBRA_COMMAND_SLOTS,       /* for each: id, first gfn, pages, is read-only, is there */
@@ -115,6 +116,8 @@ enum umbra_command {
 #define UMBRA_STORM_RATE_MAX   1000000u
 #define UMBRA_MERGE_RATE_MAX   1000000u
 #define UMBRA_COMPACT_RATE_MAX 1000000u
+
+#define UMBRA_WATCHED_MAX 64u /* pages of a guest, by UMBRA_COMMAND_WATCH */
 
 /* Guest-physical addresses have so many bits: every gfn is below UMBRA_GFN_END. */
 #define UMBRA_GPA_BITS 40u
