@@ -138,20 +138,27 @@ static enum status parse_frames(const char *text, uint64_t *frames)
 	return STATUS_OK;
 }
 
-/* FILE, or FILE,SIZE: what follows the last comma, if it is a size. */
+/*
+ * FILE, or FILE,SIZE: what follows the last comma is the size, always. So a name with a comma needs
+ * one behind it, and nobody's slip of the pen becomes a file's name.
+ */
 static enum status parse_swap(char *text, struct options *options)
 {
 	char *comma = strrchr(text, ',');
 
 	options->swap = text;
 	options->swap_bytes = 0;
-	if (comma && options_size(comma + 1, &options->swap_bytes)) {
+	if (comma && !options_size(comma + 1, &options->swap_bytes))
+		return complain(
+		    STATUS_USAGE,
+		    "--swap %s: \"%s\" is no size; write FILE,SIZE with a SIZE like 512M "
+		    "or 2G, for a file whose name has a comma, too",
+		    text, comma + 1);
+	options->swap_bytes &= ~0x1ffffull;
+	if (comma && (options->swap_bytes < SWAP_MIN || options->swap_bytes > SWAP_MAX))
+		return complain(STATUS_USAGE, "--swap %s: give a size from 1M to 1024G", text);
+	if (comma)
 		*comma = '\0';
-		options->swap_bytes &= ~0x1ffffull;
-		if (options->swap_bytes < SWAP_MIN || options->swap_bytes > SWAP_MAX)
-			return complain(STATUS_USAGE, "--swap %s: give a size from 1M to 1024G",
-					text);
-	}
 	if (!*text)
 		return complain(STATUS_USAGE, "--swap: give the name of a file");
 	return STATUS_OK;

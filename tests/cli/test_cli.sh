@@ -153,6 +153,10 @@ expect 8 "32M to 64G" "too few frames" --frames 1M
 expect 8 "32M to 64G" "frames of abc" --frames abc
 expect 2 "1M to 1024G" "a swap file of 4K" --swap "$dir/swap,4K"
 expect 2 "name of a file" "a swap file without a name" --swap ""
+expect 2 "name of a file" "a swap file without a name, with a size" --swap ",1M"
+expect 2 '"12q" is no size; write FILE,SIZE' "a size of a swap file that is none" --swap "$dir/sw,12q"
+expect 2 '"" is no size' "no size behind the comma" --swap "$dir/sw,"
+expect 2 '"b" is no size' "a swap file with a comma in its name" --swap "$dir/a,b"
 expect 42 "No such file" "a swap file in no directory" --kernel "$guest" --swap "$dir/nowhere/swap"
 expect 42 "swap file /proc/version: " "a swap file that cannot be written" --kernel "$guest" --swap /proc/version
 expect 42 "regular" "a swap file that is a device" --kernel "$guest" --swap /dev/null
@@ -161,6 +165,9 @@ expect 42 "something else in it" "a swap file that is somebody's" --kernel "$gue
 cmp -s "$dir/disk" "$dir/precious"
 result $? "it is as it was"
 expect_fake 0 "poweroff" "a swap file is made" 30 --swap "$dir/made,2M"
+expect_fake 0 "poweroff" "with a comma in its name" 30 --swap "$dir/a,b,2M"
+[ -f "$dir/a,b" ]
+result $? "and a size behind it"
 [ "$(stat -c '%a %s' "$dir/made")" = "600 4096" ]
 result $? "and nobody else may read it"
 printf 'left by a run that was killed' | dd of="$dir/made" bs=1 seek=9000 conv=notrunc 2>/dev/null
