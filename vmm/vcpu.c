@@ -361,7 +361,8 @@ static void prepare(struct vcpu *vcpu)
 	struct umbra_root root;
 
 	if (mmu_root(vcpu, &root))
-		machine_end(vcpu->vm, UMBRA_END_NOMEM, "no memory for a root page table");
+		machine_end(vcpu->vm, UMBRA_END_NOMEM,
+			    "no memory for a root page table" MACHINE_MORE);
 	if (vcpu->vm->options.nested) {
 		prepare_nested(vcpu, &root);
 	} else if (vcpu->repaging || root.hpa != vcpu->root.hpa ||
