@@ -216,43 +216,60 @@ void control_serve(struct control *c, const struct pollfd polls[CONTROL_POLLS])
 
 /* ------------------------------------------------------------------ the socket */
 
-/* A socket that nobody listens at is of a machine that was killed. */
-static enum status take_place(const struct sockaddr_un *address)
+/* *@stale: a socket is there that nobody listens at, of a machine that was killed. */
+static enum status look_at(const struct sockaddr_un *address, bool *stale)
 {
 	struct stat stat;
 	int fd;
-	bool used;
 
+	*stale = false;
 	if (lstat(address->sun_path, &stat))
 		return STATUS_OK;
 	if (!S_ISSOCK(stat.st_mode))
 		return complain(STATUS_CONTROL, "--control %s: is there and is no socket",
 				address->sun_path);
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	used = fd >= 0 && connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0;
+	*stale = fd < 0 || connect(fd, (const struct sockaddr *)address, sizeof(*address)) != 0;
 	if (fd >= 0)
 		close(fd);
-	if (used)
-		return complain(STATUS_CONTROL, "--control %s: another machine listens there",
-				address->sun_path);
-	unlink(address->sun_path);
+	return *stale ? STATUS_OK
+		      : complain(STATUS_CONTROL, "--control %s: another machine listens there",
+				 address->sun_path);
+}
+
+static enum status address_of(const char *path, struct sockaddr_un *address)
+{
+	*address = (struct sockaddr_un){.sun_family = AF_UNIX};
+	if (strlen(path) >= sizeof(address->sun_path))
+		return complain(STATUS_CONTROL, "--control %s: longer than a socket's name can be",
+				path);
+	strcpy(address->sun_path, path);
 	return STATUS_OK;
+}
+
+enum status control_judge(const char *path)
+{
+	struct sockaddr_un address;
+	enum status status = address_of(path, &address);
+	bool stale;
+
+	return status == STATUS_OK ? look_at(&address, &stale) : status;
 }
 
 enum status control_open(struct control *c, const char *path)
 {
-	struct sockaddr_un address = {.sun_family = AF_UNIX};
-	enum status status;
+	struct sockaddr_un address;
+	enum status status = address_of(path, &address);
+	bool stale = false;
 	mode_t before;
 	int bound;
 
-	if (strlen(path) >= sizeof(address.sun_path))
-		return complain(STATUS_CONTROL, "--control %s: longer than a socket's name can be",
-				path);
-	strcpy(address.sun_path, path);
-	status = take_place(&address);
+	if (status == STATUS_OK)
+		status = look_at(&address, &stale);
 	if (status != STATUS_OK)
 		return status;
+	if (stale)
+		unlink(path);
 	c->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	before = umask(0077); /* whoever can connect can look into the guest */
 	bound =

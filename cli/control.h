@@ -54,6 +54,9 @@ struct control {
 
 #define CONTROL_NONE ((struct control){.listener = -1, .client = -1})
 
+/* Could one listen at @path? STATUS_OK, or what control_open() would say. Makes nothing. */
+enum status control_judge(const char *path);
+
 /* Listen at @path, which nobody else may be using. */
 enum status control_open(struct control *control, const char *path);
 

@@ -125,6 +125,21 @@ expect 6 "nowhere" "initrd missing" --kernel "$guest" --initrd "$dir/nowhere"
 expect 7 "do not fit" "initrd larger than memory" --kernel "$guest" --initrd "$dir/big" --memory 256M
 UMBRA_VMM=$dir/nowhere expect 11 "hypervisor image" "hypervisor image missing" --kernel "$guest"
 
+# --- what is wrong is said before a kernel is fetched, of which there is none here
+early() { UMBRA_CACHE=/proc/nowhere expect "$@"; }
+early 24 "fetched" "no kernel"
+early 29 "no socket" "a control socket's place is taken" --control "$dir/zeros"
+early 29 "No such file" "a control socket in no directory" --control "$dir/nowhere/socket"
+early 29 "longer" "a control socket of a long name" --control "$dir/$(printf %0120d 0)"
+early 1 "nowhere/stats.json" "figures into no directory" --stats "$dir/nowhere/stats.json"
+early 27 "nowhere/trace" "a trace into no directory" --record "$dir/nowhere/trace.utr"
+early 6 "nowhere" "no such initrd" --initrd "$dir/nowhere"
+early 2 "for Multiboot" "a module for nobody" --module "$dir/zeros"
+early 9 "cannot run" "no such QEMU" --qemu "$dir/nowhere"
+early 25 "No such file" "no such disk" --disk "$dir/nowhere"
+early 42 "regular" "a swap file that is none" --swap /dev/null
+UMBRA_VMM=$dir/nowhere early 11 "hypervisor image" "no hypervisor image"
+
 # --- memory
 expect 8 "too small" "memory of 0" --memory 0
 expect 8 "too small" "memory of 1M" --memory 1M
