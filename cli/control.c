@@ -68,7 +68,12 @@ static bool choose_guest(struct control *c, const char *text)
 	uint64_t number = 0;
 
 	c->everybody = strcmp(text, "-") == 0;
-	if (!c->everybody && (!number_parse(text, &number) || number >= c->guests)) {
+	if (!c->everybody && !number_parse(text, &number)) {
+		control_reply(c, STATUS_USAGE, "--guest %s: give a number, 0 to %u", text,
+			      c->guests - 1);
+		return false;
+	}
+	if (number >= c->guests) {
 		control_reply(c, STATUS_NO_SUCH,
 			      "--guest %s: no such guest; this machine has %u, from 0 on", text,
 			      c->guests);
@@ -84,6 +89,19 @@ void control_machine(struct control *c, const struct ram *rams, unsigned guests,
 	c->ram = c->rams = rams;
 	c->guests = guests;
 	c->recording = recording;
+}
+
+static void wrong_count(struct control *c, const struct verb *verb)
+{
+	const char *were = c->count == 1 ? "was" : "were";
+
+	if (!verb->count)
+		control_reply(c, STATUS_USAGE, "%s: takes no argument, and %u %s given", verb->name,
+			      c->count, were);
+	else
+		control_reply(c, STATUS_USAGE, "%s %s: takes %u argument%s, and %u %s given",
+			      verb->name, verb->arguments, verb->count, verb->count == 1 ? "" : "s",
+			      c->count, were);
 }
 
 /* The request is whole: take it apart. */
@@ -119,8 +137,7 @@ static void begin(struct control *c)
 		control_reply(c, STATUS_USAGE, "no command \"%s\"; `umbra ctl help` lists them",
 			      name);
 	else if (c->count != verb->count)
-		control_reply(c, STATUS_USAGE, "%s %s: %u arguments were given", name,
-			      verb->arguments, c->count);
+		wrong_count(c, verb);
 	else
 		c->verb = verb;
 }

@@ -152,6 +152,19 @@ static enum status absolute(char **word)
 	return STATUS_OK;
 }
 
+/* A word behind the socket that was meant to go before it? */
+static enum status in_place(int count, char *const *words)
+{
+	for (int i = 1; i < count; i++)
+		if (strncmp(words[i], "--", 2) == 0)
+			return complain(STATUS_USAGE,
+					"ctl: %s comes too late; options go before the socket: "
+					"umbra ctl %s%s %s %s",
+					words[i], words[i], strcmp(words[i], "--guest") ? "" : " N",
+					words[0], words[1] == words[i] ? "COMMAND" : words[1]);
+	return STATUS_OK;
+}
+
 int ctl_command(int argc, char **argv)
 {
 	static const struct option table[] = {{"json", no_argument, NULL, 'j'},
@@ -181,6 +194,8 @@ int ctl_command(int argc, char **argv)
 		print_help();
 		return STATUS_OK;
 	}
+	if (in_place(argc, argv) != STATUS_OK)
+		return STATUS_USAGE;
 	if (argc < 2)
 		return complain(STATUS_USAGE,
 				"ctl: give a socket and a command; `umbra ctl help` lists them");
