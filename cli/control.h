@@ -86,7 +86,8 @@ void control_close(struct control *control);
 void control_reply(struct control *control, enum status status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* For `umbra ctl help` (verbs.c). */
+/* For `umbra ctl help`, and for one command (verbs.c). False: there is none of that name. */
 void control_help(void);
+bool control_help_about(const char *name);
 
 #endif

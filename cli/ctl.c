@@ -130,7 +130,7 @@ enum status ctl_ask(const char *path, bool json, const char *guest, char *const 
 static void print_help(void)
 {
 	fputs("usage: umbra ctl [--json] [--guest N] SOCKET COMMAND [ARGUMENT...]\n"
-	      "       umbra ctl help\n"
+	      "       umbra ctl help [COMMAND]\n"
 	      "\n"
 	      "Ask the machine that was started with umbra run --control SOCKET: of guest N, or\n"
 	      "without --guest of guest 0; stats and stop are then for all of them. Commands:\n\n",
@@ -194,6 +194,11 @@ int ctl_command(int argc, char **argv)
 		print_help();
 		return STATUS_OK;
 	}
+	if (argc == 2 && strcmp(argv[0], "help") == 0 && !ctl_is_socket(argv[0]))
+		return control_help_about(argv[1])
+			   ? STATUS_OK
+			   : complain(STATUS_USAGE,
+				      "no command \"%s\"; `umbra ctl help` lists them", argv[1]);
 	if (in_place(argc, argv) != STATUS_OK)
 		return STATUS_USAGE;
 	if (argc < 2)

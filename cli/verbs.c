@@ -375,11 +375,12 @@ static void end_while(struct control *c)
 #define NUMBERS ask_numbers, ask_tell
 
 static const struct verb verbs[] = {
-    {"stats", "", 0, "what the MMU did so far", begin_stats, end_stats, 0, ""},
+    {"stats", "", 0, "what the MMU did so far", begin_stats, end_stats, 0,
+     "mmu drop exits merge compact guests"},
     {"rmap", "GFN", 1, "every spte of a guest page: address space, gva, rights", begin_rmap,
-     end_rmap, 0, ""},
+     end_rmap, 0, "gfn gva gva_bits root level rights spte table index"},
     {"walk", "GVA", 1, "the guest's and the shadow tables for an address, side by side", begin_walk,
-     end_walk, 0, ""},
+     end_walk, 0, "gva mode nested cr3 guest shadow"},
     {"working-set", "SECONDS", 1, "how many pages the guest uses in that time", begin_while,
      end_while, 0, "seconds used resident pages"},
     {"dirty-rate", "SECONDS", 1, "how many pages the guest writes in that time", begin_while,
@@ -455,4 +456,17 @@ void control_help(void)
 {
 	for (size_t i = 0; i < VERBS; i++)
 		printf("  %-12s%-10s %s\n", verbs[i].name, verbs[i].arguments, verbs[i].what);
+}
+
+bool control_help_about(const char *name)
+{
+	const struct verb *verb = verb_find(name);
+
+	if (!verb)
+		return false;
+	printf("umbra ctl SOCKET %s%s%s\n  %s\n", verb->name, verb->count ? " " : "",
+	       verb->arguments, verb->what);
+	if (*verb->fields)
+		printf("answers: %s\n", verb->fields);
+	return true;
 }
