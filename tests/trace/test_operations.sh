@@ -200,6 +200,34 @@ all() { # ARGUMENT...
 	check 'the recording replays' replay
 }
 
+# asks WORD ARGUMENT...: the guest that asks for operations on itself, by the control ports.
+asks() {
+	local word=$1
+	shift
+	"$umbra" run --batch --kernel "$guests/asks.elf" --memory 64M --append "$word" --timeout 100 "$@" \
+		>"$work/run.log" 2>&1 </dev/null || { cat "$work/run.log"; return 1; }
+	grep -aq 'guest: asked' "$work/run.log"
+}
+
+# turns WORDS: the guest has said so.
+turns() {
+	for _ in $(seq 100); do
+		grep -aqs "guest: $1" "$work/run.log" && return
+		sleep 0.1
+	done
+	cat "$work/run.log"
+	return 1
+}
+
+# While somebody outside watches or logs, it may not take that away.
+outside() {
+	asks outside --control "$sock" &
+	local guest=$!
+	turns 'allowed, turn 0' && ctl watch 2000 rwx && turns 'refused, turn 1' && says 'length == 1' watches &&
+		ctl unwatch-all && turns 'allowed, turn 2' && ctl log-start && turns 'refused, turn 3' &&
+		ctl log-collect && ctl log-stop && wait $guest
+}
+
 all
 all --paging nested
 check 'a machine to be killed' start
@@ -211,4 +239,8 @@ for verb in 'dirty-rate 5' 'working-set 5' 'migrate 60000' 'zap' 'slot-renew 0' 
 done
 check 'stop' stop
 run=
+check 'a guest alone operates on itself, and on nothing else' asks alone
+check 'the same with nested paging' asks alone --paging nested
+check 'not where there is another guest' asks several --guests 2
+check 'nor where somebody outside is at it' outside
 finish
