@@ -306,9 +306,10 @@ enum umbra_ctl {
 				       goes on running. Result: 0, or 1 if one is under way */
 	UMBRA_CTL_MIGRATE_LEFT = 7, /* result: pages still to go */
 	UMBRA_CTL_ZAP_ALL = 8,
-	UMBRA_CTL_QUOTA = 9,        /* argument: shadow pages; 0: what the machine started with */
-	UMBRA_CTL_STORM = 10,       /* argument: migrations of random pages a second; 0: off */
-	UMBRA_CTL_AUDIT = 11,       /* result: violations (at most 2^32 - 1) */
+	UMBRA_CTL_QUOTA = 9,  /* argument: shadow pages; 0: what the machine started with */
+	UMBRA_CTL_STORM = 10, /* argument: migrations of random pages a second; 0: off */
+	UMBRA_CTL_AUDIT = 11, /* result: violations (at most 2^32 - 1). Where other guests run, too
+				 soon after the last one: what that found */
 	UMBRA_CTL_LONGEST = 12,     /* result: sptes of the region's most-mapped page now */
 	UMBRA_CTL_STORM_COUNT = 13, /* result: migrations so far, region and storm */
 	UMBRA_CTL_PEEK =

@@ -241,6 +241,6 @@ check 'stop' stop
 run=
 check 'a guest alone operates on itself, and on nothing else' asks alone
 check 'the same with nested paging' asks alone --paging nested
-check 'not where there is another guest' asks several --guests 2
+check 'not where there is another guest, which has its time' asks several --guests 2
 check 'nor where somebody outside is at it' outside
 finish

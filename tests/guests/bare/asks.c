@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What a guest asks of the hypervisor by the control ports, and where it is refused. The command
- * line says how matters stand: "alone"; "several" guests; "outside", where somebody begins and ends
- * to watch or to log the guest while it runs.
+ * What a guest asks of the hypervisor by the control ports, and where it is refused or put off. The
+ * command line says how matters stand: "alone"; "several" guests; "outside", where somebody begins
+ * and ends to watch or to log the guest while it runs.
  */
 #include <umbra/machine.h>
 
@@ -11,6 +11,7 @@
 #define REFUSED UINT32_MAX
 #define FIRST   0x2000u /* a gfn: 32 MiB */
 #define PAGES   64u
+#define WHILE   3000000000ull /* ticks */
 
 extern uint32_t boot_information; /* start.S: Multiboot's */
 
@@ -68,8 +69,30 @@ static bool is_allowed(void)
 	return control(UMBRA_CTL_RANGE_DROP, 0) != REFUSED;
 }
 
+#define AUDITS control(UMBRA_CTL_PEEK, offsetof(struct umbra_machine, audits))
+
+/* All the time: others are to have theirs, too. */
+static void audits(void)
+{
+	uint32_t before = AUDITS, asked = 0, done;
+	uint64_t begun = rdtsc();
+
+	for (; rdtsc() - begun < WHILE; asked++)
+		EXPECT(control(UMBRA_CTL_AUDIT, 0) == 0, "an audit found something");
+	done = AUDITS - before;
+	say("guest: %u audits for the asking %u times\r\n", (uint64_t)done, (uint64_t)asked);
+	EXPECT(done && asked / 10 > done, "so many audits are others' time");
+	while (rdtsc() - begun < 2 * WHILE) /* nobody is alone meanwhile */
+		;
+}
+
 static void alone(void)
 {
+	uint32_t before = AUDITS;
+
+	for (unsigned i = 0; i < 5; i++)
+		EXPECT(control(UMBRA_CTL_AUDIT, 0) == 0, "an audit found something");
+	EXPECT(AUDITS - before == 5, "a guest alone has fewer audits than it asks for");
 	for (unsigned i = 0; i < PAGES; i++)
 		WORD((FIRST + i) * 4096ull) = i;
 	EXPECT(is_allowed(), "a guest alone may not");
@@ -107,8 +130,10 @@ int main(void)
 	EXPECT(inl(UMBRA_CTL) == UMBRA_CTL_ID, "not this hypervisor");
 	if (is_told("alone"))
 		alone();
-	if (is_told("several"))
+	if (is_told("several")) {
 		refused(FIRST, PAGES, "another guest is there");
+		audits();
+	}
 	if (is_told("outside"))
 		outside();
 	say("guest: asked\r\n");
