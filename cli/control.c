@@ -22,6 +22,7 @@
 
 #include <umbra/machine.h>
 
+#include "ask.h"
 #include "clock.h"
 #include "number.h"
 #include "qemu.h"
@@ -194,9 +195,11 @@ static void go_on(struct control *c)
 			clock_now() < c->due)))
 		return;
 	if (ended && !verb_is_of_all(c->verb)) {
-		control_reply(c, STATUS_CONTROL, "guest %u has ended: %.*s",
-			      (unsigned)(c->ram - c->rams), (int)sizeof(page->message),
-			      page->message);
+		char message[sizeof(page->message) + 1] = "";
+
+		ask_copy(message, page->message, sizeof(page->message));
+		control_reply(c, STATUS_CONTROL, "guest %u has ended: %s",
+			      (unsigned)(c->ram - c->rams), message);
 	} else if (c->asked) {
 		c->asked = false;
 		c->verb->end(c);

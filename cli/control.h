@@ -19,7 +19,7 @@ struct verb;
 #define CONTROL_POLLS   2
 #define CONTROL_REQUEST 8192u
 #define CONTROL_WORDS   8u
-#define CONTROL_KEPT    8u
+#define CONTROL_KEPT    16u
 
 struct control {
 	int listener, client;   /* -1: none */

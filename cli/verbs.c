@@ -57,6 +57,7 @@ static void begin_stats(struct control *c)
 
 static void end_stats(struct control *c)
 {
+	static struct umbra_machine seen[UMBRA_GUESTS_MAX]; /* the pages go on changing */
 	const struct umbra_machine *pages[UMBRA_GUESTS_MAX];
 	unsigned count;
 	const struct ram *ram = first_of(c, &count);
@@ -65,12 +66,17 @@ static void end_stats(struct control *c)
 	FILE *out;
 
 	for (unsigned i = 0; i < count; i++) {
-		pages[i] = ram[i].page;
-		if (listens(pages[i]) &&
-		    __atomic_load_n(&pages[i]->command, __ATOMIC_ACQUIRE) == UMBRA_COMMAND_STATS) {
+		const struct umbra_machine *page = ram[i].page;
+
+		if (listens(page) &&
+		    __atomic_load_n(&page->command, __ATOMIC_ACQUIRE) == UMBRA_COMMAND_STATS) {
 			c->asked = true; /* not yet */
 			return;
 		}
+	}
+	for (unsigned i = 0; i < count; i++) {
+		ask_copy(&seen[i], ram[i].page, sizeof(seen[i]));
+		pages[i] = &seen[i];
 	}
 	if (c->json) {
 		ask_reply_json(c, report_all_json(pages, count));
@@ -104,7 +110,7 @@ static bool keep_mappings(struct control *c, const struct umbra_mapping *from, s
 	if (!more)
 		return false;
 	c->mappings = more;
-	memcpy(more + c->mapping_count, from, count * sizeof(*more));
+	ask_copy(more + c->mapping_count, from, count * sizeof(*more));
 	c->mapping_count += count;
 	return true;
 }
@@ -180,13 +186,13 @@ static void end_walk(struct control *c)
 	FILE *out;
 
 	number_parse_hex(c->words[0], &gva);
-	if (page->result || !there) {
+	if (__atomic_load_n(&page->result, __ATOMIC_RELAXED) || !there) {
 		control_reply(c, STATUS_NO_SUCH,
 			      "gva %s is not canonical in the mode that the guest is in",
 			      c->words[0]);
 		return;
 	}
-	view = *there; /* what is there can change */
+	ask_copy(&view, there, sizeof(view));
 	if (view.guest_top > 5 || view.guest_end > 5 || view.shadow_top > 5 ||
 	    view.shadow_end > 5) {
 		control_reply(c, STATUS_ERROR, "the machine does not answer as it should");
@@ -231,7 +237,7 @@ static void begin_record(struct control *c)
 
 static void end_record(struct control *c)
 {
-	int result = c->ram->page->result;
+	int result = __atomic_load_n(&c->ram->page->result, __ATOMIC_RELAXED);
 
 	if (!result) {
 		control_reply(c, STATUS_OK, "%s", "");
@@ -357,7 +363,7 @@ static void end_while(struct control *c)
 		result = 0;
 	if (c->stage == 1 && !result &&
 	    __atomic_load_n(&page->answers, __ATOMIC_RELAXED) == count && ask_answer(c)) {
-		memcpy(c->kept, ask_answer(c), count * sizeof(c->kept[0]));
+		ask_copy(c->kept, ask_answer(c), count * sizeof(c->kept[0]));
 	} else if (c->stage == 1) {
 		c->failed = true;
 		c->failure = result;

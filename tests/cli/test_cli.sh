@@ -304,6 +304,58 @@ result $? "its trace says why it ends"
 kill "$wrong"
 wait "$wrong" 2>/dev/null
 
+# --- a hypervisor that changes what it said while it is read
+mark=$$-$count
+rm -f "$dir/run"
+"$umbra" run --batch --append "umbra.test=$mark" --kernel "$guest" --no-initrd --memory 64M --storm 25 \
+	--control "$dir/socket" >"$dir/run" 2>&1 </dev/null &
+wrong=$!
+for _ in $(seq 100); do
+	grep -qs "fake: up" "$dir/run" && break
+	sleep 0.1
+done
+# Both run at a time, each on a processor of its own, where there are two.
+apart() {
+	local list first last task
+	list=$(sed -n 's/^Cpus_allowed_list:[[:space:]]*//p' /proc/self/status)
+	first=${list%%[-,]*} last=${list##*[-,]}
+	taskset -cp "$last" "$1" || return
+	for task in "/proc/$(cut -d ' ' -f 1 "/proc/$1/task/$1/children")/task"/*; do
+		taskset -cp "$first" "${task##*/}"
+	done
+}
+apart "$wrong" >/dev/null 2>&1
+# Each is answered: with numbers, or an error that says what is wrong.
+changing() {
+	local form got
+	for form in "$@"; do
+		# shellcheck disable=SC2086
+		timeout 20 "$umbra" ctl $form >"$dir/out" 2>"$dir/err"
+		got=$?
+		case $got in
+		0) [ "${form#--json}" = "$form" ] || jq -e . "$dir/out" >/dev/null || return 1 ;;
+		1 | 2 | 16 | 27 | 30) grep -q '^umbra: ..' "$dir/err" ;;
+		*) false ;;
+		esac || { echo "ctl $form: status $got" >>"$dir/err"; return 1; }
+	done
+}
+for verb in "rmap 100" "walk 1000" stats "drop 1 1" slots touches watches swap audit log-start zap; do
+	ok=0
+	for _ in $(seq 15); do
+		changing "$dir/socket $verb" "--json $dir/socket $verb" || { ok=1; break; }
+	done
+	result $ok "${verb% *}, of a hypervisor that changes what it answers"
+done
+ok=0
+for i in 1 2 3 4 5; do
+	changing "$dir/socket record $dir/changing$i.utr" && sleep 0.1 && changing "$dir/socket record-end" || { ok=1; break; }
+done
+result $ok "a recording of it"
+kill -0 "$wrong" && ! grep -q "Sanitizer\|runtime error" "$dir/run"
+result $? "the command goes on"
+kill "$wrong"
+wait "$wrong" 2>/dev/null
+
 # --- interruptions
 interrupt INT 130 20
 interrupt TERM 143 20
