@@ -28,6 +28,7 @@ commands() { "$umbra" ctl help | sed -n '/^Ask the machine/,$ s/^  \([a-z-]\+\) 
 
 # Each has its paragraph.
 told() {
+	local name
 	commands >"$work/commands"
 	[ "$(wc -l <"$work/commands")" -gt 20 ] || return 1
 	section "ASKING A MACHINE" | grep -E '^\.(BI|BR|B) ' | sed 's/\\//g; s/[",]/ /g' >"$work/heads"
@@ -59,6 +60,7 @@ keys() { jq -r --arg name "$1" '(if type == "array" then .[] else . end) | keys[
 
 # What has JSON of its own.
 own() {
+	local field
 	local trace=$sources/tests/trace/fixtures/tables.utr
 	"$umbra" rmap --json --quiet "$trace" 100 >"$work/rmap" &&
 		"$umbra" walk --json --quiet "$trace" 100000 >"$work/walk" || return 1
