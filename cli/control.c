@@ -100,9 +100,10 @@ static void wrong_count(struct control *c, const struct verb *verb)
 		control_reply(c, STATUS_USAGE, "%s: takes no argument, and %u %s given", verb->name,
 			      c->count, were);
 	else
-		control_reply(c, STATUS_USAGE, "%s %s: takes %u argument%s, and %u %s given",
-			      verb->name, verb->arguments, verb->count, verb->count == 1 ? "" : "s",
-			      c->count, were);
+		control_reply(c, STATUS_USAGE, "%s %s: takes %s%u argument%s, and %u %s given",
+			      verb->name, verb->arguments,
+			      verb_least(verb) < verb->count ? "at most " : "", verb->count,
+			      verb->count == 1 ? "" : "s", c->count, were);
 }
 
 /* The request is whole: take it apart. */
@@ -137,7 +138,7 @@ static void begin(struct control *c)
 	if (!verb)
 		control_reply(c, STATUS_USAGE, "no command \"%s\"; `umbra ctl help` lists them",
 			      name);
-	else if (c->count != verb->count)
+	else if (c->count > verb->count || c->count < verb_least(verb))
 		wrong_count(c, verb);
 	else
 		c->verb = verb;

@@ -306,6 +306,50 @@ static void begin_watch(struct control *c)
 		ask_command(c, UMBRA_COMMAND_WATCH, gfn, kinds);
 }
 
+/* ------------------------------------------------------------------ a log */
+
+/* enum umbra_log, or-ed, of a list of words. */
+static bool parse_how(const char *text, uint64_t *flags)
+{
+	static const struct {
+		const char *word;
+		unsigned flag;
+	} words[] = {
+	    {"protect", 0}, {"dirty-bits", UMBRA_LOG_DIRTY_BITS}, {"split", UMBRA_LOG_SPLIT}};
+	size_t length, i;
+
+	for (*flags = 0;; text += length + 1) {
+		length = strcspn(text, ",");
+		for (i = 0; i < 3; i++)
+			if (strncmp(words[i].word, text, length) == 0 && !words[i].word[length])
+				break;
+		if (i == 3)
+			return false;
+		*flags |= words[i].flag;
+		if (!text[length])
+			return true;
+	}
+}
+
+/* Ask for a log, kept as word @i says; without it, by write protection. */
+static void ask_for_log(struct control *c, unsigned i)
+{
+	uint64_t flags = 0;
+
+	if (c->count > i && !parse_how(c->words[i], &flags))
+		control_reply(c, STATUS_USAGE,
+			      "%s: \"%s\" is no way to log writes: give protect or dirty-bits, and "
+			      ",split where large pages are to be split at once",
+			      c->verb->name, c->words[i]);
+	else
+		ask_command(c, UMBRA_COMMAND_LOG_START, flags, 0);
+}
+
+static void begin_log(struct control *c)
+{
+	ask_for_log(c, 0);
+}
+
 /* ------------------------------------------------------------------ over a while */
 
 /*
@@ -330,7 +374,10 @@ static void begin_while(struct control *c)
 			      c->words[0]);
 		return;
 	}
-	ask_command(c, table[row].command[c->stage], 0, 0);
+	if (table[row].command[c->stage] == UMBRA_COMMAND_LOG_START)
+		ask_for_log(c, 1);
+	else
+		ask_command(c, table[row].command[c->stage], 0, 0);
 }
 
 static void tell_while(struct control *c, bool ages)
@@ -389,7 +436,7 @@ static const struct verb verbs[] = {
      end_walk, 0, "gva mode nested cr3 guest shadow"},
     {"working-set", "SECONDS", 1, "how many pages the guest uses in that time", begin_while,
      end_while, 0, "seconds used resident pages"},
-    {"dirty-rate", "SECONDS", 1, "how many pages the guest writes in that time", begin_while,
+    {"dirty-rate", "SECONDS [HOW]", 2, "how many pages the guest writes in that time", begin_while,
      end_while, 0, "seconds written kib_per_second"},
     {"drop", "GFN PAGES", 2, "take every mapping away; it comes back by faults", NUMBERS,
      UMBRA_COMMAND_DROP, "sptes accessed dirty"},
@@ -409,7 +456,8 @@ static const struct verb verbs[] = {
     {"quota", "PAGES", 1, "so many shadow pages at most; 0: what --quota said", NUMBERS,
      UMBRA_COMMAND_QUOTA, ""},
     {"audit", "", 0, "check every invariant", NUMBERS, UMBRA_COMMAND_AUDIT, "violations"},
-    {"log-start", "", 0, "log which pages are written", NUMBERS, UMBRA_COMMAND_LOG_START, ""},
+    {"log-start", "[HOW]", 1, "log which pages are written; HOW: protect or dirty-bits", begin_log,
+     ask_tell, 0, ""},
     {"log-collect", "", 0, "how many were, since the last time", NUMBERS, UMBRA_COMMAND_LOG_COLLECT,
      "written"},
     {"log-stop", "", 0, "log no more", NUMBERS, UMBRA_COMMAND_LOG_STOP, ""},
@@ -452,6 +500,15 @@ const struct verb *verb_find(const char *name)
 	return NULL;
 }
 
+unsigned verb_least(const struct verb *verb)
+{
+	unsigned optional = 0;
+
+	for (const char *at = verb->arguments; (at = strchr(at, '[')); at++)
+		optional++;
+	return verb->count - optional;
+}
+
 bool verb_is_of_all(const struct verb *verb)
 {
 	return verb->begin == begin_stats || verb->begin == begin_stop ||
@@ -461,7 +518,7 @@ bool verb_is_of_all(const struct verb *verb)
 void control_help(void)
 {
 	for (size_t i = 0; i < VERBS; i++)
-		printf("  %-12s%-10s %s\n", verbs[i].name, verbs[i].arguments, verbs[i].what);
+		printf("  %-12s%-15s %s\n", verbs[i].name, verbs[i].arguments, verbs[i].what);
 }
 
 bool control_help_about(const char *name)

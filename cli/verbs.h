@@ -11,8 +11,8 @@ struct control;
 /* Most verbs ask for one command and tell the numbers that it answers. */
 struct verb {
 	const char *name;
-	const char *arguments; /* as help shows them; GFN and GVA are hexadecimal */
-	unsigned count;        /* of arguments */
+	const char *arguments; /* as help shows them; GFN and GVA are hexadecimal, [] may be left */
+	unsigned count;        /* of arguments, at most */
 	const char *what;
 	/* Ask (control->asked), or reply at once. NULL: .command, with the arguments as numbers. */
 	void (*begin)(struct control *control);
@@ -24,6 +24,9 @@ struct verb {
 
 /* NULL: there is none of that name. */
 const struct verb *verb_find(const char *name);
+
+/* How many arguments it takes at least. */
+unsigned verb_least(const struct verb *verb);
 
 /* Does it make sense where the guest has ended: it speaks of all of them, or of none? */
 bool verb_is_of_all(const struct verb *verb);

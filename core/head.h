@@ -203,26 +203,13 @@ static inline uint64_t known_bits(uint64_t head)
 	return PTE_A | (head & HEAD_WRITABLE ? PTE_D : 0);
 }
 
-/* Clear spte @h, which hardware may still write. Apart, so that what calls it stays short. */
-/* Of a chain whose head says "volatile": the bits that hardware set are not lost. */
+/* Clear spte @h of a chain whose head says "volatile": the bits that hardware set are not lost. */
 static inline void clear_volatile(struct umbra_mmu *mmu, handle h, uint64_t *bits)
 {
 	uint64_t value = spte_clear(handle_spte(mmu, h));
 
 	*bits |= value;
 	log_removed(mmu, h, value);
-}
-
-/* The same, kept out of loops over what is mostly quiet. */
-void sweep_volatile(struct umbra_mmu *mmu, handle h, uint64_t *bits);
-
-/* @is_volatile: its head says so. */
-static inline void clear_one(struct umbra_mmu *mmu, handle h, bool is_volatile, uint64_t *bits)
-{
-	if (is_volatile)
-		sweep_volatile(mmu, h, bits);
-	else
-		spte_write(handle_spte(mmu, h), 0);
 }
 
 /* Clear the sptes of a chain without descriptors; returns how many. */

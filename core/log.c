@@ -31,8 +31,12 @@ void log_mark(struct umbra_mmu *mmu, umbra_gfn gfn)
 		log_set(slot, gfn);
 }
 
-/* Leaf @h says, or said, that it was written through: in a slot where nothing else tells. */
-void log_written(struct umbra_mmu *mmu, handle h)
+/*
+ * Leaf @h granted writing, and will tell no more whether it was written through; @dirty: it was. In
+ * a slot where nothing else tells, that marks its page. A replayer's sptes have no hardware that
+ * sets D in them: so it is an input.
+ */
+void log_ask(struct umbra_mmu *mmu, handle h, bool dirty)
 {
 	struct slot *slot;
 	umbra_gfn gfn;
@@ -41,7 +45,8 @@ void log_written(struct umbra_mmu *mmu, handle h)
 		return;
 	gfn = rmap_gfn(mmu, h);
 	slot = slot_find(mmu, gfn);
-	if (slot && slot->by_d && handle_shadow(mmu, h)->role.level == 1)
+	if (slot && slot->by_d && handle_shadow(mmu, h)->role.level == 1 &&
+	    !log_is_set(slot, gfn) && mmu_input(mmu, UMBRA_INPUT_DIRTY, gfn.n, dirty))
 		log_set(slot, gfn);
 }
 

@@ -576,14 +576,14 @@ void log_end(struct umbra_mmu *mmu, struct slot *slot);
 void log_free(struct umbra_mmu *mmu, struct slot *slot);
 void log_harvest(struct umbra_mmu *mmu, struct shadow *shadow);
 
-void log_written(struct umbra_mmu *mmu, handle h);
+void log_ask(struct umbra_mmu *mmu, handle h, bool dirty);
 
 /* Leaf or link @h, which still stands in its chain, had that value: it says no more whether it was
  * written through. */
 static inline void log_removed(struct umbra_mmu *mmu, handle h, uint64_t value)
 {
-	if (__builtin_expect(mmu->dirty_slots && value & PTE_D, 0))
-		log_written(mmu, h);
+	if (__builtin_expect(mmu->dirty_slots && value & PTE_W, 0))
+		log_ask(mmu, h, value & PTE_D);
 }
 
 /* @gfn lies in @slot, which is logged. */

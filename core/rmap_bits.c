@@ -53,15 +53,13 @@ static inline uint64_t take_bits(struct umbra_mmu *mmu, handle h, uint64_t bits)
 {
 	uint64_t *spte = handle_spte(mmu, h), value = spte_read(spte);
 
-	if (!(value & bits))
-		return value;
-	if (spte_is_volatile(value))
+	if (value & bits && spte_is_volatile(value))
 		value = atomic_fetch_and_explicit((_Atomic uint64_t *)spte, ~bits,
 						  memory_order_relaxed);
-	else
+	else if (value & bits)
 		spte_write(spte, value & ~bits);
-	if (bits & value & PTE_D && mmu->dirty_slots)
-		log_written(mmu, h);
+	if (bits & PTE_D)
+		log_removed(mmu, h, value);
 	return value;
 }
 

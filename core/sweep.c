@@ -27,16 +27,31 @@
 
 #define LANES 8u /* heads, and sptes, in a cache line */
 
-void sweep_volatile(struct umbra_mmu *mmu, handle h, uint64_t *bits)
+/* Sptes that hardware may still write. Apart, so that the loop over others stays short. */
+static __attribute__((noinline)) void clear_volatiles(struct umbra_mmu *mmu, const handle *list,
+						      unsigned from, unsigned to, uint64_t *bits)
 {
-	clear_volatile(mmu, h, bits);
+	uint64_t seen = 0;
+
+	if (mmu->dirty_slots) {
+		for (unsigned i = from; i < to; i++)
+			clear_volatile(mmu, list[i], bits);
+		return;
+	}
+	for (unsigned i = from; i < to; i++)
+		seen |= spte_clear(handle_spte(mmu, list[i]));
+	*bits |= seen;
 }
 
 static inline void clear_desc(struct umbra_mmu *mmu, const struct desc *desc, unsigned from,
 			      unsigned to, bool is_volatile, uint64_t *bits)
 {
+	if (__builtin_expect(is_volatile, 0)) {
+		clear_volatiles(mmu, desc->spte, from, to, bits);
+		return;
+	}
 	for (unsigned i = from; i < to; i++)
-		clear_one(mmu, desc->spte[i], is_volatile, bits);
+		spte_write(handle_spte(mmu, desc->spte[i]), 0);
 }
 
 static void prefetch_sptes(struct umbra_mmu *mmu, const struct desc *desc, unsigned fill)
@@ -141,13 +156,30 @@ static void lane_advance(struct umbra_mmu *mmu, struct lane *lane)
 	lane->fill = fill_behind(lane->desc);
 }
 
+/* clear_columns() of what hardware may still write. */
+static __attribute__((noinline)) void clear_volatile_columns(struct umbra_mmu *mmu,
+							     const handle *const lane[LANES],
+							     unsigned common, uint64_t *bits)
+{
+	uint64_t seen = 0;
+
+	if (mmu->dirty_slots) {
+		for (unsigned j = 0; j < LANES; j++)
+			clear_volatiles(mmu, lane[j], 0, common, bits);
+		return;
+	}
+	for (unsigned i = 0; i < common; i++)
+		for (unsigned j = 0; j < LANES; j++)
+			seen |= spte_clear(handle_spte(mmu, lane[j][i]));
+	*bits |= seen;
+}
+
 /*
  * Clear what handles [0, @common) of eight lanes name, column by column.
  *
  * => returns whether each column was eight neighbours in one table
  */
-static bool clear_columns(struct umbra_mmu *mmu, const handle *const lane[LANES], unsigned common,
-			  bool is_volatile, uint64_t *bits)
+static bool clear_columns(struct umbra_mmu *mmu, const handle *const lane[LANES], unsigned common)
 {
 	bool lined_up = true;
 
@@ -156,7 +188,7 @@ static bool clear_columns(struct umbra_mmu *mmu, const handle *const lane[LANES]
 
 		for (unsigned j = 1; j < LANES; j++)
 			differ |= lane[j][i] ^ (first + j);
-		if (!differ && !is_volatile && first % PTE_ENTRIES <= PTE_ENTRIES - LANES) {
+		if (!differ && first % PTE_ENTRIES <= PTE_ENTRIES - LANES) {
 			uint64_t *spte = handle_spte(mmu, first);
 
 			for (unsigned j = 0; j < LANES; j++)
@@ -165,7 +197,7 @@ static bool clear_columns(struct umbra_mmu *mmu, const handle *const lane[LANES]
 		}
 		lined_up = false;
 		for (unsigned j = 0; j < LANES; j++)
-			clear_one(mmu, lane[j][i], is_volatile, bits);
+			spte_write(handle_spte(mmu, lane[j][i]), 0);
 	}
 	return lined_up;
 }
@@ -183,10 +215,12 @@ static bool clear_row(struct umbra_mmu *mmu, struct lane *const lane[LANES], uns
 		is_volatile |= lane[j]->is_volatile;
 		row[j] = lane[j]->desc->spte;
 	}
-	if (lanes == LANES)
-		lined_up = clear_columns(mmu, row, common, is_volatile, bits);
-	else
+	if (lanes < LANES)
 		common = 0;
+	else if (is_volatile)
+		clear_volatile_columns(mmu, row, common, bits);
+	else
+		lined_up = clear_columns(mmu, row, common);
 	for (unsigned j = 0; j < lanes; j++)
 		clear_desc(mmu, lane[j]->desc, common, lane[j]->fill, is_volatile, bits);
 	return lined_up;

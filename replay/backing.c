@@ -190,6 +190,7 @@ static uint64_t host_input(void *ctx, enum umbra_input kind, uint64_t key, uint6
 	static const uint8_t kinds[] = {[UMBRA_INPUT_WORD4] = UMBRA_TRACE_WORD4,
 					[UMBRA_INPUT_WORD8] = UMBRA_TRACE_WORD8,
 					[UMBRA_INPUT_AGE] = UMBRA_TRACE_AGE,
+					[UMBRA_INPUT_DIRTY] = UMBRA_TRACE_DIRTY,
 					/* Older recorders told of these. */
 					[UMBRA_INPUT_SET4] = UMBRA_TRACE_WORD4,
 					[UMBRA_INPUT_SET8] = UMBRA_TRACE_WORD8};
@@ -198,7 +199,9 @@ static uint64_t host_input(void *ctx, enum umbra_input kind, uint64_t key, uint6
 
 	if (!input)
 		return value;
-	return kind == UMBRA_INPUT_AGE ? input->b : apply_word(r, input);
+	if (kind == UMBRA_INPUT_AGE || kind == UMBRA_INPUT_DIRTY)
+		return input->b;
+	return apply_word(r, input);
 }
 
 const struct umbra_host replay_host = {

@@ -61,6 +61,13 @@ struct taken {
 	bool logged;           /*   and only where a log is on */
 };
 
+/* What tells of a slot's writes. */
+enum slot_log {
+	LOG_NONE,
+	LOG_FAULTS,
+	LOG_D_BITS,
+};
+
 struct replay {
 	struct replay_options options;
 	struct umbra_mmu *mmu;
@@ -68,7 +75,7 @@ struct replay {
 	struct guest guest;
 
 	struct umbra_slot slots[UMBRA_SLOTS_MAX];
-	bool logged[UMBRA_SLOTS_MAX]; /* the slot's writes are, by write protection */
+	uint8_t log[UMBRA_SLOTS_MAX]; /* enum slot_log */
 	unsigned slot_count;
 	struct open *open;
 	unsigned open_count;

@@ -165,7 +165,7 @@ void loose_apply(struct replay *r)
 	for (; at != end; at++) {
 		if (at->kind == UMBRA_TRACE_FRAME)
 			apply_frame(r, at);
-		else if (at->kind != UMBRA_TRACE_AGE)
+		else if (at->kind == UMBRA_TRACE_WORD4 || at->kind == UMBRA_TRACE_WORD8)
 			apply_word(r, at);
 	}
 }

@@ -33,7 +33,7 @@ static int slot_add(struct replay *r, const struct umbra_record *e)
 
 	if (error)
 		return error;
-	r->logged[r->slot_count] = false;
+	r->log[r->slot_count] = LOG_NONE;
 	r->slots[r->slot_count++] = slot;
 	return 0;
 }
@@ -46,7 +46,7 @@ static int slot_delete(struct replay *r, const struct umbra_record *e)
 	if (error)
 		return error;
 	r->slots[i] = r->slots[--r->slot_count];
-	r->logged[i] = r->logged[r->slot_count];
+	r->log[i] = r->log[r->slot_count];
 	return 0;
 }
 
@@ -194,8 +194,8 @@ static int log_start(struct replay *r, const struct umbra_record *e)
 	int error = umbra_log_start(r->mmu, (uint32_t)e->a, (uint32_t)e->b);
 
 	if (!error)
-		r->logged[replay_slot_by_id(r, (uint32_t)e->a)] =
-		    !(e->b & ~(uint64_t)UMBRA_LOG_SPLIT);
+		r->log[replay_slot_by_id(r, (uint32_t)e->a)] =
+		    e->b & UMBRA_LOG_DIRTY_BITS ? LOG_D_BITS : LOG_FAULTS;
 	return error;
 }
 
@@ -204,7 +204,7 @@ static int log_stop(struct replay *r, const struct umbra_record *e)
 	int error = umbra_log_stop(r->mmu, (uint32_t)e->a);
 
 	if (!error)
-		r->logged[replay_slot_by_id(r, (uint32_t)e->a)] = false;
+		r->log[replay_slot_by_id(r, (uint32_t)e->a)] = LOG_NONE;
 	return error;
 }
 

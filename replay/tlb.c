@@ -8,6 +8,7 @@
 #define ENTRY_P  1ull
 #define ENTRY_W  2ull
 #define ENTRY_U  4ull
+#define ENTRY_D  0x40ull
 #define ENTRY_PS 0x80ull
 #define ENTRY_NX (1ull << 63)
 #define ADDRESS  0xffffffffff000ull
@@ -60,7 +61,8 @@ static void insert(struct tlb *tlb, const struct tlb_entry *with)
 
 void tlb_keep(struct tlb *tlb, uint64_t gva, const struct tlb_hit *hit)
 {
-	insert(tlb, &(struct tlb_entry){(gva >> 12) + 1, hit->pfn, hit->gfn, hit->writable});
+	insert(tlb, &(struct tlb_entry){(gva >> 12) + 1, hit->pfn, hit->gfn, hit->writable,
+					hit->writable && hit->dirty});
 }
 
 void tlb_load(struct tlb *tlb, const struct umbra_root *root)
@@ -100,6 +102,7 @@ bool tlb_access(struct tlb *tlb, uint64_t gva, uint32_t error_code, tlb_read *re
 	offset = (1ull << (3 + 9 * level)) - 1;
 	*hit = (struct tlb_hit){.pfn = ((entry & ADDRESS & ~offset) | (gva & offset)) >> 12,
 				.writable = rights & ENTRY_W,
+				.dirty = entry & ENTRY_D,
 				.user = rights & ENTRY_U,
 				.no_execute = nx,
 				.key = entry >> 59 & 15};

@@ -18,6 +18,7 @@ struct tlb_entry {
 	uint64_t page; /* gva >> 12, + 1; 0: free */
 	uint64_t pfn, gfn;
 	bool writable;
+	bool dirty; /* and has seen D: it writes without telling */
 };
 
 struct tlb {
@@ -36,7 +37,7 @@ void tlb_load(struct tlb *tlb, const struct umbra_root *root);
 struct tlb_hit {
 	uint64_t pfn;
 	uint64_t gfn; /* the oracle's */
-	bool writable, user, no_execute;
+	bool writable, dirty, user, no_execute;
 	unsigned key;
 };
 

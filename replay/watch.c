@@ -76,9 +76,9 @@ static struct taken what_goes(const struct replay *r, const struct umbra_record 
 			return (struct taken){0};
 		return of_slot(r, e->a, true);
 	case UMBRA_TRACE_LOG_START:
-		if (e->b & ~(uint64_t)UMBRA_LOG_SPLIT)
-			return (struct taken){0};
-		return of_slot(r, e->a, true);
+		range = of_slot(r, e->a, true);
+		range.logged = true;
+		return range;
 	case UMBRA_TRACE_ZAP_ALL:
 		return (struct taken){.pages = UINT64_MAX};
 	default:
@@ -124,8 +124,12 @@ static bool is_taken(void *ctx, const struct tlb_entry *entry)
 
 	if (at >= taken->pages || (taken->mask && !(taken->mask >> at & 1)))
 		return false;
-	slot = taken->logged ? replay_slot(r, entry->gfn) : NULL;
-	return !taken->logged || (slot && r->logged[slot - r->slots]);
+	if (!taken->logged)
+		return true;
+	slot = replay_slot(r, entry->gfn);
+	if (!slot || r->log[slot - r->slots] == LOG_NONE)
+		return false;
+	return r->log[slot - r->slots] == LOG_FAULTS || entry->dirty;
 }
 
 void watch_behind(struct replay *r, const struct umbra_record *e)

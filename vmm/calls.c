@@ -278,11 +278,9 @@ int mmu_watch(struct vm *vm, umbra_gfn gfn, unsigned kinds)
 	return error;
 }
 
-/* Not by D bits: which of them hardware set, no recording tells. */
 int mmu_log_start(struct vm *vm, uint32_t id, unsigned flags)
 {
-	int error =
-	    flags & ~(unsigned)UMBRA_LOG_SPLIT ? UMBRA_EINVAL : umbra_log_start(vm->mmu, id, flags);
+	int error = umbra_log_start(vm->mmu, id, flags);
 
 	if (!error) {
 		vm->recording.logs |= 1u << id;

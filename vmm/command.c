@@ -267,7 +267,7 @@ static void command_log_start(struct vm *vm)
 
 	for (unsigned i = 0; i < vm->slot_count && !error; i++)
 		if (!vm->slots[i].absent)
-			error = mmu_log_start(vm, i, 0);
+			error = mmu_log_start(vm, i, (unsigned)vm->machine->argument[0]);
 	if (!error)
 		vm->control.logs = true;
 	else if (!vm->control.logs)

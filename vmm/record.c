@@ -156,17 +156,24 @@ static bool is_wide(enum umbra_input kind)
 	return kind == UMBRA_INPUT_WORD8 || kind == UMBRA_INPUT_SET8;
 }
 
+/* What hardware did, or (0) did not, which a replayer takes for granted. */
+static bool is_hardwares(enum umbra_input kind)
+{
+	return kind == UMBRA_INPUT_AGE || kind == UMBRA_INPUT_DIRTY;
+}
+
 uint64_t record_input(void *ctx, enum umbra_input kind, uint64_t key, uint64_t value)
 {
 	static const uint8_t kinds[] = {[UMBRA_INPUT_WORD4] = UMBRA_TRACE_WORD4,
 					[UMBRA_INPUT_WORD8] = UMBRA_TRACE_WORD8,
-					[UMBRA_INPUT_AGE] = UMBRA_TRACE_AGE};
+					[UMBRA_INPUT_AGE] = UMBRA_TRACE_AGE,
+					[UMBRA_INPUT_DIRTY] = UMBRA_TRACE_DIRTY};
 	struct vm *vm = ctx;
 	struct recording *r = &vm->recording;
 
 	if (r->quiet || !r->on)
 		return value;
-	if (kind == UMBRA_INPUT_AGE ? value == 0 : is_known(r, key, is_wide(kind), value))
+	if (is_hardwares(kind) ? value == 0 : is_known(r, key, is_wide(kind), value))
 		return value;
 	if (kind == UMBRA_INPUT_SET4 || kind == UMBRA_INPUT_SET8) /* a replayer does the same */
 		return value;

@@ -90,6 +90,19 @@ looked() {
 	return 1
 }
 
+# By D bits it tells the same, of pages that go on being written without a fault.
+logged_by_d() {
+	ctl log-start dirty-bits && sleep 0.3 && says '.written > 0' log-collect && sleep 0.3 &&
+		says '.written > 0' log-collect && ctl drop 100 4000 && ctl migrate 50 &&
+		says '.written > 0' log-collect && ctl log-stop &&
+		ctl log-start dirty-bits,split && ctl log-stop &&
+		says '.written > 0' dirty-rate 1 dirty-bits &&
+		fails 2 'no way to log writes' ctl log-start dirtybits &&
+		fails 2 'no way to log writes' ctl log-start dirty-bits, &&
+		fails 2 'no way to log writes' ctl dirty-rate 1 '' &&
+		fails 2 'HOW' ctl log-start protect split
+}
+
 # A log ends with its slot, and says so.
 unlogged() {
 	ctl log-start && ctl slot-renew 0 && refused 30 'came back after the log began' log-collect &&
@@ -185,6 +198,7 @@ all() { # ARGUMENT...
 	check 'dirty rate' says '.written > 0 and .seconds == 1' dirty-rate 1
 	check 'no such time' fails 2 'seconds' ctl dirty-rate 0
 	check 'a log' logged
+	check 'a log by D bits' logged_by_d
 	check 'a log whose slot went' unlogged
 	check 'slots' says 'length >= 3 and .[0].gfn == 256 and .[0].present == 1' slots
 	check 'a slot in use is renewed' ctl slot-renew 0

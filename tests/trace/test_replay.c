@@ -293,9 +293,53 @@ static void test_host(void **state)
 	}
 }
 
+/* A log by D bits: hardware's are inputs, and a TLB that has seen D is flushed. */
+static void test_log_by_d(void **state)
+{
+	static const struct umbra_record records[] = {
+	    {.kind = UMBRA_TRACE_FRAME, .a = 5, .b = 0x100, .c = READ},
+	    {.kind = UMBRA_TRACE_FAULT, .a = 0x5000},
+	    {.kind = UMBRA_TRACE_ROOT, .a = 3},
+	    {.kind = UMBRA_TRACE_FAULT, .a = 0x5000, .c = UMBRA_PF_W},
+	    {.kind = UMBRA_TRACE_ROOT, .a = 3},
+	    {.kind = UMBRA_TRACE_LOG_START, .b = UMBRA_LOG_DIRTY_BITS},
+	    {.kind = UMBRA_TRACE_LOG_COLLECT, .b = 1024},
+	    {.kind = UMBRA_TRACE_DIRTY, .a = 5, .b = 1},
+	    {.kind = UMBRA_TRACE_LOG_COLLECT, .b = 1024, .c = 1},
+	    {.kind = UMBRA_TRACE_DIRTY, .a = 5, .b = 1},
+	    {.kind = UMBRA_TRACE_DROP, .a = 5, .b = 1, .c = 1},
+	    {.kind = UMBRA_TRACE_FAULT, .a = 0x5000, .c = UMBRA_PF_W}, /* marked: D at once */
+	    {.kind = UMBRA_TRACE_ROOT, .a = 3},
+	    {.kind = UMBRA_TRACE_LOG_WORD, .b = ALL, .c = 1 << 5},
+	    {.kind = UMBRA_TRACE_LOG_STOP},
+	};
+	static const struct umbra_record wrong[][2] = {
+	    {{.kind = UMBRA_TRACE_LOG_COLLECT, .b = 1024, .c = 1}},
+	    {{.kind = UMBRA_TRACE_DIRTY, .a = 6, .b = 1},
+	     {.kind = UMBRA_TRACE_LOG_COLLECT, .b = 1024, .c = 1}},
+	    {{.kind = UMBRA_TRACE_DIRTY, .a = 5, .b = 1},
+	     {.kind = UMBRA_TRACE_FAULT, .a = 0x5000, .c = UMBRA_PF_W}},
+	};
+	struct umbra_record some[COUNT(records)];
+	uint64_t skipped;
+
+	(void)state;
+	assert_int_equal(play(false, records, COUNT(records), &skipped), REPLAY_OK);
+	for (unsigned i = 0; i < COUNT(wrong); i++) {
+		memcpy(some, records, sizeof(some));
+		memcpy(&some[6], wrong[i], sizeof(wrong[i]));
+		assert_int_equal(play(false, some, wrong[i][1].kind ? 8 : 7, &skipped),
+				 REPLAY_DIVERGED);
+	}
+	/* Cut traces have no such hardware: they play all the same. */
+	play(true, records, COUNT(records), &skipped);
+	assert_int_equal(skipped, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(test_log_by_d),
 	    cmocka_unit_test(test_nonsense),  cmocka_unit_test(test_frames),
 	    cmocka_unit_test(test_refused),   cmocka_unit_test(test_made_up),
 	    cmocka_unit_test(test_merged),    cmocka_unit_test(test_gone),

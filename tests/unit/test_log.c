@@ -225,22 +225,26 @@ static void write_protect(void)
 
 static void other_rights(void)
 {
+	uint64_t before = *spte_of(3) & PTE_D;
+
 	wide_poke(TABLE * 4096u + 3 * 8, (GFN + 3) << 12 | RIGHTS | PTE_A | PTE_D | PTE_NX);
 	assert_int_equal(wide_fault(GVA + 0x3000, UMBRA_PF_U), UMBRA_RESUME);
-	assert_true(*spte_of(3) & PTE_D);
+	assert_int_equal(*spte_of(3) & PTE_D, before);
 	wide_poke(TABLE * 4096u + 3 * 8, (GFN + 3) << 12 | PTE_P | PTE_U | PTE_A | PTE_D);
 	assert_int_equal(wide_fault(GVA + 0x3000, UMBRA_PF_U), UMBRA_RESUME);
 }
 
+static void (*const ways[])(void) = {
+    drop_it,   drop_all,           guest_unmaps,  guest_protects, zap_all,
+    unprotect, guest_unmaps_table, write_protect, other_rights};
+
+#define WAYS (sizeof(ways) / sizeof(ways[0]))
+
 /* Whatever takes the D bit away has seen it. */
 static void test_d_goes(void **state)
 {
-	static void (*const ways[])(void) = {
-	    drop_it,   drop_all,           guest_unmaps,  guest_protects, zap_all,
-	    unprotect, guest_unmaps_table, write_protect, other_rights};
-
 	(void)state;
-	for (unsigned i = 0; i < sizeof(ways) / sizeof(ways[0]); i++) {
+	for (unsigned i = 0; i < WAYS; i++) {
 		start_by_d(i & 1 ? USER_WRITE : UMBRA_PF_U);
 		hardware_writes(3);
 		ways[i]();
@@ -250,6 +254,81 @@ static void test_d_goes(void **state)
 		assert_int_equal(umbra_log_stop(wide.mmu, SLOT), 0);
 		umbra_zap_all(wide.mmu);
 	}
+}
+
+#define PAGES   8u
+#define ALIASES 5u /* of each */
+
+/* Chains with descriptors, each by itself or eight at a time: every one of their sptes is seen. */
+static void test_d_of_chains(void **state)
+{
+	(void)state;
+	wide_map(GVA, TABLE << 12 | RIGHTS | PTE_A);
+	for (unsigned i = 0; i < PAGES * ALIASES; i++)
+		wide_poke(TABLE * 4096u + i * 8, (GFN + i % PAGES) << 12 | RIGHTS | PTE_A | PTE_D);
+	assert_int_equal(umbra_log_start(wide.mmu, SLOT, UMBRA_LOG_DIRTY_BITS), 0);
+	for (unsigned written = 0; written < 2 * PAGES * ALIASES; written++) {
+		unsigned at = written / 2, page = at % PAGES;
+
+		for (unsigned i = 0; i < PAGES * ALIASES; i++)
+			assert_int_equal(wide_fault(GVA + i * 4096ull, UMBRA_PF_U), UMBRA_RESUME);
+		hardware_writes(at);
+		assert_int_equal(written & 1 ? wide_drop(GFN, PAGES) : wide_drop(GFN + page, 1),
+				 written & 1 ? PAGES * ALIASES : ALIASES);
+		assert_int_equal(collect(GFN, 64), 1 << page);
+	}
+}
+
+/* What host.input was asked about, and what it says of GFN + 3 in place of the hardware. */
+static struct {
+	uint64_t asked; /* a bit a page */
+	unsigned times;
+	bool says;
+} inputs;
+
+static uint64_t answer(void *ctx, enum umbra_input kind, uint64_t key, uint64_t value)
+{
+	(void)ctx;
+	if (kind != UMBRA_INPUT_DIRTY || key - GFN >= 64)
+		return value;
+	inputs.asked |= 1ull << (key - GFN);
+	inputs.times++;
+	return key == GFN + 3 ? inputs.says : value;
+}
+
+/* host.input hears of each such spte, and has the last word. */
+static void test_d_is_input(void **state)
+{
+	(void)state;
+	wide.mmu->host.input = answer;
+	for (unsigned i = 0; i < 2 * WAYS; i++) {
+		inputs.says = false;
+		start_by_d(UMBRA_PF_U);
+		if (i & 1)
+			hardware_writes(3);
+		memset(&inputs, 0, sizeof(inputs));
+		inputs.says = !(i & 1);
+		ways[i / 2]();
+		assert_true(inputs.asked & 1 << 3);
+		assert_int_equal(collect(GFN, 64), inputs.says << 3);
+		assert_int_equal(umbra_log_stop(wide.mmu, SLOT), 0);
+		umbra_zap_all(wide.mmu);
+	}
+}
+
+/* Collecting asks about all that may be written, once; not about what is known to be. */
+static void test_d_is_asked_once(void **state)
+{
+	(void)state;
+	wide.mmu->host.input = answer;
+	inputs.says = false;
+	start_by_d(UMBRA_PF_U);
+	assert_int_equal(wide_fault(GVA + 0x5000, USER_WRITE), UMBRA_RESUME);
+	memset(&inputs, 0, sizeof(inputs));
+	inputs.says = true;
+	assert_int_equal(collect(GFN, 64), 1 << 3 | 1 << 5);
+	assert_int_equal(inputs.asked, 0xffff & ~(1 << 5));
+	assert_int_equal(inputs.times, 15);
 }
 
 /* A large page is not writable, so that its D bit need not tell of 512. */
@@ -297,6 +376,8 @@ int main(void)
 	    WIDE_TEST(test_lazily), WIDE_TEST(test_eagerly),    WIDE_TEST(test_tables),
 	    WIDE_TEST(test_words),  WIDE_TEST(test_refused),    WIDE_TEST(test_by_d),
 	    WIDE_TEST(test_d_goes), WIDE_TEST(test_by_d_large), WIDE_TEST(test_stale),
+	    WIDE_TEST(test_d_is_input), WIDE_TEST(test_d_is_asked_once),
+	    WIDE_TEST(test_d_of_chains),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
