@@ -15,6 +15,7 @@
 #include "fields.h"
 #include "number.h"
 #include "qemu.h"
+#include "refusal.h"
 #include "verbs.h"
 
 void ask_reply_json(struct control *c, json_t *json)
@@ -53,6 +54,13 @@ const void *ask_answer(struct control *c)
 	return c->answer;
 }
 
+/* The barrier: the compiler must not look at @from again for what it finds in @to. */
+void ask_copy(void *to, const void *from, size_t size)
+{
+	memcpy(to, from, size);
+	__asm__ volatile("" : : "r"(to) : "memory");
+}
+
 /* Word @i as a number, hexadecimal where the verb's arguments say GFN. */
 static bool argument(struct control *c, unsigned i, uint64_t *value)
 {
@@ -71,34 +79,13 @@ void ask_numbers(struct control *c)
 	for (unsigned i = 0; i < c->count && i < 2; i++) {
 		if (argument(c, i, &values[i]))
 			continue;
-		control_reply(c, STATUS_USAGE, "%s %s: \"%s\" is no such number", c->verb->name,
-			      c->verb->arguments, c->words[i]);
+		control_reply(
+		    c, STATUS_USAGE,
+		    "%s %s: \"%s\" is no such number; a GFN is hexadecimal, others decimal",
+		    c->verb->name, c->verb->arguments, c->words[i]);
 		return;
 	}
 	ask_command(c, c->verb->command, values[0], values[1]);
-}
-
-void ask_tell_error(struct control *c, int error)
-{
-	static const struct {
-		int error;
-		enum status status;
-		const char *what;
-	} table[] = {
-	    {UMBRA_EINVAL, STATUS_USAGE, "not in a range that makes sense"},
-	    {UMBRA_ENOMEM, STATUS_NOMEM, "the machine has no memory left for it"},
-	    {UMBRA_EEXIST, STATUS_NO_SUCH, "it is so already"},
-	    {UMBRA_ENOENT, STATUS_NO_SUCH, "there is no such thing"},
-	    {UMBRA_EAGAIN, STATUS_ERROR, "not now; try again"},
-	};
-
-	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++)
-		if (table[i].error == error) {
-			control_reply(c, table[i].status, "%s: %s", c->verb->name, table[i].what);
-			return;
-		}
-	control_reply(c, STATUS_ERROR, "%s: the machine does not answer as it should",
-		      c->verb->name);
 }
 
 void ask_tell_rows(struct control *c, const uint64_t *values, size_t rows, bool list)
@@ -138,14 +125,16 @@ void ask_tell(struct control *c)
 	       count = __atomic_load_n(&page->answers, __ATOMIC_RELAXED);
 	int result = __atomic_load_n(&page->result, __ATOMIC_RELAXED);
 
-	if (result)
-		ask_tell_error(c, result);
-	else if (!columns)
+	if (result) {
+		refusal_tell(c, result);
+	} else if (!columns) {
 		control_reply(c, STATUS_OK, "%s", c->json ? "{}\n" : "");
-	else if (count != columns || !ask_answer(c))
-		ask_tell_error(c, 0);
-	else
-		ask_tell_rows(c, ask_answer(c), 1, false);
+	} else if (count != columns || columns > CONTROL_KEPT || !ask_answer(c)) {
+		refusal_tell(c, 0);
+	} else {
+		ask_copy(c->kept, ask_answer(c), columns * sizeof(c->kept[0]));
+		ask_tell_rows(c, c->kept, 1, false);
+	}
 }
 
 void ask_tell_list(struct control *c)
@@ -157,7 +146,7 @@ void ask_tell_list(struct control *c)
 
 	if (result || count % columns || count > UMBRA_ANSWER_BYTES / sizeof(uint64_t) ||
 	    !ask_answer(c))
-		ask_tell_error(c, result);
+		refusal_tell(c, result);
 	else
 		ask_tell_rows(c, ask_answer(c), count / columns, true);
 }

@@ -19,6 +19,12 @@ void ask_command(struct control *control, enum umbra_command command, uint64_t f
 /* Where the machine puts its answers. NULL: it named a place that it does not have. */
 const void *ask_answer(struct control *control);
 
+/*
+ * Copy @size bytes of what the machine has at @from: from then on they are what they are, whatever
+ * becomes of the machine's. What is to be judged, and then used, must have gone through this.
+ */
+void ask_copy(void *to, const void *from, size_t size);
+
 /* Reply with @json, which is used up. */
 void ask_reply_json(struct control *control, json_t *json);
 
@@ -31,8 +37,5 @@ void ask_tell_list(struct control *control);
 
 /* Tell @rows rows of the verb's fields: one as an object, more (@list) as a list, or as a table. */
 void ask_tell_rows(struct control *control, const uint64_t *values, size_t rows, bool list);
-
-/* The hypervisor refused; 0: it does not answer as it should. */
-void ask_tell_error(struct control *control, int error);
 
 #endif

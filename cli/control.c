@@ -22,6 +22,7 @@
 
 #include <umbra/machine.h>
 
+#include "ask.h"
 #include "clock.h"
 #include "number.h"
 #include "qemu.h"
@@ -68,7 +69,12 @@ static bool choose_guest(struct control *c, const char *text)
 	uint64_t number = 0;
 
 	c->everybody = strcmp(text, "-") == 0;
-	if (!c->everybody && (!number_parse(text, &number) || number >= c->guests)) {
+	if (!c->everybody && !number_parse(text, &number)) {
+		control_reply(c, STATUS_USAGE, "--guest %s: give a number, 0 to %u", text,
+			      c->guests - 1);
+		return false;
+	}
+	if (number >= c->guests) {
 		control_reply(c, STATUS_NO_SUCH,
 			      "--guest %s: no such guest; this machine has %u, from 0 on", text,
 			      c->guests);
@@ -84,6 +90,20 @@ void control_machine(struct control *c, const struct ram *rams, unsigned guests,
 	c->ram = c->rams = rams;
 	c->guests = guests;
 	c->recording = recording;
+}
+
+static void wrong_count(struct control *c, const struct verb *verb)
+{
+	const char *were = c->count == 1 ? "was" : "were";
+
+	if (!verb->count)
+		control_reply(c, STATUS_USAGE, "%s: takes no argument, and %u %s given", verb->name,
+			      c->count, were);
+	else
+		control_reply(c, STATUS_USAGE, "%s %s: takes %s%u argument%s, and %u %s given",
+			      verb->name, verb->arguments,
+			      verb_least(verb) < verb->count ? "at most " : "", verb->count,
+			      verb->count == 1 ? "" : "s", c->count, were);
 }
 
 /* The request is whole: take it apart. */
@@ -119,8 +139,7 @@ static void begin(struct control *c)
 		control_reply(c, STATUS_USAGE, "no command \"%s\"; `umbra ctl help` lists them",
 			      name);
 	else if (c->count > verb->count || c->count < verb_least(verb))
-		control_reply(c, STATUS_USAGE, "%s %s: %u arguments were given", name,
-			      verb->arguments, c->count);
+		wrong_count(c, verb);
 	else
 		c->verb = verb;
 }
@@ -177,9 +196,11 @@ static void go_on(struct control *c)
 			clock_now() < c->due)))
 		return;
 	if (ended && !verb_is_of_all(c->verb)) {
-		control_reply(c, STATUS_CONTROL, "guest %u has ended: %.*s",
-			      (unsigned)(c->ram - c->rams), (int)sizeof(page->message),
-			      page->message);
+		char message[sizeof(page->message) + 1] = "";
+
+		ask_copy(message, page->message, sizeof(page->message));
+		control_reply(c, STATUS_CONTROL, "guest %u has ended: %s",
+			      (unsigned)(c->ram - c->rams), message);
 	} else if (c->asked) {
 		c->asked = false;
 		c->verb->end(c);
@@ -216,43 +237,60 @@ void control_serve(struct control *c, const struct pollfd polls[CONTROL_POLLS])
 
 /* ------------------------------------------------------------------ the socket */
 
-/* A socket that nobody listens at is of a machine that was killed. */
-static enum status take_place(const struct sockaddr_un *address)
+/* *@stale: a socket is there that nobody listens at, of a machine that was killed. */
+static enum status look_at(const struct sockaddr_un *address, bool *stale)
 {
 	struct stat stat;
 	int fd;
-	bool used;
 
+	*stale = false;
 	if (lstat(address->sun_path, &stat))
 		return STATUS_OK;
 	if (!S_ISSOCK(stat.st_mode))
 		return complain(STATUS_CONTROL, "--control %s: is there and is no socket",
 				address->sun_path);
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	used = fd >= 0 && connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0;
+	*stale = fd < 0 || connect(fd, (const struct sockaddr *)address, sizeof(*address)) != 0;
 	if (fd >= 0)
 		close(fd);
-	if (used)
-		return complain(STATUS_CONTROL, "--control %s: another machine listens there",
-				address->sun_path);
-	unlink(address->sun_path);
+	return *stale ? STATUS_OK
+		      : complain(STATUS_CONTROL, "--control %s: another machine listens there",
+				 address->sun_path);
+}
+
+static enum status address_of(const char *path, struct sockaddr_un *address)
+{
+	*address = (struct sockaddr_un){.sun_family = AF_UNIX};
+	if (strlen(path) >= sizeof(address->sun_path))
+		return complain(STATUS_CONTROL, "--control %s: longer than a socket's name can be",
+				path);
+	strcpy(address->sun_path, path);
 	return STATUS_OK;
+}
+
+enum status control_judge(const char *path)
+{
+	struct sockaddr_un address;
+	enum status status = address_of(path, &address);
+	bool stale;
+
+	return status == STATUS_OK ? look_at(&address, &stale) : status;
 }
 
 enum status control_open(struct control *c, const char *path)
 {
-	struct sockaddr_un address = {.sun_family = AF_UNIX};
-	enum status status;
+	struct sockaddr_un address;
+	enum status status = address_of(path, &address);
+	bool stale = false;
 	mode_t before;
 	int bound;
 
-	if (strlen(path) >= sizeof(address.sun_path))
-		return complain(STATUS_CONTROL, "--control %s: longer than a socket's name can be",
-				path);
-	strcpy(address.sun_path, path);
-	status = take_place(&address);
+	if (status == STATUS_OK)
+		status = look_at(&address, &stale);
 	if (status != STATUS_OK)
 		return status;
+	if (stale)
+		unlink(path);
 	c->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	before = umask(0077); /* whoever can connect can look into the guest */
 	bound =

@@ -19,7 +19,7 @@ struct verb;
 #define CONTROL_POLLS   2
 #define CONTROL_REQUEST 8192u
 #define CONTROL_WORDS   8u
-#define CONTROL_KEPT    8u
+#define CONTROL_KEPT    16u
 
 struct control {
 	int listener, client;   /* -1: none */
@@ -54,6 +54,9 @@ struct control {
 
 #define CONTROL_NONE ((struct control){.listener = -1, .client = -1})
 
+/* Could one listen at @path? STATUS_OK, or what control_open() would say. Makes nothing. */
+enum status control_judge(const char *path);
+
 /* Listen at @path, which nobody else may be using. */
 enum status control_open(struct control *control, const char *path);
 
@@ -83,7 +86,8 @@ void control_close(struct control *control);
 void control_reply(struct control *control, enum status status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* For `umbra ctl help` (verbs.c). */
+/* For `umbra ctl help`, and for one command (verbs.c). False: there is none of that name. */
 void control_help(void);
+bool control_help_about(const char *name);
 
 #endif

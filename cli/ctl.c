@@ -130,7 +130,7 @@ enum status ctl_ask(const char *path, bool json, const char *guest, char *const 
 static void print_help(void)
 {
 	fputs("usage: umbra ctl [--json] [--guest N] SOCKET COMMAND [ARGUMENT...]\n"
-	      "       umbra ctl help\n"
+	      "       umbra ctl help [COMMAND]\n"
 	      "\n"
 	      "Ask the machine that was started with umbra run --control SOCKET: of guest N, or\n"
 	      "without --guest of guest 0; stats and stop are then for all of them. Commands:\n\n",
@@ -149,6 +149,19 @@ static enum status absolute(char **word)
 	if (!getcwd(here, sizeof(here)) || asprintf(&path, "%s/%s", here, *word) < 0)
 		return complain(STATUS_ERROR, "%s: %s", *word, strerror(errno));
 	*word = path;
+	return STATUS_OK;
+}
+
+/* A word behind the socket that was meant to go before it? */
+static enum status in_place(int count, char *const *words)
+{
+	for (int i = 1; i < count; i++)
+		if (strncmp(words[i], "--", 2) == 0)
+			return complain(STATUS_USAGE,
+					"ctl: %s comes too late; options go before the socket: "
+					"umbra ctl %s%s %s %s",
+					words[i], words[i], strcmp(words[i], "--guest") ? "" : " N",
+					words[0], words[1] == words[i] ? "COMMAND" : words[1]);
 	return STATUS_OK;
 }
 
@@ -181,6 +194,13 @@ int ctl_command(int argc, char **argv)
 		print_help();
 		return STATUS_OK;
 	}
+	if (argc == 2 && strcmp(argv[0], "help") == 0 && !ctl_is_socket(argv[0]))
+		return control_help_about(argv[1])
+			   ? STATUS_OK
+			   : complain(STATUS_USAGE,
+				      "no command \"%s\"; `umbra ctl help` lists them", argv[1]);
+	if (in_place(argc, argv) != STATUS_OK)
+		return STATUS_USAGE;
 	if (argc < 2)
 		return complain(STATUS_USAGE,
 				"ctl: give a socket and a command; `umbra ctl help` lists them");

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <getopt.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,7 +17,6 @@
 #include "console.h"
 
 #define TIMEOUT_MAX 1e7
-#define STORM_MAX   1000000u
 #define FRAMES_MIN  (32ull << 20)
 #define SWAP_MIN    (1ull << 20)
 #define SWAP_MAX    (1ull << 40)
@@ -117,8 +117,10 @@ static bool parse_count(const char *text, uint32_t low, uint32_t high, uint32_t 
 	return true;
 }
 
-static enum status parse_memory(const char *text, uint64_t *memory)
+static enum status parse_memory(char *text, struct options *options)
 {
+	uint64_t *memory = &options->memory;
+
 	if (!options_size(text, memory))
 		return complain(STATUS_MEMORY,
 				"--memory %s: not a size; write for example 512M or 1G", text);
@@ -131,103 +133,43 @@ static enum status parse_memory(const char *text, uint64_t *memory)
 	return STATUS_OK;
 }
 
-static enum status parse_frames(const char *text, uint64_t *frames)
+static enum status parse_frames(char *text, struct options *options)
 {
+	uint64_t *frames = &options->frames;
+
 	if (!options_size(text, frames) || *frames < FRAMES_MIN || *frames > 64ull << 30)
 		return complain(STATUS_MEMORY, "--frames %s: give a size from 32M to 64G", text);
 	*frames &= ~0xfffffull;
 	return STATUS_OK;
 }
 
-/* FILE, or FILE,SIZE: what follows the last comma, if it is a size. */
+/*
+ * FILE, or FILE,SIZE: what follows the last comma is the size, always. So a name with a comma needs
+ * one behind it, and nobody's slip of the pen becomes a file's name.
+ */
 static enum status parse_swap(char *text, struct options *options)
 {
 	char *comma = strrchr(text, ',');
 
 	options->swap = text;
 	options->swap_bytes = 0;
-	if (comma && options_size(comma + 1, &options->swap_bytes)) {
+	if (comma && !options_size(comma + 1, &options->swap_bytes))
+		return complain(
+		    STATUS_USAGE,
+		    "--swap %s: \"%s\" is no size; write FILE,SIZE with a SIZE like 512M "
+		    "or 2G, for a file whose name has a comma, too",
+		    text, comma + 1);
+	options->swap_bytes &= ~0x1ffffull;
+	if (comma && (options->swap_bytes < SWAP_MIN || options->swap_bytes > SWAP_MAX))
+		return complain(STATUS_USAGE, "--swap %s: give a size from 1M to 1024G", text);
+	if (comma)
 		*comma = '\0';
-		options->swap_bytes &= ~0x1ffffull;
-		if (options->swap_bytes < SWAP_MIN || options->swap_bytes > SWAP_MAX)
-			return complain(STATUS_USAGE, "--swap %s: give a size from 1M to 1024G",
-					text);
-	}
 	if (!*text)
 		return complain(STATUS_USAGE, "--swap: give the name of a file");
 	return STATUS_OK;
 }
 
-enum {
-	OPTION_KERNEL = 256,
-	OPTION_FORMAT,
-	OPTION_MODULE,
-	OPTION_PAGING,
-	OPTION_EXIT_CODE,
-	OPTION_INITRD,
-	OPTION_NO_INITRD,
-	OPTION_APPEND,
-	OPTION_CMDLINE,
-	OPTION_MEMORY,
-	OPTION_GUESTS,
-	OPTION_FRAMES,
-	OPTION_SWAP,
-	OPTION_QUOTA,
-	OPTION_STORM,
-	OPTION_MERGE,
-	OPTION_COMPACT,
-	OPTION_DISK,
-	OPTION_DISK_RO,
-	OPTION_CONSOLE,
-	OPTION_SEAL,
-	OPTION_RECORD,
-	OPTION_RECORD_GUEST,
-	OPTION_CONTROL,
-	OPTION_BATCH,
-	OPTION_COMPARE,
-	OPTION_TIMEOUT,
-	OPTION_UNTIL,
-	OPTION_STATS,
-	OPTION_QEMU,
-	OPTION_HELP,
-};
-
-static const struct option table[] = {
-    {"kernel", required_argument, NULL, OPTION_KERNEL},
-    {"format", required_argument, NULL, OPTION_FORMAT},
-    {"module", required_argument, NULL, OPTION_MODULE},
-    {"paging", required_argument, NULL, OPTION_PAGING},
-    {"exit-code", no_argument, NULL, OPTION_EXIT_CODE},
-    {"initrd", required_argument, NULL, OPTION_INITRD},
-    {"no-initrd", no_argument, NULL, OPTION_NO_INITRD},
-    {"append", required_argument, NULL, OPTION_APPEND},
-    {"cmdline", required_argument, NULL, OPTION_CMDLINE},
-    {"memory", required_argument, NULL, OPTION_MEMORY},
-    {"guests", required_argument, NULL, OPTION_GUESTS},
-    {"frames", required_argument, NULL, OPTION_FRAMES},
-    {"swap", required_argument, NULL, OPTION_SWAP},
-    {"quota", required_argument, NULL, OPTION_QUOTA},
-    {"storm", required_argument, NULL, OPTION_STORM},
-    {"compact", required_argument, NULL, OPTION_COMPACT},
-    {"merge", required_argument, NULL, OPTION_MERGE},
-    {"disk", required_argument, NULL, OPTION_DISK},
-    {"disk-ro", required_argument, NULL, OPTION_DISK_RO},
-    {"console", required_argument, NULL, OPTION_CONSOLE},
-    {"seal", no_argument, NULL, OPTION_SEAL},
-    {"record", required_argument, NULL, OPTION_RECORD},
-    {"record-guest", required_argument, NULL, OPTION_RECORD_GUEST},
-    {"control", required_argument, NULL, OPTION_CONTROL},
-    {"batch", no_argument, NULL, OPTION_BATCH},
-    {"compare", no_argument, NULL, OPTION_COMPARE},
-    {"until", required_argument, NULL, OPTION_UNTIL},
-    {"timeout", required_argument, NULL, OPTION_TIMEOUT},
-    {"stats", required_argument, NULL, OPTION_STATS},
-    {"qemu", required_argument, NULL, OPTION_QEMU},
-    {"help", no_argument, NULL, OPTION_HELP},
-    {NULL, 0, NULL, 0},
-};
-
-static enum status parse_format(const char *text, enum kernel_format *format)
+static enum status parse_format(char *text, struct options *options)
 {
 	static const char *const names[] = {
 	    [KERNEL_LINUX_16] = "linux16", [KERNEL_LINUX_32] = "linux32",
@@ -237,135 +179,162 @@ static enum status parse_format(const char *text, enum kernel_format *format)
 
 	for (unsigned i = KERNEL_LINUX_16; i <= KERNEL_FLAT; i++)
 		if (strcmp(text, names[i]) == 0) {
-			*format = (enum kernel_format)i;
+			options->format = (enum kernel_format)i;
 			return STATUS_OK;
 		}
 	return complain(STATUS_USAGE,
 			"--format %s: give linux16, linux32, linux64, multiboot or flat", text);
 }
 
-static enum status parse_one(int option, struct options *options, bool *done)
+static enum status parse_module(char *text, struct options *options)
 {
-	switch (option) {
-	case OPTION_KERNEL:
-		options->kernel = optarg;
-		break;
-	case OPTION_FORMAT:
-		return parse_format(optarg, &options->format);
-	case OPTION_MODULE:
-		if (options->module_count == MODULES_MAX)
-			return complain(STATUS_USAGE, "--module: at most %d", MODULES_MAX);
-		options->modules[options->module_count++] = optarg;
-		break;
-	case OPTION_PAGING:
-		if (strcmp(optarg, "shadow") != 0 && strcmp(optarg, "nested") != 0)
-			return complain(STATUS_USAGE, "--paging %s: give shadow or nested", optarg);
-		options->paging = *optarg == 'n' ? PAGING_NESTED : PAGING_SHADOW;
-		break;
-	case OPTION_EXIT_CODE:
-		options->exit_code = true;
-		break;
-	case OPTION_INITRD:
-		options->initrd = optarg;
-		break;
-	case OPTION_NO_INITRD:
-		options->no_initrd = true;
-		break;
-	case OPTION_APPEND:
-		options->append = optarg;
-		break;
-	case OPTION_CMDLINE:
-		options->cmdline = optarg;
-		break;
-	case OPTION_MEMORY:
-		return parse_memory(optarg, &options->memory);
-	case OPTION_GUESTS:
-		if (!parse_count(optarg, 1, UMBRA_GUESTS_MAX, &options->guests))
-			return complain(STATUS_USAGE, "--guests %s: give 1 to %u", optarg,
-					UMBRA_GUESTS_MAX);
-		break;
-	case OPTION_RECORD_GUEST:
-		if (!parse_count(optarg, 0, UMBRA_GUESTS_MAX - 1, &options->record_guest))
-			return complain(STATUS_USAGE, "--record-guest %s: give 0 to %u", optarg,
-					UMBRA_GUESTS_MAX - 1);
-		break;
-	case OPTION_FRAMES:
-		return parse_frames(optarg, &options->frames);
-	case OPTION_SWAP:
-		return parse_swap(optarg, options);
-	case OPTION_QUOTA:
-		if (!parse_count(optarg, UMBRA_QUOTA_MIN, UMBRA_QUOTA_MAX, &options->quota))
-			return complain(STATUS_USAGE, "--quota %s: give %u to %u shadow pages",
-					optarg, UMBRA_QUOTA_MIN, UMBRA_QUOTA_MAX);
-		break;
-	case OPTION_STORM:
-		if (!parse_count(optarg, 0, STORM_MAX, &options->storm))
-			return complain(STATUS_USAGE, "--storm %s: give 0 to %u pages a second",
-					optarg, STORM_MAX);
-		break;
-	case OPTION_COMPACT:
-		if (!parse_count(optarg, 0, UMBRA_COMPACT_RATE_MAX, &options->compact))
-			return complain(STATUS_USAGE, "--compact %s: give 0 to %u frames a second",
-					optarg, UMBRA_COMPACT_RATE_MAX);
-		break;
-	case OPTION_MERGE:
-		if (!parse_count(optarg, 0, UMBRA_MERGE_RATE_MAX, &options->merge))
-			return complain(STATUS_USAGE, "--merge %s: give 0 to %u pages a second",
-					optarg, UMBRA_MERGE_RATE_MAX);
-		break;
-	case OPTION_DISK:
-	case OPTION_DISK_RO:
-		if (options->disk)
-			return complain(STATUS_USAGE, "--disk, --disk-ro: one disk only");
-		options->disk = optarg;
-		options->disk_ro = option == OPTION_DISK_RO;
-		break;
-	case OPTION_CONSOLE:
-		if (strcmp(optarg, "uart") != 0 && strcmp(optarg, "virtio") != 0)
-			return complain(STATUS_USAGE, "--console %s: give uart or virtio", optarg);
-		options->virtio_console = *optarg == 'v';
-		break;
-	case OPTION_SEAL:
-		options->seal = true;
-		break;
-	case OPTION_RECORD:
-		options->record = optarg;
-		break;
-	case OPTION_CONTROL:
-		options->control = optarg;
-		break;
-	case OPTION_BATCH:
-		options->batch = true;
-		break;
-	case OPTION_COMPARE:
-		options->compare = true;
-		break;
-	case OPTION_TIMEOUT:
-		if (!parse_number(optarg, 0.001, TIMEOUT_MAX, &options->timeout))
-			return complain(STATUS_USAGE, "--timeout %s: give a number of seconds",
-					optarg);
-		break;
-	case OPTION_UNTIL:
-		if (!*optarg || strlen(optarg) >= UNTIL_MAX)
-			return complain(STATUS_USAGE, "--until: give 1 to %d characters",
-					UNTIL_MAX - 1);
-		options->until = optarg;
-		break;
-	case OPTION_STATS:
-		options->stats = optarg;
-		break;
-	case OPTION_QEMU:
-		options->qemu = optarg;
-		break;
-	case OPTION_HELP:
+	if (options->module_count == MODULES_MAX)
+		return complain(STATUS_USAGE, "--module: at most %d", MODULES_MAX);
+	options->modules[options->module_count++] = text;
+	return STATUS_OK;
+}
+
+static enum status parse_paging(char *text, struct options *options)
+{
+	if (strcmp(text, "shadow") != 0 && strcmp(text, "nested") != 0)
+		return complain(STATUS_USAGE, "--paging %s: give shadow or nested", text);
+	options->paging = *text == 'n' ? PAGING_NESTED : PAGING_SHADOW;
+	return STATUS_OK;
+}
+
+static enum status parse_console(char *text, struct options *options)
+{
+	if (strcmp(text, "uart") != 0 && strcmp(text, "virtio") != 0)
+		return complain(STATUS_USAGE, "--console %s: give uart or virtio", text);
+	options->virtio_console = *text == 'v';
+	return STATUS_OK;
+}
+
+static enum status parse_disk(char *text, struct options *options)
+{
+	if (options->disk)
+		return complain(STATUS_USAGE, "--disk, --disk-ro: one disk only");
+	options->disk = text;
+	return STATUS_OK;
+}
+
+static enum status parse_disk_ro(char *text, struct options *options)
+{
+	enum status status = parse_disk(text, options);
+
+	options->disk_ro |= status == STATUS_OK;
+	return status;
+}
+
+static enum status parse_timeout(char *text, struct options *options)
+{
+	if (!parse_number(text, 0.001, TIMEOUT_MAX, &options->timeout))
+		return complain(STATUS_USAGE, "--timeout %s: give a number of seconds", text);
+	return STATUS_OK;
+}
+
+static enum status parse_until(char *text, struct options *options)
+{
+	if (!*text || strlen(text) >= UNTIL_MAX)
+		return complain(STATUS_USAGE, "--until: give 1 to %d characters", UNTIL_MAX - 1);
+	options->until = text;
+	return STATUS_OK;
+}
+
+/* ------------------------------------------------------------------ all of them */
+
+enum kind {
+	KIND_WORD,  /* a const char *, as it is */
+	KIND_FLAG,  /* a bool: it was given */
+	KIND_COUNT, /* a uint32_t, .low to .high */
+	KIND_OTHER, /* what .parse makes of it */
+	KIND_HELP,
+};
+
+#define AT(field) offsetof(struct options, field)
+
+static const struct known {
+	const char *name;
+	enum kind kind;
+	size_t at; /* in struct options */
+	uint32_t low, high;
+	const char *unit;
+	enum status (*parse)(char *text, struct options *options);
+} known[] = {
+    {.name = "kernel", .kind = KIND_WORD, .at = AT(kernel)},
+    {.name = "format", .kind = KIND_OTHER, .parse = parse_format},
+    {.name = "module", .kind = KIND_OTHER, .parse = parse_module},
+    {.name = "paging", .kind = KIND_OTHER, .parse = parse_paging},
+    {.name = "exit-code", .kind = KIND_FLAG, .at = AT(exit_code)},
+    {.name = "initrd", .kind = KIND_WORD, .at = AT(initrd)},
+    {.name = "no-initrd", .kind = KIND_FLAG, .at = AT(no_initrd)},
+    {.name = "append", .kind = KIND_WORD, .at = AT(append)},
+    {.name = "cmdline", .kind = KIND_WORD, .at = AT(cmdline)},
+    {.name = "memory", .kind = KIND_OTHER, .parse = parse_memory},
+    {"guests", KIND_COUNT, AT(guests), 1, UMBRA_GUESTS_MAX, "", NULL},
+    {.name = "frames", .kind = KIND_OTHER, .parse = parse_frames},
+    {.name = "swap", .kind = KIND_OTHER, .parse = parse_swap},
+    {"quota", KIND_COUNT, AT(quota), UMBRA_QUOTA_MIN, UMBRA_QUOTA_MAX, " shadow pages", NULL},
+    {"storm", KIND_COUNT, AT(storm), 0, UMBRA_STORM_RATE_MAX, " pages a second", NULL},
+    {"compact", KIND_COUNT, AT(compact), 0, UMBRA_COMPACT_RATE_MAX, " frames a second", NULL},
+    {"merge", KIND_COUNT, AT(merge), 0, UMBRA_MERGE_RATE_MAX, " pages a second", NULL},
+    {.name = "disk", .kind = KIND_OTHER, .parse = parse_disk},
+    {.name = "disk-ro", .kind = KIND_OTHER, .parse = parse_disk_ro},
+    {.name = "console", .kind = KIND_OTHER, .parse = parse_console},
+    {.name = "seal", .kind = KIND_FLAG, .at = AT(seal)},
+    {.name = "record", .kind = KIND_WORD, .at = AT(record)},
+    {"record-guest", KIND_COUNT, AT(record_guest), 0, UMBRA_GUESTS_MAX - 1, "", NULL},
+    {.name = "control", .kind = KIND_WORD, .at = AT(control)},
+    {.name = "batch", .kind = KIND_FLAG, .at = AT(batch)},
+    {.name = "compare", .kind = KIND_FLAG, .at = AT(compare)},
+    {.name = "until", .kind = KIND_OTHER, .parse = parse_until},
+    {.name = "timeout", .kind = KIND_OTHER, .parse = parse_timeout},
+    {.name = "stats", .kind = KIND_WORD, .at = AT(stats)},
+    {.name = "qemu", .kind = KIND_WORD, .at = AT(qemu)},
+    {.name = "help", .kind = KIND_HELP},
+};
+
+#define KNOWN (sizeof(known) / sizeof(known[0]))
+
+_Static_assert(KNOWN <= '?', "getopt_long() says '?' of what is none of them");
+
+/* The option of known[@at] was given, with @text where it takes something. */
+static enum status take(const struct known *option, char *text, struct options *options, bool *done)
+{
+	void *field = (char *)options + option->at;
+
+	switch (option->kind) {
+	case KIND_WORD:
+		*(const char **)field = text;
+		return STATUS_OK;
+	case KIND_FLAG:
+		*(bool *)field = true;
+		return STATUS_OK;
+	case KIND_COUNT:
+		if (parse_count(text, option->low, option->high, field))
+			return STATUS_OK;
+		return complain(STATUS_USAGE, "--%s %s: give %u to %u%s", option->name, text,
+				option->low, option->high, option->unit);
+	case KIND_OTHER:
+		return option->parse(text, options);
+	case KIND_HELP:
 		fputs(help, stdout);
 		*done = true;
-		break;
-	default:
-		fputs("`umbra run --help` lists the options\n", stderr);
-		return STATUS_USAGE;
 	}
 	return STATUS_OK;
+}
+
+/* For getopt_long(): each option's value is its place in known[]. */
+static void list_options(struct option list[KNOWN + 1])
+{
+	for (size_t i = 0; i < KNOWN; i++) {
+		bool bare = known[i].kind == KIND_FLAG || known[i].kind == KIND_HELP;
+
+		list[i] = (struct option){.name = known[i].name,
+					  .has_arg = bare ? no_argument : required_argument,
+					  .val = (int)i};
+	}
+	list[KNOWN] = (struct option){0};
 }
 
 /* What several guests cannot have. */
@@ -385,13 +354,20 @@ static enum status judge_guests(const struct options *options)
 
 enum status options_parse(int argc, char **argv, struct options *options, bool *done)
 {
+	struct option list[KNOWN + 1];
 	int option;
 
 	*options = (struct options){.memory = 1ull << 30, .storm = 100, .guests = 1};
 	*done = false;
 	optind = 1;
-	while (!*done && (option = getopt_long(argc, argv, "", table, NULL)) != -1) {
-		enum status status = parse_one(option, options, done);
+	list_options(list);
+	while (!*done && (option = getopt_long(argc, argv, "", list, NULL)) != -1) {
+		enum status status = STATUS_USAGE;
+
+		if (option != '?')
+			status = take(&known[option], optarg, options, done);
+		else
+			fputs("`umbra run --help` lists the options\n", stderr);
 		if (status != STATUS_OK)
 			return status;
 	}

@@ -21,6 +21,7 @@
 #include "control.h"
 #include "disk.h"
 #include "files.h"
+#include "foresee.h"
 #include "guest.h"
 #include "options.h"
 #include "qemu.h"
@@ -340,7 +341,7 @@ static enum status prepare(struct run *run)
 
 	run->shell = !run->options.batch && isatty(STDIN_FILENO) && isatty(STDOUT_FILENO);
 	if (status == STATUS_OK)
-		status = guest_open(&run->guest, &run->options, run->shell);
+		status = foresee(&run->options);
 	if (status == STATUS_OK)
 		status = open_vmm(run);
 	if (status == STATUS_OK && run->options.disk)
@@ -349,6 +350,8 @@ static enum status prepare(struct run *run)
 	if (status == STATUS_OK && run->options.swap)
 		status = swapfile_open(&run->server.store[UMBRA_FILE_SWAP], run->options.swap,
 				       run->options.swap_bytes);
+	if (status == STATUS_OK)
+		status = guest_open(&run->guest, &run->options, run->shell);
 	if (status == STATUS_OK)
 		status = serve_open(&run->server);
 	run->recording.guest = run->guest.name;

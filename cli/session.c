@@ -16,6 +16,7 @@
 
 #include <umbra/machine.h>
 
+#include "ask.h"
 #include "clock.h"
 #include "control.h"
 #include "report.h"
@@ -161,6 +162,8 @@ static int read_signal(int fd)
 /* Has the hypervisor answered Ctrl-A s? */
 static void show_stats(struct session *session, bool *asked)
 {
+	static struct umbra_machine seen; /* the page goes on changing */
+
 	for (unsigned i = 0; *asked && i < session->guests; i++) {
 		const struct umbra_machine *page = page_of(session, i);
 
@@ -175,7 +178,8 @@ static void show_stats(struct session *session, bool *asked)
 		putchar('\n');
 		if (session->guests > 1)
 			printf("guest %u\n", i);
-		report_stats(stdout, session->ram[i].page);
+		ask_copy(&seen, session->ram[i].page, sizeof(seen));
+		report_stats(stdout, &seen);
 	}
 	fflush(stdout);
 }

@@ -19,6 +19,7 @@
 #include "number.h"
 #include "qemu.h"
 #include "record.h"
+#include "refusal.h"
 #include "report.h"
 #include "show.h"
 
@@ -56,6 +57,7 @@ static void begin_stats(struct control *c)
 
 static void end_stats(struct control *c)
 {
+	static struct umbra_machine seen[UMBRA_GUESTS_MAX]; /* the pages go on changing */
 	const struct umbra_machine *pages[UMBRA_GUESTS_MAX];
 	unsigned count;
 	const struct ram *ram = first_of(c, &count);
@@ -64,12 +66,17 @@ static void end_stats(struct control *c)
 	FILE *out;
 
 	for (unsigned i = 0; i < count; i++) {
-		pages[i] = ram[i].page;
-		if (listens(pages[i]) &&
-		    __atomic_load_n(&pages[i]->command, __ATOMIC_ACQUIRE) == UMBRA_COMMAND_STATS) {
+		const struct umbra_machine *page = ram[i].page;
+
+		if (listens(page) &&
+		    __atomic_load_n(&page->command, __ATOMIC_ACQUIRE) == UMBRA_COMMAND_STATS) {
 			c->asked = true; /* not yet */
 			return;
 		}
+	}
+	for (unsigned i = 0; i < count; i++) {
+		ask_copy(&seen[i], ram[i].page, sizeof(seen[i]));
+		pages[i] = &seen[i];
 	}
 	if (c->json) {
 		ask_reply_json(c, report_all_json(pages, count));
@@ -103,7 +110,7 @@ static bool keep_mappings(struct control *c, const struct umbra_mapping *from, s
 	if (!more)
 		return false;
 	c->mappings = more;
-	memcpy(more + c->mapping_count, from, count * sizeof(*more));
+	ask_copy(more + c->mapping_count, from, count * sizeof(*more));
 	c->mapping_count += count;
 	return true;
 }
@@ -139,7 +146,9 @@ static void end_rmap(struct control *c)
 	int result = __atomic_load_n(&page->result, __ATOMIC_RELAXED);
 
 	if (result == UMBRA_ENOENT)
-		control_reply(c, STATUS_NO_SUCH, "gfn %s is no memory of this guest's",
+		control_reply(c, STATUS_NO_SUCH,
+			      "gfn %s is no memory of this guest's; umbra ctl SOCKET slots lists "
+			      "what is",
 			      c->words[0]);
 	else if (result || count > room || !ask_answer(c) ||
 		 !keep_mappings(c, ask_answer(c), count))
@@ -177,13 +186,13 @@ static void end_walk(struct control *c)
 	FILE *out;
 
 	number_parse_hex(c->words[0], &gva);
-	if (page->result || !there) {
+	if (__atomic_load_n(&page->result, __ATOMIC_RELAXED) || !there) {
 		control_reply(c, STATUS_NO_SUCH,
 			      "gva %s is not canonical in the mode that the guest is in",
 			      c->words[0]);
 		return;
 	}
-	view = *there; /* what is there can change */
+	ask_copy(&view, there, sizeof(view));
 	if (view.guest_top > 5 || view.guest_end > 5 || view.shadow_top > 5 ||
 	    view.shadow_end > 5) {
 		control_reply(c, STATUS_ERROR, "the machine does not answer as it should");
@@ -208,7 +217,8 @@ static void begin_record(struct control *c)
 	enum status status;
 
 	if (c->recording->recorder) {
-		control_reply(c, STATUS_TRACE, "a recording is on; record-end ends it");
+		control_reply(c, STATUS_TRACE, "record %s: a recording is on; record-end ends it",
+			      c->words[0]);
 		return;
 	}
 	if (c->words[0][0] != '/') {
@@ -227,7 +237,7 @@ static void begin_record(struct control *c)
 
 static void end_record(struct control *c)
 {
-	int result = c->ram->page->result;
+	int result = __atomic_load_n(&c->ram->page->result, __ATOMIC_RELAXED);
 
 	if (!result) {
 		control_reply(c, STATUS_OK, "%s", "");
@@ -257,7 +267,7 @@ static void end_record_end(struct control *c)
 static void begin_record_end(struct control *c)
 {
 	if (!c->recording->recorder) {
-		control_reply(c, STATUS_TRACE, "no recording is on");
+		control_reply(c, STATUS_TRACE, "no recording is on; record FILE begins one");
 		return;
 	}
 	if (c->ram != c->recording->ram)
@@ -376,7 +386,7 @@ static void tell_while(struct control *c, bool ages)
 
 	number_parse(c->words[0], &seconds);
 	if (c->failed)
-		ask_tell_error(c, c->failure);
+		refusal_tell(c, c->failure);
 	else if (ages)
 		ask_tell_rows(c, (uint64_t[]){seconds, c->kept[0], c->kept[1], c->kept[2]}, 1,
 			      false);
@@ -400,12 +410,12 @@ static void end_while(struct control *c)
 		result = 0;
 	if (c->stage == 1 && !result &&
 	    __atomic_load_n(&page->answers, __ATOMIC_RELAXED) == count && ask_answer(c)) {
-		memcpy(c->kept, ask_answer(c), count * sizeof(c->kept[0]));
+		ask_copy(c->kept, ask_answer(c), count * sizeof(c->kept[0]));
 	} else if (c->stage == 1) {
 		c->failed = true;
 		c->failure = result;
 	} else if (result) {
-		ask_tell_error(c, result);
+		refusal_tell(c, result);
 		return;
 	}
 	number_parse(c->words[0], &seconds);
@@ -418,11 +428,12 @@ static void end_while(struct control *c)
 #define NUMBERS ask_numbers, ask_tell
 
 static const struct verb verbs[] = {
-    {"stats", "", 0, "what the MMU did so far", begin_stats, end_stats, 0, ""},
+    {"stats", "", 0, "what the MMU did so far", begin_stats, end_stats, 0,
+     "mmu drop exits merge compact guests"},
     {"rmap", "GFN", 1, "every spte of a guest page: address space, gva, rights", begin_rmap,
-     end_rmap, 0, ""},
+     end_rmap, 0, "gfn gva gva_bits root level rights spte table index"},
     {"walk", "GVA", 1, "the guest's and the shadow tables for an address, side by side", begin_walk,
-     end_walk, 0, ""},
+     end_walk, 0, "gva mode nested cr3 guest shadow"},
     {"working-set", "SECONDS", 1, "how many pages the guest uses in that time", begin_while,
      end_while, 0, "seconds used resident pages"},
     {"dirty-rate", "SECONDS [HOW]", 2, "how many pages the guest writes in that time", begin_while,
@@ -508,4 +519,17 @@ void control_help(void)
 {
 	for (size_t i = 0; i < VERBS; i++)
 		printf("  %-12s%-15s %s\n", verbs[i].name, verbs[i].arguments, verbs[i].what);
+}
+
+bool control_help_about(const char *name)
+{
+	const struct verb *verb = verb_find(name);
+
+	if (!verb)
+		return false;
+	printf("umbra ctl SOCKET %s%s%s\n  %s\n", verb->name, verb->count ? " " : "",
+	       verb->arguments, verb->what);
+	if (*verb->fields)
+		printf("answers: %s\n", verb->fields);
+	return true;
 }

@@ -19,7 +19,7 @@ struct verb {
 	/* The hypervisor is done: reply, or ask again. NULL: tell .fields. */
 	void (*end)(struct control *control);
 	enum umbra_command command;
-	const char *fields; /* names of the numbers, a space between them */
+	const char *fields; /* names of what it answers, a space between them; umbra(1) has them */
 };
 
 /* NULL: there is none of that name. */

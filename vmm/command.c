@@ -78,11 +78,30 @@ static void say(struct vm *vm, uint64_t number)
 	to[vm->machine->answers++] = number;
 }
 
+/* Is the range that the arguments name one, and is some of it memory? 0 or UMBRA_E*. */
+static int range_check(const struct vm *vm)
+{
+	uint64_t first = vm->machine->argument[0], pages = vm->machine->argument[1];
+
+	if (!pages || first >= UMBRA_GFN_END || pages > UMBRA_GFN_END - first)
+		return UMBRA_EINVAL;
+	for (unsigned i = 0; i < vm->slot_count; i++) {
+		const struct vm_slot *s = &vm->slots[i];
+
+		if (!s->absent && first < s->first + s->pages && s->first < first + pages)
+			return 0;
+	}
+	return UMBRA_ENOENT;
+}
+
 static void command_drop(struct vm *vm)
 {
 	struct umbra_machine *page = vm->machine;
 	struct umbra_dropped dropped = {0};
 
+	page->result = range_check(vm);
+	if (page->result)
+		return;
 	page->result = mmu_drop(vm, (umbra_gfn){page->argument[0]}, page->argument[1], &dropped);
 	say(vm, dropped.sptes);
 	say(vm, dropped.accessed);
@@ -94,6 +113,9 @@ static void command_protect(struct vm *vm)
 	struct umbra_machine *page = vm->machine;
 	uint64_t sptes = 0;
 
+	page->result = range_check(vm);
+	if (page->result)
+		return;
 	page->result =
 	    mmu_write_protect(vm, (umbra_gfn){page->argument[0]}, page->argument[1], &sptes);
 	say(vm, sptes);
@@ -104,6 +126,9 @@ static void command_split(struct vm *vm)
 	struct umbra_machine *page = vm->machine;
 	uint64_t sptes = 0;
 
+	page->result = range_check(vm);
+	if (page->result)
+		return;
 	page->result = mmu_split(vm, (umbra_gfn){page->argument[0]}, page->argument[1], &sptes);
 	say(vm, sptes);
 }
@@ -113,8 +138,6 @@ static void command_migrate(struct vm *vm)
 	struct umbra_machine *page = vm->machine;
 	uint64_t gfn, sptes, ticks, moved = 0, all = 0;
 
-	if (page->argument[0] > UMBRA_MIGRATE_MAX)
-		page->result = UMBRA_EINVAL;
 	for (uint64_t i = 0; i < page->argument[0] && !page->result; i++) {
 		if (!memory_random(vm, &gfn))
 			continue;
@@ -160,7 +183,10 @@ static void command_zap(struct vm *vm)
 
 static void command_quota(struct vm *vm)
 {
-	vm->machine->result = control_quota(vm, vm->machine->argument[0]);
+	struct umbra_machine *page = vm->machine;
+
+	page->result = page->argument[0] > vm->options.quota ? UMBRA_EINVAL
+							     : control_quota(vm, page->argument[0]);
 }
 
 static void command_audit(struct vm *vm)
@@ -252,7 +278,7 @@ static void command_log_start(struct vm *vm)
 /* A log ends with its slot: then this one cannot tell all any more. */
 static void command_log_collect(struct vm *vm)
 {
-	vm->machine->result = is_logged(vm) ? 0 : UMBRA_ENOENT;
+	vm->machine->result = is_logged(vm) ? 0 : vm->control.logs ? UMBRA_EAGAIN : UMBRA_ENOENT;
 	say(vm, vm->machine->result ? 0 : survey(vm, mmu_log_collect));
 }
 
@@ -288,8 +314,11 @@ static void command_slot_renew(struct vm *vm)
 
 static void command_slot_flags(struct vm *vm)
 {
-	vm->machine->result =
-	    memory_slot_flags(vm, vm->machine->argument[0], (uint32_t)vm->machine->argument[1]);
+	struct umbra_machine *page = vm->machine;
+
+	page->result = page->argument[1] > UINT32_MAX
+			   ? UMBRA_EINVAL
+			   : memory_slot_flags(vm, page->argument[0], (uint32_t)page->argument[1]);
 }
 
 /* ------------------------------------------------------------------ watches */
@@ -400,7 +429,8 @@ void command_obey(struct vm *vm, uint32_t command)
 
 	page->result = UMBRA_EINVAL;
 	page->answers = 0;
-	if (command < UMBRA_COMMANDS && commands[command]) {
+	if (command < UMBRA_COMMANDS && commands[command] &&
+	    page->argument[0] <= umbra_command_most(command)) {
 		page->result = 0;
 		commands[command](vm);
 	}

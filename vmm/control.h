@@ -17,6 +17,8 @@ struct control {
 	uint64_t storm_rate;  /* a second; 0: off */
 	uint64_t storm_due;   /* TSC of the next one */
 	uint64_t audit_exits; /* exits since the last periodic audit */
+	uint64_t audit_due; /* TSC before which the guest, unless it is alone, gets no other one, */
+	uint32_t audit_found; /*   but what that found which it asked for last */
 	uint32_t quota;       /* shadow pages, as asked for last */
 	void *answer;         /* UMBRA_ANSWER_BYTES */
 	bool logs;            /* a log was begun from outside */

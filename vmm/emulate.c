@@ -51,7 +51,8 @@ static enum emu_result host_translate(void *ctx, uint64_t linear, unsigned kind,
 	default:
 		return EMU_FAULT;
 	}
-	machine_end(vcpu->vm, UMBRA_END_NOMEM, "no frame for a guest page");
+	machine_end(vcpu->vm, UMBRA_END_NOMEM,
+		    "no memory for a guest page or its shadow tables" MACHINE_MORE);
 }
 
 static uint64_t host_device_read(void *ctx, uint64_t gpa, unsigned size)

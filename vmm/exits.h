@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Exit handlers that live outside vcpu.c. Each one completes its instruction or raises a fault. */
+/*
+ * Exits (exits.c has the table), and those of their handlers that live elsewhere. Each one
+ * completes its instruction or raises a fault.
+ */
 #ifndef VMM_EXITS_H
 #define VMM_EXITS_H
 
@@ -8,6 +11,9 @@
 
 struct insn;
 struct vcpu;
+
+/* What the guest came out for. */
+void exit_handle(struct vcpu *vcpu);
 
 /* Ports (ports.c): IN, OUT, INS, OUTS. */
 void ports_exit(struct vcpu *vcpu);

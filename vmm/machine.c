@@ -165,6 +165,8 @@ static enum umbra_end judge(struct vm *vm, enum umbra_end end)
 	return is_orderly(end) && page->audit_violations ? UMBRA_END_AUDIT : end;
 }
 
+/* The command says how the machine ended; here is said how a guest did that others go on without.
+ */
 static void guest_end(struct vm *vm, enum umbra_end end)
 {
 	if (vm->mmu)
@@ -172,10 +174,8 @@ static void guest_end(struct vm *vm, enum umbra_end end)
 	record_end(vm, end);
 	serial_finish(vm);
 	page_end(vm->machine, end);
-	if (!is_orderly(end) && end != UMBRA_END_COMMAND && vm->host->guests > 1)
+	if (!is_orderly(end) && end != UMBRA_END_COMMAND && schedule_has_others(vm))
 		print("\numbra: guest %u: %s\n", vm->number, vm->machine->message);
-	else if (!is_orderly(end) && end != UMBRA_END_COMMAND)
-		print("\numbra: %s\n", vm->machine->message);
 }
 
 void machine_end(struct vm *vm, enum umbra_end end, const char *fmt, ...)
@@ -187,10 +187,8 @@ void machine_end(struct vm *vm, enum umbra_end end, const char *fmt, ...)
 	va_start(args, fmt);
 	format_list(message, sizeof(message), fmt, args);
 	va_end(args);
-	if (!vm) {
-		print("\numbra: %s\n", message);
+	if (!vm)
 		machine_stop(end, message);
-	}
 	if (judged == end)
 		memcpy(vm->machine->message, message, sizeof(message));
 	guest_end(vm, judged);

@@ -23,10 +23,13 @@ void machine_stats(struct vm *vm);
 /* Those of an MMU that goes: what it counted still counts. */
 void machine_stats_keep(struct vm *vm, const struct umbra_stats *stats);
 
+/* Behind a message of UMBRA_END_NOMEM: what the machine needs for itself and for tables ran out. */
+#define MACHINE_MORE ": give less with --quota, or more with --memory"
+
 /*
- * End the guest @vm: fill in its page, say it on COM1 unless the end is an orderly one, and go on
- * with the other guests. Where none is left, or with an end that is nobody's own (NULL for @vm, a
- * breach), stop the machine: write the exit port; where that does nothing, halt. After an audit's
+ * End the guest @vm: fill in its page, and go on with the other guests, after a line on COM1 unless
+ * the end is an orderly one. Where none is left, or with an end that is nobody's own (NULL for @vm,
+ * a breach), stop the machine: write the exit port; where that does nothing, halt. After an audit's
  * violation an orderly end becomes UMBRA_END_AUDIT.
  *
  * => while guests run, @vm is the one whose turn it is: what is under way for it is given up, and

@@ -152,7 +152,8 @@ static void memory_take(const struct multiboot *m, const struct options *options
 	}
 	if (!frames_init(&host.frames, usable, n, reserved, r, frames_wanted(options, extra),
 			 extra))
-		machine_end(NULL, UMBRA_END_NOMEM, "the machine has too little memory");
+		machine_end(NULL, UMBRA_END_NOMEM,
+			    "the machine has too little memory" MACHINE_MORE);
 	guard_page(&host.frames, 0); /* NULL */
 	guard_page(&host.frames, (uintptr_t)stack_guard);
 }
@@ -170,9 +171,10 @@ static void vm_create(unsigned number, const struct options *options)
 	vm->cpu = &boot_cpu;
 	if (memory_init(vm) || control_init(vm) || virtio_blk_init(vm) || virtio_console_init(vm) ||
 	    vcpu_create(vm, &host.frames))
-		machine_end(NULL, UMBRA_END_NOMEM,
-			    "too little memory to set guest %u of %lu bytes up", number,
-			    options->memory);
+		machine_end(
+		    NULL, UMBRA_END_NOMEM,
+		    "too little memory to set guest %u of %lu bytes up; give fewer --guests",
+		    number, options->memory);
 	pic_init(&vm->pic);
 	ioapic_init(&vm->ioapic);
 	pit_init(vm);
@@ -233,18 +235,21 @@ void vmm_main(uint32_t magic, const struct multiboot *m)
 	cpu_clock_init(&boot_cpu);
 	machine_ready((unsigned)options.guests, boot_cpu.tsc_hz, options.nested);
 	if (!svm_init(&boot_cpu.svm, &host.frames))
-		machine_end(NULL, UMBRA_END_NOMEM, "the machine has too little memory");
+		machine_end(NULL, UMBRA_END_NOMEM,
+			    "the machine has too little memory" MACHINE_MORE);
 	for (unsigned i = 0; i < options.guests; i++)
 		vm_create(i, &options);
 	if (!swap_init(&host, options.swap))
-		machine_end(NULL, UMBRA_END_NOMEM, "too little memory to swap %lu pages",
+		machine_end(NULL, UMBRA_END_NOMEM,
+			    "too little memory to swap %lu pages; give less with --swap FILE,SIZE",
 			    options.swap);
 	for (unsigned i = 0; i < options.guests; i++)
 		loader_load(host.guest[i]->vcpu, &files);
 	modules_free((const void *)(uintptr_t)m->modules, m->module_count);
 	if (merge_set(&host, options.merge, rdtsc()) ||
 	    compact_set(&host, options.compact, rdtsc()))
-		machine_end(NULL, UMBRA_END_NOMEM, "too little memory to merge or compact pages");
+		machine_end(NULL, UMBRA_END_NOMEM,
+			    "too little memory to merge or compact pages" MACHINE_MORE);
 	if (options.seal)
 		seal_begin(&host);
 	schedule_run(&host);

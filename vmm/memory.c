@@ -12,8 +12,6 @@
 #include "vcpu.h"
 #include "x86.h"
 
-#define GUEST_PHYSICAL_BITS 40
-
 /* The slot that holds @gfn, or NULL. */
 static struct vm_slot *slot_of(struct vm *vm, uint64_t gfn)
 {
@@ -280,7 +278,7 @@ int memory_init(struct vm *vm)
 	vm->machine->config = (struct umbra_config){
 	    .shadow_quota = (uint32_t)vm->options.quota,
 	    .prefetch = (uint32_t)vm->options.prefetch,
-	    .maxphyaddr = GUEST_PHYSICAL_BITS,
+	    .maxphyaddr = UMBRA_GPA_BITS,
 	    .nested = vm->options.nested ? 4 : 0,
 	    .cpu = cpuid_umbra(),
 	};

@@ -116,7 +116,7 @@ static void answer_exit(struct vcpu *vcpu, uint64_t address, uint32_t access)
 		break;
 	case UMBRA_NOMEM:
 		machine_end(vcpu->vm, UMBRA_END_NOMEM,
-			    "out of memory for the guest's pages or their shadow tables");
+			    "no memory for a guest page or its shadow tables" MACHINE_MORE);
 	}
 }
 

@@ -396,7 +396,7 @@ const char *swap_excuse(const struct host *host)
 	const struct swap *swap = &host->swap;
 
 	if (!swap->on)
-		return "";
+		return ": give more with --frames";
 	if (!swap->map.slots)
 		return ": give more with --frames, or a file with --swap";
 	if (swap->figures->used == swap->map.slots)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A virtual processor: the loop of entering the guest and handling its exits. Knows exits; events
- * on their way into the guest (event.c), devices and instructions have files of their own.
+ * A virtual processor: the loop of entering the guest and having its exits handled. Exits
+ * (exits.c), events on their way into the guest (event.c), devices and instructions have files of
+ * their own.
  */
 #include <umbra/machine.h>
 
@@ -13,7 +14,6 @@
 #include "exits.h"
 #include "machine.h"
 #include "memory.h"
-#include "pagefault.h"
 #include "pic.h"
 #include "pit.h"
 #include "print.h"
@@ -21,7 +21,6 @@
 #include "schedule.h"
 #include "serial.h"
 #include "string.h"
-#include "trap.h"
 #include "uart.h"
 #include "vcpu.h"
 #include "virtio_blk.h"
@@ -176,156 +175,7 @@ static bool poll_devices(struct vcpu *vcpu)
 	return !wakes && now < vm->cpu->turn_end;
 }
 
-/* Exits after which no device's state can have changed; pagefault.c sees to emulated ones. */
-static bool is_quiet(uint64_t code)
-{
-	return code == SVM_EXIT_PF || code == SVM_EXIT_NPF || code == SVM_EXIT_CPUID ||
-	       code == SVM_EXIT_INVLPG || code < SVM_EXIT_DR_READ;
-}
-
-/* ------------------------------------------------------------------ exits */
-
-static void hlt_exit(struct vcpu *vcpu)
-{
-	unsigned length = exit_length(vcpu);
-
-	if (!length)
-		return;
-	vcpu_skip(vcpu, length);
-	if (!(vcpu->vmcb->rflags & RFLAGS_IF))
-		machine_end(vcpu->vm, UMBRA_END_POWEROFF, "halted");
-	vcpu->halted = true;
-}
-
-static void skip_instruction(struct vcpu *vcpu)
-{
-	unsigned length = exit_length(vcpu);
-
-	if (length)
-		vcpu_skip(vcpu, length);
-}
-
-static void unexpected(struct vcpu *vcpu)
-{
-	struct insn insn;
-
-	if ((int32_t)vcpu->vmcb->exit_code == -1) { /* VMEXIT_INVALID (§15.5.1) */
-		if (vcpu_is_64(vcpu) && vcpu->vmcb->cs.attributes & EMU_SEGMENT_D)
-			task_refuse(vcpu, "a code segment with both L and D set");
-		if (!decode_at_rip(vcpu, &insn))
-			return;
-		if (insn.map != 1 || insn.opcode != 0x22)
-			task_refuse(vcpu, "the state that the guest has brought itself into");
-		vcpu_raise(vcpu, VECTOR_GP, 0); /* TCG, of MOV to CRn with a reserved bit */
-		return;
-	}
-	panic("exit code %lx, information %lx %lx, at guest rip %lx", vcpu->vmcb->exit_code,
-	      vcpu->vmcb->exit_info1, vcpu->vmcb->exit_info2, vcpu->vmcb->rip);
-}
-
-static void handle(struct vcpu *vcpu)
-{
-	struct umbra_machine *page = vcpu->vm->machine;
-	uint64_t code = vcpu->vmcb->exit_code;
-
-	if (!is_quiet(code))
-		vcpu->poll_due = 0;
-	switch (code) {
-	case SVM_EXIT_PF:
-		pagefault_exit(vcpu);
-		return;
-	case SVM_EXIT_NPF:
-		pagefault_nested_exit(vcpu);
-		return;
-	case SVM_EXIT_INTR:
-		page->exits_intr++;
-		event_interrupted(vcpu);
-		interrupt_window();
-		return;
-	case SVM_EXIT_IO:
-		page->exits_io++;
-		ports_exit(vcpu);
-		return;
-	case SVM_EXIT_MSR:
-		msr_exit(vcpu);
-		return;
-	case SVM_EXIT_INVLPG:
-		paging_invlpg_exit(vcpu);
-		return;
-	case SVM_EXIT_CR_READ + 0:
-	case SVM_EXIT_CR_READ + 3:
-	case SVM_EXIT_CR_READ + 4:
-	case SVM_EXIT_CR_WRITE + 0:
-	case SVM_EXIT_CR_WRITE + 3:
-	case SVM_EXIT_CR_WRITE + 4:
-	case SVM_EXIT_CR_WRITE + 8:
-		paging_cr_exit(vcpu);
-		return;
-	default:
-		break;
-	}
-	page->exits_other++;
-	if (code >= SVM_EXIT_DR_READ && code < SVM_EXIT_DR_WRITE + 8) {
-		debug_exit(vcpu, code & 7, code >= SVM_EXIT_DR_WRITE);
-		return;
-	}
-	switch (code) {
-	case SVM_EXIT_EXCEPTION + VECTOR_DB:
-		if (!task_guard_hit(vcpu))
-			vcpu_raise(vcpu, VECTOR_DB, -1);
-		break;
-	case SVM_EXIT_EXCEPTION + VECTOR_DE:
-		vcpu_raise(vcpu, VECTOR_DE, -1);
-		break;
-	case SVM_EXIT_EXCEPTION + VECTOR_TS:
-	case SVM_EXIT_EXCEPTION + VECTOR_NP:
-	case SVM_EXIT_EXCEPTION + VECTOR_SS:
-	case SVM_EXIT_EXCEPTION + VECTOR_GP:
-		vcpu_raise(vcpu, code - SVM_EXIT_EXCEPTION, (int64_t)vcpu->vmcb->exit_info1);
-		break;
-	case SVM_EXIT_EXCEPTION + VECTOR_AC:
-		vcpu_raise(vcpu, VECTOR_AC, 0);
-		break;
-	case SVM_EXIT_EXCEPTION + VECTOR_UD:
-		ud_exit(vcpu);
-		break;
-	case SVM_EXIT_IRET:
-		event_iret_exit(vcpu);
-		break;
-	case SVM_EXIT_TR_WRITE:
-		task_ltr_exit(vcpu);
-		break;
-	case SVM_EXIT_TASK:
-		task_refuse(vcpu, "a task switch");
-	case SVM_EXIT_NMI:
-		interrupt_window();
-		break;
-	case SVM_EXIT_VINTR: /* the window is open: inject() does the rest */
-		break;
-	case SVM_EXIT_CPUID:
-		cpuid_exit(vcpu);
-		break;
-	case SVM_EXIT_HLT:
-		hlt_exit(vcpu);
-		break;
-	case SVM_EXIT_INVD:
-	case SVM_EXIT_WBINVD: /* caches are coherent */
-		skip_instruction(vcpu);
-		break;
-	case SVM_EXIT_RDPMC:
-		vcpu_raise(vcpu, VECTOR_GP, 0);
-		break;
-	case SVM_EXIT_SHUTDOWN:
-		machine_end(vcpu->vm, UMBRA_END_TRIPLE_FAULT, "triple fault of the guest");
-	default:
-		if (code == SVM_EXIT_INVLPGA ||
-		    (code >= SVM_EXIT_VMRUN && code <= SVM_EXIT_SKINIT) ||
-		    (code >= SVM_EXIT_MONITOR && code <= SVM_EXIT_XSETBV))
-			vcpu_raise(vcpu, VECTOR_UD, -1);
-		else
-			unexpected(vcpu);
-	}
-}
+/* ------------------------------------------------------------------ entries */
 
 static void prepare_nested(struct vcpu *vcpu, const struct umbra_root *root)
 {
@@ -361,7 +211,8 @@ static void prepare(struct vcpu *vcpu)
 	struct umbra_root root;
 
 	if (mmu_root(vcpu, &root))
-		machine_end(vcpu->vm, UMBRA_END_NOMEM, "no memory for a root page table");
+		machine_end(vcpu->vm, UMBRA_END_NOMEM,
+			    "no memory for a root page table" MACHINE_MORE);
 	if (vcpu->vm->options.nested) {
 		prepare_nested(vcpu, &root);
 	} else if (vcpu->repaging || root.hpa != vcpu->root.hpa ||
@@ -427,7 +278,7 @@ static void pass(struct vcpu *vcpu)
 	if (vcpu->vmcb->exit_interrupted & SVM_EVENT_VALID)
 		event_take(vcpu);
 	if (!vcpu->stepping || !event_stepped(vcpu))
-		handle(vcpu);
+		exit_handle(vcpu);
 }
 
 /* It has halted: is there something to wake it? Else its turn is over, but for a job under way. */

@@ -5,11 +5,11 @@
 
 #include <stdbool.h>
 #include <stdint.h>
-#include <umbra/umbra.h>
+#include <umbra/machine.h>
 
 struct vm;
 
-#define WATCHES 64u
+#define WATCHES UMBRA_WATCHED_MAX
 #define TOUCHES 512u /* the last ones are kept */
 #define KINDS   3u   /* enum umbra_watch */
 

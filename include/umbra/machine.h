@@ -65,23 +65,28 @@ enum umbra_command {
 				 that was mapped comes back by faults */
 	UMBRA_COMMAND_RECORD_END,
 
-	/* What a host does to guest memory. Answers are 64-bit numbers, in the order given here. */
+	/*
+	 * What a host does to guest memory. Answers are 64-bit numbers, in the order given here. A
+	 * range of gfns: UMBRA_EINVAL if it is empty or goes beyond UMBRA_GFN_END, UMBRA_ENOENT if
+	 * none of it is memory. Rates and counts: umbra_command_most().
+	 */
 	UMBRA_COMMAND_DROP,    /* gfn, pages: sptes, were some accessed, dirty */
 	UMBRA_COMMAND_PROTECT, /* gfn, pages: sptes */
 	UMBRA_COMMAND_SPLIT,   /* gfn, pages: large sptes */
-	UMBRA_COMMAND_MIGRATE, /* how many random pages (at most UMBRA_MIGRATE_MAX): moved, sptes */
+	UMBRA_COMMAND_MIGRATE, /* how many random pages: moved, sptes */
 	UMBRA_COMMAND_STORM,   /* migrations of random pages a second; 0: off */
 	UMBRA_COMMAND_MERGE, /* pages a second that are looked at, to be shared; 0: off: pages saved
 				now, frames that are shared, pages that share them */
 	UMBRA_COMMAND_COMPACT, /* frames moved a second, for blocks of 2 MiB; 0: off: blocks built,
 				  frames moved, 2 MiB collapsed, broken */
 	UMBRA_COMMAND_ZAP,     /* */
-	UMBRA_COMMAND_QUOTA,   /* shadow pages; 0: what the machine started with */
-	UMBRA_COMMAND_AUDIT,   /* violations */
-	UMBRA_COMMAND_AGE,     /* pages used since the last time, with a frame, in all */
+	UMBRA_COMMAND_QUOTA, /* shadow pages; 0: what the machine started with, which is the most */
+	UMBRA_COMMAND_AUDIT, /* violations */
+	UMBRA_COMMAND_AGE,   /* pages used since the last time, with a frame, in all */
 
 	UMBRA_COMMAND_LOG_START,
-	UMBRA_COMMAND_LOG_COLLECT, /* pages written since the last time */
+	UMBRA_COMMAND_LOG_COLLECT, /* pages written since the last time. UMBRA_EAGAIN: a slot came
+				      since, so that it does not tell all */
 	UMBRA_COMMAND_LOG_STOP,
 
 	UMBRA_COMMAND_SLOTS,       /* for each: id, first gfn, pages, is read-only, is there */
@@ -103,12 +108,34 @@ enum umbra_command {
 	UMBRA_COMMANDS,
 };
 
-#define UMBRA_MIGRATE_MAX 65536u
-
 #define UMBRA_ANSWER_BYTES (64u << 10)
 
+/* Pages at a time, and pages or frames a second; umbra_command_most() has them by command. */
+#define UMBRA_MIGRATE_MAX      65536u
+#define UMBRA_RECLAIM_MAX      65536u
+#define UMBRA_STORM_RATE_MAX   1000000u
 #define UMBRA_MERGE_RATE_MAX   1000000u
 #define UMBRA_COMPACT_RATE_MAX 1000000u
+
+#define UMBRA_WATCHED_MAX 64u /* pages of a guest, by UMBRA_COMMAND_WATCH */
+
+/* Guest-physical addresses have so many bits: every gfn is below UMBRA_GFN_END. */
+#define UMBRA_GPA_BITS 40u
+#define UMBRA_GFN_END  (1ull << (UMBRA_GPA_BITS - UMBRA_PAGE_SHIFT))
+
+/* The most that a command's first argument may be; the hypervisor refuses more (UMBRA_EINVAL). */
+static inline uint64_t umbra_command_most(uint32_t command)
+{
+	static const uint32_t most[UMBRA_COMMANDS] = {
+	    [UMBRA_COMMAND_MIGRATE] = UMBRA_MIGRATE_MAX,
+	    [UMBRA_COMMAND_STORM] = UMBRA_STORM_RATE_MAX,
+	    [UMBRA_COMMAND_MERGE] = UMBRA_MERGE_RATE_MAX,
+	    [UMBRA_COMMAND_COMPACT] = UMBRA_COMPACT_RATE_MAX,
+	    [UMBRA_COMMAND_RECLAIM] = UMBRA_RECLAIM_MAX,
+	};
+
+	return command < UMBRA_COMMANDS && most[command] ? most[command] : UINT64_MAX;
+}
 
 #define UMBRA_GUESTS_MAX     8u
 #define UMBRA_MACHINE_STRIDE 8192u /* from one guest's page to the next one's */
@@ -279,9 +306,10 @@ enum umbra_ctl {
 				       goes on running. Result: 0, or 1 if one is under way */
 	UMBRA_CTL_MIGRATE_LEFT = 7, /* result: pages still to go */
 	UMBRA_CTL_ZAP_ALL = 8,
-	UMBRA_CTL_QUOTA = 9,        /* argument: shadow pages; 0: what the machine started with */
-	UMBRA_CTL_STORM = 10,       /* argument: migrations of random pages a second; 0: off */
-	UMBRA_CTL_AUDIT = 11,       /* result: violations (at most 2^32 - 1) */
+	UMBRA_CTL_QUOTA = 9,  /* argument: shadow pages; 0: what the machine started with */
+	UMBRA_CTL_STORM = 10, /* argument: migrations of random pages a second; 0: off */
+	UMBRA_CTL_AUDIT = 11, /* result: violations (at most 2^32 - 1). Where other guests run, too
+				 soon after the last one: what that found */
 	UMBRA_CTL_LONGEST = 12,     /* result: sptes of the region's most-mapped page now */
 	UMBRA_CTL_STORM_COUNT = 13, /* result: migrations so far, region and storm */
 	UMBRA_CTL_PEEK =

@@ -9,6 +9,7 @@
  *     31     workload failed, power-off       22  reset the machine without a word
  *     32     violations counted, power-off    23  say init's marker, then like 30
  *                                             24  run for ever, answer wrongly (answer_wrongly())
+ *     25     run for ever, and change all the time what was answered (change())
  */
 #include <stdint.h>
 #include <umbra/machine.h>
@@ -109,11 +110,54 @@ static void answer_wrongly(uint32_t command)
 	}
 }
 
-static _Noreturn void run_for_ever(int obey, int wrongly)
+/*
+ * What makes sense, then what does not, all the time: whoever judges what it reads and reads again
+ * to use it will be wrong sooner or later.
+ */
+static void change(uint32_t turn)
+{
+	static uint8_t __attribute__((aligned(4096))) room[UMBRA_ANSWER_BYTES];
+	static const uint32_t counts[] = {1,
+					  3,
+					  5,
+					  16,
+					  UMBRA_ANSWER_BYTES / sizeof(struct umbra_mapping) - 1,
+					  UINT32_MAX,
+					  1u << 31,
+					  UMBRA_ANSWER_BYTES};
+	volatile struct umbra_view *view = (volatile struct umbra_view *)room;
+	volatile struct umbra_machine *page = &machine;
+	uint32_t wrong = turn % 2 ? UINT32_MAX : 0;
+
+	page->answer = turn % 64 == 63 ? UINT64_MAX : (uintptr_t)room;
+	page->answers = counts[turn / 2 % (sizeof(counts) / sizeof(counts[0]))];
+	page->result = turn % 16 == 15 ? -(int32_t)(turn / 16 % 8) : 0;
+	for (unsigned i = 0; i < 200; i++) { /* fast: a reader is in the midst of it */
+		uint8_t level = (uint8_t)(i % 2 ? 0xff : 4);
+
+		view->guest_top = level;
+		view->guest_end = level;
+		view->shadow_top = level;
+		view->shadow_end = level;
+	}
+	view->mode = (uint8_t)(wrong | 4);
+	page->ring.written = turn % 2 ? turn : UINT64_MAX - turn;
+	page->ring.read = turn % 2 ? UINT64_MAX : turn;
+	page->ring.capacity = turn % 2 ? UINT64_MAX / sizeof(struct umbra_record) + 2 : 16;
+	page->ring.address = turn % 4 == 3 ? UINT64_MAX - 4095 : (uintptr_t)room;
+	page->tsc_hz = turn % 2 ? 0 : 1000000000;
+	page->peak_histogram[turn % UMBRA_HISTOGRAM] = turn % 3 ? 0 : wrong;
+	page->config.shadow_quota = wrong;
+	page->message[turn % sizeof(page->message)] = turn % 2 ? 't' : 0;
+}
+
+static _Noreturn void run_for_ever(int obey, int wrongly, int changing)
 {
 	volatile uint32_t *command = &machine.command;
 
-	for (;;) {
+	for (uint32_t turn = 0;; turn++) {
+		if (changing)
+			change(turn);
 		if (!obey || *command == UMBRA_COMMAND_NONE)
 			continue;
 		if (*command == UMBRA_COMMAND_STOP)
@@ -140,8 +184,8 @@ void fake_main(const uint32_t *boot)
 	say("fake: up\r\n");
 	if (task >= 1 && task <= UMBRA_END_COMMAND)
 		end((enum umbra_end)task);
-	if (task == 20 || task == 21 || task == 24)
-		run_for_ever(task != 21, task == 24);
+	if (task == 20 || task == 21 || task == 24 || task == 25)
+		run_for_ever(task != 21, task == 24, task == 25);
 	if (task == 22)
 		out8(0x64, 0xfe);
 	if (task == 23)

@@ -125,6 +125,21 @@ expect 6 "nowhere" "initrd missing" --kernel "$guest" --initrd "$dir/nowhere"
 expect 7 "do not fit" "initrd larger than memory" --kernel "$guest" --initrd "$dir/big" --memory 256M
 UMBRA_VMM=$dir/nowhere expect 11 "hypervisor image" "hypervisor image missing" --kernel "$guest"
 
+# --- what is wrong is said before a kernel is fetched, of which there is none here
+early() { UMBRA_CACHE=/proc/nowhere expect "$@"; }
+early 24 "fetched" "no kernel"
+early 29 "no socket" "a control socket's place is taken" --control "$dir/zeros"
+early 29 "No such file" "a control socket in no directory" --control "$dir/nowhere/socket"
+early 29 "longer" "a control socket of a long name" --control "$dir/$(printf %0120d 0)"
+early 1 "nowhere/stats.json" "figures into no directory" --stats "$dir/nowhere/stats.json"
+early 27 "nowhere/trace" "a trace into no directory" --record "$dir/nowhere/trace.utr"
+early 6 "nowhere" "no such initrd" --initrd "$dir/nowhere"
+early 2 "for Multiboot" "a module for nobody" --module "$dir/zeros"
+early 9 "cannot run" "no such QEMU" --qemu "$dir/nowhere"
+early 25 "No such file" "no such disk" --disk "$dir/nowhere"
+early 42 "regular" "a swap file that is none" --swap /dev/null
+UMBRA_VMM=$dir/nowhere early 11 "hypervisor image" "no hypervisor image"
+
 # --- memory
 expect 8 "too small" "memory of 0" --memory 0
 expect 8 "too small" "memory of 1M" --memory 1M
@@ -153,6 +168,10 @@ expect 8 "32M to 64G" "too few frames" --frames 1M
 expect 8 "32M to 64G" "frames of abc" --frames abc
 expect 2 "1M to 1024G" "a swap file of 4K" --swap "$dir/swap,4K"
 expect 2 "name of a file" "a swap file without a name" --swap ""
+expect 2 "name of a file" "a swap file without a name, with a size" --swap ",1M"
+expect 2 '"12q" is no size; write FILE,SIZE' "a size of a swap file that is none" --swap "$dir/sw,12q"
+expect 2 '"" is no size' "no size behind the comma" --swap "$dir/sw,"
+expect 2 '"b" is no size' "a swap file with a comma in its name" --swap "$dir/a,b"
 expect 42 "No such file" "a swap file in no directory" --kernel "$guest" --swap "$dir/nowhere/swap"
 expect 42 "swap file /proc/version: " "a swap file that cannot be written" --kernel "$guest" --swap /proc/version
 expect 42 "regular" "a swap file that is a device" --kernel "$guest" --swap /dev/null
@@ -161,6 +180,9 @@ expect 42 "something else in it" "a swap file that is somebody's" --kernel "$gue
 cmp -s "$dir/disk" "$dir/precious"
 result $? "it is as it was"
 expect_fake 0 "poweroff" "a swap file is made" 30 --swap "$dir/made,2M"
+expect_fake 0 "poweroff" "with a comma in its name" 30 --swap "$dir/a,b,2M"
+[ -f "$dir/a,b" ]
+result $? "and a size behind it"
 [ "$(stat -c '%a %s' "$dir/made")" = "600 4096" ]
 result $? "and nobody else may read it"
 printf 'left by a run that was killed' | dd of="$dir/made" bs=1 seek=9000 conv=notrunc 2>/dev/null
@@ -269,7 +291,7 @@ for _ in $(seq 100); do
 	sleep 0.1
 done
 asked 1 "more than 1048576 mappings" "mappings without end" rmap 100
-asked 1 "not now" "a log that cannot be collected" dirty-rate 1
+asked 30 "log-stop" "a log that cannot be collected" dirty-rate 1
 asked 0 "zaps of everything *0" "has been stopped" stats
 asked 0 "" "a recording of a ring that makes no sense" record "$dir/wrong.utr"
 sleep 0.5
@@ -279,6 +301,58 @@ asked 27 "ends early" "the recording of a guest that has ended can be ended" rec
 asked 27 "no recording" "and was" record-end
 grep -q "makes no sense" "$dir/run"
 result $? "its trace says why it ends"
+kill "$wrong"
+wait "$wrong" 2>/dev/null
+
+# --- a hypervisor that changes what it said while it is read
+mark=$$-$count
+rm -f "$dir/run"
+"$umbra" run --batch --append "umbra.test=$mark" --kernel "$guest" --no-initrd --memory 64M --storm 25 \
+	--control "$dir/socket" >"$dir/run" 2>&1 </dev/null &
+wrong=$!
+for _ in $(seq 100); do
+	grep -qs "fake: up" "$dir/run" && break
+	sleep 0.1
+done
+# Both run at a time, each on a processor of its own, where there are two.
+apart() {
+	local list first last task
+	list=$(sed -n 's/^Cpus_allowed_list:[[:space:]]*//p' /proc/self/status)
+	first=${list%%[-,]*} last=${list##*[-,]}
+	taskset -cp "$last" "$1" || return
+	for task in "/proc/$(cut -d ' ' -f 1 "/proc/$1/task/$1/children")/task"/*; do
+		taskset -cp "$first" "${task##*/}"
+	done
+}
+apart "$wrong" >/dev/null 2>&1
+# Each is answered: with numbers, or an error that says what is wrong.
+changing() {
+	local form got
+	for form in "$@"; do
+		# shellcheck disable=SC2086
+		timeout 20 "$umbra" ctl $form >"$dir/out" 2>"$dir/err"
+		got=$?
+		case $got in
+		0) [ "${form#--json}" = "$form" ] || jq -e . "$dir/out" >/dev/null || return 1 ;;
+		1 | 2 | 16 | 27 | 30) grep -q '^umbra: ..' "$dir/err" ;;
+		*) false ;;
+		esac || { echo "ctl $form: status $got" >>"$dir/err"; return 1; }
+	done
+}
+for verb in "rmap 100" "walk 1000" stats "drop 1 1" slots touches watches swap audit log-start zap; do
+	ok=0
+	for _ in $(seq 15); do
+		changing "$dir/socket $verb" "--json $dir/socket $verb" || { ok=1; break; }
+	done
+	result $ok "${verb% *}, of a hypervisor that changes what it answers"
+done
+ok=0
+for i in 1 2 3 4 5; do
+	changing "$dir/socket record $dir/changing$i.utr" && sleep 0.1 && changing "$dir/socket record-end" || { ok=1; break; }
+done
+result $ok "a recording of it"
+kill -0 "$wrong" && ! grep -q "Sanitizer\|runtime error" "$dir/run"
+result $? "the command goes on"
 kill "$wrong"
 wait "$wrong" 2>/dev/null
 

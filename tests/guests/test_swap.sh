@@ -68,7 +68,10 @@ check "replays, and no TLB holds what went" "$umbra" replay --quiet --tlb --audi
 
 # --- where there is no room
 check "frames run short without a file" ends 16 "with --frames, or a file with --swap"
+check "which is said once" test "$(grep -ac "no free frame" "$work/log")" -eq 1
+check "with advice that helps" sh -c "! grep -a 'no free frame' '$work/log' | grep -e '--memory' -e '--quota'"
 check "a swap file that is too small" ends 16 "swap file is full; give more with --swap" --swap "$swap,16M"
+check "which is said once, too" test "$(grep -ac "no free frame" "$work/log")" -eq 1
 check "of which all places were used" figures '.swap.used == 4096'
 trap '' XFSZ
 check "a guest that swaps" start

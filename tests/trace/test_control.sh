@@ -150,7 +150,12 @@ check 'no such gfn' fails 30 'no memory' "$umbra" rmap "$sock" fffffff
 check 'no such gva' fails 30 'not canonical' "$umbra" walk "$sock" 8000000000000000
 check 'no number' fails 2 'hexadecimal' ctl rmap gfn
 check 'no such command' fails 2 'no command' ctl dance
-check 'too few words' fails 2 'arguments' ctl walk
+check 'too few words' fails 2 'walk GVA: takes 1 argument, and 0 were given' ctl walk
+check 'too many' fails 2 'zap: takes no argument, and 1 was given' ctl zap 7
+check 'an option at the wrong place' fails 2 "--json comes too late; .*ctl --json $sock stats" ctl stats --json
+check 'a guest that is no number' fails 2 'give a number, 0 to 0' "$umbra" ctl --guest x "$sock" stats
+check 'of a question, too' fails 2 'give a number' "$umbra" rmap --guest x "$sock" 100
+check 'a guest that is not there' fails 30 'this machine has 1' "$umbra" ctl --guest 1 "$sock" stats
 check 'traces are asked about events' fails 2 'running machine' "$umbra" rmap --at 5 "$sock" 100
 check 'another machine there' fails 29 'another machine' "$umbra" run --batch --control "$sock" \
 	--kernel "$guests/tables.elf" --memory 64M

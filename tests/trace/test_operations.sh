@@ -30,6 +30,44 @@ goes_on() {
 	return 1
 }
 
+# refused STATUS WORDS VERB...: what was given and the way out are named.
+refused() {
+	local status=$1 words=$2
+	shift 2
+	fails "$status" "^umbra: $1: .*$words" ctl "$@"
+}
+
+# Empty, beyond the last gfn, wrapped around; or without a page of memory in it.
+unranged() {
+	local verb
+	for verb in drop protect split; do
+		refused 2 'GFN ffffffffffffffff, PAGES 2: out of range; .* below 10000000' $verb ffffffffffffffff 2 &&
+			refused 2 'PAGES 0: out of range; give 1 page' $verb 100 0 &&
+			refused 2 'out of range' $verb 100 18446744073709551615 &&
+			refused 2 'out of range' $verb ffffff0 17 &&
+			refused 30 '16 pages from gfn ffffff0 on: none of them is memory .* slots' \
+				$verb ffffff0 16 || return 1
+	done
+}
+
+# A gfn may lie beyond any rate; and flags have no more bits than are looked at.
+too_much() {
+	local verb
+	for verb in storm merge compact; do
+		ctl $verb 1000000 && ctl $verb 0 &&
+			refused 2 'RATE 1000001: out of range; give 0 to 1000000' $verb 1000001 || return 1
+	done
+	for verb in migrate reclaim; do
+		refused 2 'PAGES 65537: out of range; give 0 to 65536' $verb 65537 || return 1
+	done
+	refused 30 'no swap file; umbra run --swap' reclaim 1 &&
+		refused 2 'PAGES 53: out of range; give 54 to 16384, or 0' quota 53 &&
+		refused 2 'PAGES 16385: out of range' quota 16385 && ctl quota 0 &&
+		refused 2 'FLAGS 2: out of range' slot-flags 2 2 &&
+		refused 2 'FLAGS 4294967296: out of range' slot-flags 2 4294967296 &&
+		says '.[2].read_only == 0' slots
+}
+
 # Nothing is written to what is only read: the guest's writes are lost, its stack's, too.
 flags() {
 	ctl slot-flags 2 1 && says '.[2].read_only == 1' slots && ctl slot-flags 2 0 &&
@@ -38,8 +76,10 @@ flags() {
 
 away() {
 	ctl slot-delete 2 && says '.[2].present == 0' slots &&
-		fails 30 'no such thing' ctl slot-delete 2 && ctl slot-add 2 &&
-		says '.[2].present == 1' slots && fails 30 'so already' ctl slot-add 2
+		refused 30 'no slot 2 is there; .*slots.* slot-add' slot-delete 2 && ctl slot-add 2 &&
+		says '.[2].present == 1' slots &&
+		refused 30 'slot 2 is there already; slot-delete' slot-add 2 &&
+		refused 30 'no slot has the id 5; .*slots' slot-add 5
 }
 
 looked() {
@@ -65,14 +105,15 @@ logged_by_d() {
 
 # A log ends with its slot, and says so.
 unlogged() {
-	ctl log-start && ctl slot-renew 0 && fails 30 'no such thing' ctl log-collect &&
-		ctl log-stop && fails 30 'no such thing' ctl log-collect
+	ctl log-start && ctl slot-renew 0 && refused 30 'came back after the log began' log-collect &&
+		ctl log-stop && refused 30 'no log is on; log-start' log-collect
 }
 
 logged() {
-	ctl log-start && fails 30 'so already' ctl log-start && sleep 0.3 &&
+	ctl log-start && refused 30 'a log is on already; log-stop' log-start &&
+		refused 30 'a log is on already; log-stop' dirty-rate 1 && sleep 0.3 &&
 		says '.written > 0' log-collect && ctl log-stop &&
-		fails 30 'no such thing' ctl log-stop
+		refused 30 'no log is on; log-start' log-stop
 }
 
 # Who touches the pages that hold the program: it does, running in them.
@@ -82,7 +123,7 @@ watched() {
 		ctl watch "$(printf %x "$gfn")" rx || return 1
 	done
 	ctl slot-renew 0 || return 1 # the watches stay
-	fails 2 'some of r, w and x' ctl watch 100 q && fails 30 'no such thing' ctl watch fffffff r || return 1
+	fails 2 'some of r, w and x' ctl watch 100 q && refused 30 'gfn fffffff is no memory .*slots' watch fffffff r || return 1
 	for _ in $(seq 50); do
 		sleep 0.1
 		says 'map(.fetches) | add > 2' watches >/dev/null && break
@@ -90,8 +131,18 @@ watched() {
 	says 'length == 16 and (map(.fetches) | add > 2)' watches &&
 		says '[.[] | select(.kinds >= 4)] | length > 2 and all(.[]; .rip == .gva and
 			.gfn == (.rip / 4096 | floor))' touches &&
-		ctl unwatch 100 && says 'length == 15' watches && fails 30 'no such thing' ctl unwatch 100 &&
+		ctl unwatch 100 && says 'length == 15' watches && refused 30 'gfn 100 is not watched; .*watches' unwatch 100 &&
 		ctl unwatch-all && says '. == []' watches
+}
+
+# As many as can be, and one more.
+too_many() {
+	local i
+	for i in $(seq 512 575); do
+		ctl watch "$(printf %x "$i")" w || return 1
+	done
+	refused 16 '64 pages are watched, .* unwatch' watch 100 w && ctl watch 200 rw && ctl unwatch 23f &&
+		ctl watch 100 w && ctl unwatch-all
 }
 
 # One command waits for the other; what was begun for somebody who went away ends.
@@ -130,18 +181,16 @@ all() { # ARGUMENT...
 	check "a machine $*" start "$@"
 	check 'drop' says '.sptes > 0 and .accessed == 1' drop 100 1000
 	check 'goes on after drop' goes_on
-	check 'drop of what wraps around' fails 2 'range' ctl drop ffffffffffffffff 2
+	check 'ranges that are none' unranged
 	check 'protect' says '.sptes > 0' protect 100 1000
 	check 'split' says '.sptes >= 0' split 0 4000
 	check 'migrate' says '.moved > 0' migrate 50
-	check 'migrate too many' fails 2 'range' ctl migrate 100000000
+	check 'more than can be' too_much
 	check 'storm' ctl storm 200
 	check 'merge' says '.saved_pages == .sharers - .shared_frames' merge 100000
-	check 'merge too fast' fails 2 'range' ctl merge 1000001
 	check 'pages are looked at' looked
 	check 'merge no more' ctl merge 0
 	check 'compact' says '.blocks_built >= 0 and .broken <= .collapsed' compact 100000
-	check 'compact too fast' fails 2 'range' ctl compact 1000001
 	check 'goes on, compacted' goes_on
 	check 'zap' ctl zap
 	check 'quota' ctl quota 60
@@ -156,12 +205,41 @@ all() { # ARGUMENT...
 	check 'goes on in it' goes_on
 	check 'a slot goes and comes back' away
 	check 'a slot is read-only for a while' flags
-	check 'no such slot' fails 30 'no such thing' ctl slot-renew 77
-	check 'no number' fails 2 'no such number' ctl storm many
+	check 'no such slot' refused 30 'no slot 77 is there; .*slots' slot-renew 77
+	check 'no number' fails 2 '"many" is no such number; a GFN' ctl storm many
 	check 'watches' watched
+	check 'too many watches' too_many
 	check 'audit' says '.violations == 0' audit
 	check 'stop' stop
 	check 'the recording replays' replay
+}
+
+# asks WORD ARGUMENT...: the guest that asks for operations on itself, by the control ports.
+asks() {
+	local word=$1
+	shift
+	"$umbra" run --batch --kernel "$guests/asks.elf" --memory 64M --append "$word" --timeout 100 "$@" \
+		>"$work/run.log" 2>&1 </dev/null || { cat "$work/run.log"; return 1; }
+	grep -aq 'guest: asked' "$work/run.log"
+}
+
+# turns WORDS: the guest has said so.
+turns() {
+	for _ in $(seq 100); do
+		grep -aqs "guest: $1" "$work/run.log" && return
+		sleep 0.1
+	done
+	cat "$work/run.log"
+	return 1
+}
+
+# While somebody outside watches or logs, it may not take that away.
+outside() {
+	asks outside --control "$sock" &
+	local guest=$!
+	turns 'allowed, turn 0' && ctl watch 2000 rwx && turns 'refused, turn 1' && says 'length == 1' watches &&
+		ctl unwatch-all && turns 'allowed, turn 2' && ctl log-start && turns 'refused, turn 3' &&
+		ctl log-collect && ctl log-stop && wait $guest
 }
 
 all
@@ -175,4 +253,8 @@ for verb in 'dirty-rate 5' 'working-set 5' 'migrate 60000' 'zap' 'slot-renew 0' 
 done
 check 'stop' stop
 run=
+check 'a guest alone operates on itself, and on nothing else' asks alone
+check 'the same with nested paging' asks alone --paging nested
+check 'not where there is another guest, which has its time' asks several --guests 2
+check 'nor where somebody outside is at it' outside
 finish
