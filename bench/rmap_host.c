@@ -48,21 +48,26 @@ static uint64_t *head_of(struct umbra_mmu *mmu, uint64_t gfn, unsigned level)
 	return slot_head_find(mmu, slot_find(mmu, (umbra_gfn){gfn}), (umbra_gfn){gfn}, level);
 }
 
-/* Each page was written through one of its sptes. */
+/* Each page was written through one of its sptes, wherever it stands in its chain. */
 static void write_all(struct umbra_mmu *mmu, const struct set *set, bool by_d)
 {
 	for (uint64_t i = 0; i < set->shape.gfns; i++) {
 		umbra_gfn gfn = {set->gfn_seq[i]};
 		struct rmap_cursor cursor;
-		handle first = rmap_first(mmu, *head_of(mmu, gfn.n, 1), &cursor);
-		uint64_t *spte = handle_spte(mmu, first), value = spte_read(spte);
+		handle h = rmap_first(mmu, *head_of(mmu, gfn.n, 1), &cursor);
+		uint64_t *spte, value;
+
+		for (uint64_t skip = i % set->shape.chain; skip; skip--)
+			h = rmap_next(mmu, &cursor);
+		spte = handle_spte(mmu, h);
+		value = spte_read(spte);
 
 		if (by_d) {
 			spte_write(spte, value | PTE_D);
 			continue;
 		}
 		log_set(slot_find(mmu, gfn), gfn);
-		rmap_replace(mmu, first, spte, value, value | PTE_W | PTE_D);
+		rmap_replace(mmu, h, spte, value, value | PTE_W | PTE_D);
 	}
 }
 
