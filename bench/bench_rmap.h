@@ -73,6 +73,7 @@ enum host_op_number {
 	HOST_COLLAPSE,   /* 2 MiB come to lie side by side */
 	HOST_FLAGS,      /* a slot becomes read-only */
 	HOST_INVALIDATE, /* begun, and ended */
+	HOST_MOVE,       /* the slot comes to lie elsewhere */
 	HOST_WATCH,
 	HOST_SPLIT, /* of a set of large pages */
 	HOST_OPS
@@ -84,6 +85,7 @@ struct host_op {
 };
 
 struct host_side {
+	unsigned ops; /* a bit for each that it has */
 	void (*prepare)(const struct set *set, enum host_op_number op);
 	void (*run)(const struct set *set, enum host_op_number op); /* under the clock */
 	void (*clear_away)(const struct set *set, enum host_op_number op);
@@ -155,10 +157,16 @@ uint32_t umbra_handle(const struct set *set, uint64_t table, unsigned index);
 
 struct umbra_mmu *umbra_mmu_of_set(void);
 
+/* Regions of heads for all gfns of the set: also after its slot has lost them. */
+void umbra_regions_make(void);
+
 /* ---- rmap_host.c ---- */
 
 extern const struct host_op host_ops[HOST_OPS];
 extern const struct host_side host_umbra, host_limit;
+#define HOST_ALL ((1u << HOST_OPS) - 1)
+
+bool host_has(const struct impl *impl, enum host_op_number op);
 
 /* How many pages a watch is armed for, and others are counted by. */
 uint64_t host_pages(const struct set *set, enum host_op_number op);

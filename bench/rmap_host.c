@@ -2,8 +2,8 @@
 /*
  * What a host does to mapped pages, in the reverse-map benchmark: umbra's own functions, whole,
  * lock and all, and beside them bare loops over the same sptes that do no more than what has to be
- * done to each (KVM's code for these is not cut out). The one other file here that looks inside the
- * core.
+ * done to each (KVM's code for these is not cut out, but for what moving a slot comes to there:
+ * rmap_kvm.c). The one other file here that looks inside the core.
  *
  * An operation is prepared, made under the clock, and cleared away.
  */
@@ -12,8 +12,9 @@
 
 #define SLOT    0u
 #define AREA    512u
-#define WATCHES 1000u /* armed in a row: there are 1024 */
-#define WORDS   4096u /* of pages that are collected at a time */
+#define AWAY    (1ull << 36) /* where the slot goes */
+#define WATCHES 1000u        /* armed in a row: there are 1024 */
+#define WORDS   4096u        /* of pages that are collected at a time */
 
 const struct host_op host_ops[HOST_OPS] = {
     [HOST_AGE] = {"age", false},
@@ -26,9 +27,15 @@ const struct host_op host_ops[HOST_OPS] = {
     [HOST_COLLAPSE] = {"collapse", false},
     [HOST_FLAGS] = {"slot_flags", false},
     [HOST_INVALIDATE] = {"invalidate", false},
+    [HOST_MOVE] = {"slot_move", false},
     [HOST_SPLIT] = {"split", false},
     [HOST_WATCH] = {"watch", true},
 };
+
+bool host_has(const struct impl *impl, enum host_op_number op)
+{
+	return impl->host && impl->host->ops >> op & 1;
+}
 
 static void expect(int error, const char *what)
 {
@@ -41,21 +48,26 @@ static uint64_t *head_of(struct umbra_mmu *mmu, uint64_t gfn, unsigned level)
 	return slot_head_find(mmu, slot_find(mmu, (umbra_gfn){gfn}), (umbra_gfn){gfn}, level);
 }
 
-/* Each page was written through one of its sptes. */
+/* Each page was written through one of its sptes, wherever it stands in its chain. */
 static void write_all(struct umbra_mmu *mmu, const struct set *set, bool by_d)
 {
 	for (uint64_t i = 0; i < set->shape.gfns; i++) {
 		umbra_gfn gfn = {set->gfn_seq[i]};
 		struct rmap_cursor cursor;
-		handle first = rmap_first(mmu, *head_of(mmu, gfn.n, 1), &cursor);
-		uint64_t *spte = handle_spte(mmu, first), value = spte_read(spte);
+		handle h = rmap_first(mmu, *head_of(mmu, gfn.n, 1), &cursor);
+		uint64_t *spte, value;
+
+		for (uint64_t skip = i % set->shape.chain; skip; skip--)
+			h = rmap_next(mmu, &cursor);
+		spte = handle_spte(mmu, h);
+		value = spte_read(spte);
 
 		if (by_d) {
 			spte_write(spte, value | PTE_D);
 			continue;
 		}
 		log_set(slot_find(mmu, gfn), gfn);
-		rmap_replace(mmu, first, spte, value, value | PTE_W | PTE_D);
+		rmap_replace(mmu, h, spte, value, value | PTE_W | PTE_D);
 	}
 }
 
@@ -179,6 +191,9 @@ static void run(const struct set *set, enum host_op_number op)
 		       "invalidate");
 		umbra_invalidate_end(mmu, &invalidation);
 		break;
+	case HOST_MOVE:
+		expect(umbra_slot_move(mmu, SLOT, (umbra_gfn){AWAY}), "move");
+		break;
 	case HOST_SPLIT:
 		expect(umbra_split(mmu, (umbra_gfn){0}, pages, NULL), "split");
 		break;
@@ -195,11 +210,15 @@ static void clear_away(const struct set *set, enum host_op_number op)
 
 	umbra_log_stop(mmu, SLOT);
 	umbra_slot_flags_set(mmu, SLOT, 0);
+	if (op == HOST_MOVE) {
+		expect(umbra_slot_move(mmu, SLOT, (umbra_gfn){0}), "move");
+		umbra_regions_make();
+	}
 	for (uint64_t i = 0; op == HOST_WATCH && i < watched(set); i++)
 		expect(umbra_watch(mmu, (umbra_gfn){set->gfn_seq[i]}, 0), "watch");
 }
 
-const struct host_side host_umbra = {prepare, run, clear_away};
+const struct host_side host_umbra = {HOST_ALL, prepare, run, clear_away};
 
 /* ---- the least that has to be done, without looking for whom ---- */
 
@@ -246,4 +265,4 @@ static void limit_clear_away(const struct set *set, enum host_op_number op)
 	(void)op;
 }
 
-const struct host_side host_limit = {limit_prepare, limit_run, limit_clear_away};
+const struct host_side host_limit = {HOST_ALL, limit_prepare, limit_run, limit_clear_away};

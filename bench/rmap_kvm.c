@@ -8,6 +8,10 @@
  * add and remove are pte_list_add() and pte_list_remove() with the gfn at hand; map and unmap
  * are the whole of __rmap_add() and drop_spte(), which note each spte's gfn beside its table and
  * look the slot up.
+ *
+ * A slot that moves loses all mappings: KVM takes down every shadow page, the oldest first, and in
+ * each its sptes one by one; and the slot gets heads anew, of zeros. That, without the pages
+ * themselves, is the row of what a host does that is here.
  */
 #include "bench_rmap.h"
 #include "shim/kvm_base.h"
@@ -174,6 +178,33 @@ static uint64_t side_bytes(void)
 	return side.set->tables * PAGE_SIZE;
 }
 
+/* Mapped, so that each spte's gfn is known. */
+static void move_prepare(const struct set *set, enum host_op_number op)
+{
+	(void)op;
+	drop(set->gfn_seq, set->shape.gfns);
+	set_restore(set, QUIET);
+	map(set->seq, set->sptes);
+}
+
+/* Tables were made in the order of .seq. */
+static void move_run(const struct set *set, enum host_op_number op)
+{
+	(void)op;
+	unmap(set->seq, set->sptes);
+	for (int level = PG_LEVEL_4K; level <= KVM_MAX_HUGEPAGE_LEVEL; level++)
+		memset(side.slot.arch.rmap[level - 1], 0,
+		       heads_of(level) * sizeof(struct kvm_rmap_head));
+}
+
+static void move_clear_away(const struct set *set, enum host_op_number op)
+{
+	(void)set;
+	(void)op;
+}
+
+static const struct host_side host_kvm = {1u << HOST_MOVE, move_prepare, move_run, move_clear_away};
+
 const struct impl impl_kvm = {
     .name = "kvm-6.12",
     .kind = KVM_CUT_VERSION,
@@ -192,4 +223,5 @@ const struct impl impl_kvm = {
     .bytes = desc_bytes,
     .head_bytes = head_bytes,
     .side_bytes = side_bytes,
+    .host = &host_kvm,
 };

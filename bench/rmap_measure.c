@@ -392,13 +392,14 @@ static void cycle_host_op(enum host_op_number op)
 
 static void cycle_host(void)
 {
-	for (enum host_op_number op = 0; now.impl->host && op < HOST_SPLIT; op++)
-		cycle_host_op(op);
+	for (enum host_op_number op = 0; op < HOST_SPLIT; op++)
+		if (host_has(now.impl, op))
+			cycle_host_op(op);
 }
 
 static void cycle_large(void)
 {
-	if (now.impl->host)
+	if (host_has(now.impl, HOST_SPLIT))
 		cycle_host_op(HOST_SPLIT);
 }
 

@@ -146,7 +146,7 @@ static struct slot *slot(void)
 }
 
 /* Regions of heads, made before anyone looks at a clock. */
-static void regions_make(void)
+void umbra_regions_make(void)
 {
 	for (uint64_t i = 0; i < side.set->shape.gfns; i++) {
 		umbra_gfn gfn = {side.set->gfn_seq[i]};
@@ -183,7 +183,7 @@ static void open(const struct set *set)
 	uint64_t large =
 	    chain <= SMALL_HANDLES ? 0 : (chain - SMALL_HANDLES - 1) / LARGE_HANDLES + 1;
 
-	regions_make();
+	umbra_regions_make();
 	stock((struct need){.descs = (uint32_t)(set->shape.gfns * (large ? large : small))});
 	for (enum desc_kind kind = 0; kind < DESC_KINDS; kind++)
 		names_take(kind);

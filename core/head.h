@@ -25,6 +25,11 @@
  *     head -> [c b a . . . . . . . . .] -> [o n m l k j i h g f e d] -> [t s r q p] -> 0
  *                  ^ the last one in: fill - 1            large            small
  *
+ * Of these others each is marked if it may hold a writable spte: as it ceases to be the first, as
+ * one comes to it from there, as one of its own becomes writable. Mostly few of a page that many
+ * map are, while its writes are logged; a mark costs nothing where sptes are only added and
+ * dropped.
+ *
  * The heads' lock bit is reserved for one lock per chain and is clear today.
  */
 #ifndef UMBRA_HEAD_H
@@ -89,6 +94,18 @@ static inline unsigned head_fill(uint64_t head)
 static inline uint64_t head_length(uint64_t head)
 {
 	return head >> LENGTH_SHIFT & LENGTH_MASK;
+}
+
+/* Whose chain @desc is part of. */
+static inline head_ref desc_owner(const struct desc *desc)
+{
+	return desc->head & ~DESC_MARK;
+}
+
+/* The mark of a descriptor behind the first one of @head, as far as the head tells. */
+static inline uint32_t mark_of(uint64_t head)
+{
+	return (uint32_t)(head >> 29) & DESC_MARK;
 }
 
 /* Handles that the first descriptor of a chain of @length has room for. */
@@ -179,7 +196,7 @@ static inline void rmap_remove(struct umbra_mmu *mmu, handle h)
 	uint64_t *at, head;
 
 	if (from & PLACE_DESC) {
-		at = head_at(mmu, desc_of(mmu, (from & ~PLACE_DESC) >> SLOT_BITS)->head);
+		at = head_at(mmu, desc_owner(desc_of(mmu, (from & ~PLACE_DESC) >> SLOT_BITS)));
 		rmap_remove_long(mmu, at, h, from);
 		return;
 	}

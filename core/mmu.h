@@ -11,7 +11,8 @@
  *
  *   1. An spte is present <=> it stands in exactly one chain, once: a leaf in the chain of its
  *      (gfn, level), an entry to a table in the parent chain of that shadow page. A chain's
- *      head says so if one of its sptes is writable or volatile.
+ *      head says so if one of its sptes is writable or volatile; and, of a writable one, the
+ *      descriptor that it stands in, unless that is the first.
  *   2. A leaf's pfn is what the host says for its gfn, which lies in a slot; its rights are
  *      within the slot's and, where the shadow page is synced, within the guest's. A note (spte.h)
  *      of the present generation names a gfn in no slot.
@@ -80,12 +81,17 @@ typedef uint32_t place;
  * A piece of a chain that is longer than two. The oldest one, which is the last of its chain, is
  * small: a cache line. All others are large: two lines side by side, which are waited for together,
  * so that a walk waits half as often. Only a chain's first one may be partly filled.
+ *
+ * An older one that is not marked holds no writable spte: who takes W away passes it by. (Of the
+ * first one a mark tells nothing.)
  */
 struct desc {
 	uint32_t next; /* descriptor id; 0: last */
-	head_ref head; /* the chain it belongs to */
+	head_ref head; /* the chain it belongs to; with DESC_MARK */
 	handle spte[];
 };
+
+#define DESC_MARK (1u << 31)
 
 enum desc_kind {
 	DESC_SMALL,

@@ -31,7 +31,7 @@ head_ref rmap_owner(struct umbra_mmu *mmu, handle h)
 {
 	place at = *handle_place(mmu, h);
 
-	return at & PLACE_DESC ? desc_of(mmu, (at & ~PLACE_DESC) >> SLOT_BITS)->head : at;
+	return at & PLACE_DESC ? desc_owner(desc_of(mmu, (at & ~PLACE_DESC) >> SLOT_BITS)) : at;
 }
 
 /* The gfn that a present leaf was added under: of its first 4K page. */
@@ -65,7 +65,8 @@ static void settle(struct umbra_mmu *mmu, uint64_t head, uint32_t id, unsigned s
 	struct desc *desc = desc_of(mmu, id);
 
 	desc->spte[slot] = h;
-	*handle_place(mmu, h) = head & HEAD_LAZY && slot < 2 ? desc->head : place_in(id, slot);
+	*handle_place(mmu, h) =
+	    head & HEAD_LAZY && slot < 2 ? desc_owner(desc) : place_in(id, slot);
 }
 
 /* A third one comes: out of the head, into a descriptor. */
@@ -86,6 +87,7 @@ static uint64_t lengthen(struct umbra_mmu *mmu, head_ref ref, uint64_t head)
 
 	for (unsigned i = 0; head & HEAD_LAZY && i < 2; i++)
 		settle(mmu, 0, id, i, desc_of(mmu, id)->spte[i]);
+	desc_of(mmu, id)->head = ref | mark_of(head);
 	return head_chain(desc_take(mmu, DESC_LARGE, ref, id), head_length(head) + 1, 0);
 }
 
@@ -100,13 +102,28 @@ void rmap_add_long(struct umbra_mmu *mmu, head_ref ref, handle h, uint64_t flags
 	*at = flags | (head + FILL_ONE);
 }
 
+/* What spte @h's head, and its descriptor, have to say of @value. */
+static void mark(struct umbra_mmu *mmu, handle h, uint64_t value)
+{
+	place at = *handle_place(mmu, h);
+	head_ref ref = at;
+
+	if (at & PLACE_DESC) {
+		struct desc *desc = desc_of(mmu, (at & ~PLACE_DESC) >> SLOT_BITS);
+
+		ref = desc_owner(desc);
+		desc->head |= mark_of(head_flags(value));
+	}
+	*head_at(mmu, ref) |= head_flags(value);
+}
+
 /*
  * Spte @h, which stands in a chain and said @old, says @value from now on, and D if it had come to
  * say that: TLBs that saw it will not tell again.
  */
 void rmap_replace(struct umbra_mmu *mmu, handle h, uint64_t *spte, uint64_t old, uint64_t value)
 {
-	*rmap_head_of(mmu, rmap_owner(mmu, h)) |= head_flags(value);
+	mark(mmu, h, value);
 	if (__builtin_expect(!spte_is_volatile(old) && !mmu->dirty_logs, 1)) {
 		spte_write(spte, value);
 		return;
@@ -125,7 +142,7 @@ static uint64_t make_inline(struct umbra_mmu *mmu, uint64_t head)
 	handle first = desc->spte[0], second = desc->spte[1];
 
 	for (unsigned i = 0; !(head & HEAD_LAZY) && i < 2; i++)
-		*handle_place(mmu, desc->spte[i]) = desc->head;
+		*handle_place(mmu, desc->spte[i]) = desc_owner(desc);
 	desc_give_small(mmu, id, desc);
 	return head_inline(first, second);
 }
@@ -154,8 +171,12 @@ void rmap_remove_long(struct umbra_mmu *mmu, uint64_t *at, handle h, place from)
 		slot = desc_of(mmu, id)->spte[0] != h;
 	}
 	port_assert(desc_of(mmu, id)->spte[slot] == h);
-	if (id != head_desc(head) || slot != last)
-		settle(mmu, head, id, slot, desc_of(mmu, head_desc(head))->spte[last]);
+	if (id != head_desc(head)) {
+		settle(mmu, 0, id, slot, desc_of(mmu, head_desc(head))->spte[last]);
+		desc_of(mmu, id)->head |= mark_of(head);
+	} else if (slot != last) {
+		settle(mmu, head, id, slot, desc_of(mmu, id)->spte[last]);
+	}
 	if (!last)
 		head = next_chain(mmu, head);
 	else if (last == 2 && head_length(head) == 1)
@@ -297,6 +318,15 @@ bool rmap_covers(uint64_t head, uint64_t spte)
 	return !(head_flags(spte) & ~head);
 }
 
+static bool grants_write(struct umbra_mmu *mmu, const struct desc *desc, unsigned fill)
+{
+	uint64_t bits = 0;
+
+	for (unsigned i = 0; i < fill; i++)
+		bits |= spte_read(handle_spte(mmu, desc->spte[i]));
+	return bits & PTE_W;
+}
+
 static const char *descs_check(struct umbra_mmu *mmu, head_ref ref, uint64_t head, uint64_t *descs)
 {
 	unsigned fill = head_fill(head);
@@ -309,7 +339,7 @@ static const char *descs_check(struct umbra_mmu *mmu, head_ref ref, uint64_t hea
 	for (uint32_t id = head_desc(head); id; id = desc_of(mmu, id)->next) {
 		struct desc *desc = desc_of(mmu, id);
 
-		if (desc->head != ref)
+		if (desc_owner(desc) != ref)
 			return "a descriptor names another head";
 		if (left < fill)
 			return "a chain is longer than its count";
@@ -317,6 +347,9 @@ static const char *descs_check(struct umbra_mmu *mmu, head_ref ref, uint64_t hea
 			if (*handle_place(mmu, desc->spte[i]) !=
 			    (head & HEAD_LAZY && i < 2 ? ref : place_in(id, i)))
 				return "an spte's place is not where its handle stands";
+		if (id != head_desc(head) && !(desc->head & DESC_MARK) &&
+		    grants_write(mmu, desc, fill))
+			return "a descriptor with a writable spte is not marked";
 		left -= fill;
 		*descs += desc->next ? 2 : 1;
 		fill = desc->next && desc_of(mmu, desc->next)->next ? LARGE_HANDLES : SMALL_HANDLES;

@@ -9,13 +9,36 @@
 #include "head.h"
 
 /*
+ * The first descriptor from @id on, which is the next of @piece, that may hold a writable spte. Who
+ * asks takes W from them all: the mark goes. 0: there is none, or the budget has ended.
+ */
+static uint32_t skip_unmarked(struct umbra_mmu *mmu, uint32_t id, struct rmap_piece *piece,
+			      uint64_t *budget)
+{
+	struct desc *desc = desc_of(mmu, id);
+
+	while (!(desc->head & DESC_MARK)) {
+		piece->desc = id = desc->next;
+		*budget -= !!*budget;
+		if (!piece->left || !*budget)
+			return 0;
+		piece->left--;
+		desc = desc_of(mmu, id);
+		__builtin_prefetch(desc_of(mmu, desc->next));
+	}
+	desc->head &= ~DESC_MARK;
+	return id;
+}
+
+/*
  * The next descriptor's handles of a chain that is gone through in pieces, in *@list; 0: that was
- * all. (Those of a chain without descriptors come together.)
+ * all, or what .left says is left while the budget has ended. (Those of a chain without descriptors
+ * come together.) @writable: only descriptors that may hold a writable spte.
  *
  * => in between others may remove sptes and drop the chain, but add none
  */
-static unsigned piece_next(struct umbra_mmu *mmu, uint64_t head, struct rmap_piece *piece,
-			   const handle **list)
+static inline unsigned piece_next(struct umbra_mmu *mmu, uint64_t head, struct rmap_piece *piece,
+				  bool writable, uint64_t *budget, const handle **list)
 {
 	uint64_t length = head & HEAD_CHAIN ? head_length(head) : 1;
 	struct desc *desc;
@@ -24,8 +47,9 @@ static unsigned piece_next(struct umbra_mmu *mmu, uint64_t head, struct rmap_pie
 	if (!piece->begun || length < piece->left)
 		piece->left = length;
 	piece->begun = true;
-	if (!piece->left--)
+	if (!piece->left)
 		return 0;
+	piece->left--;
 	if (!(head & HEAD_CHAIN)) {
 		piece->inline_spte[0] = head_first(head);
 		piece->inline_spte[1] = head_second(head);
@@ -33,6 +57,11 @@ static unsigned piece_next(struct umbra_mmu *mmu, uint64_t head, struct rmap_pie
 		return (unsigned)head_count(head);
 	}
 	id = length == piece->left + 1 ? head_desc(head) : piece->desc;
+	if (writable && id != head_desc(head)) {
+		id = skip_unmarked(mmu, id, piece, budget);
+		if (!id)
+			return 0;
+	}
 	desc = desc_of(mmu, id);
 	*list = desc->spte;
 	piece->desc = desc->next;
@@ -77,8 +106,8 @@ static uint64_t take_write(struct umbra_mmu *mmu, const handle *list, unsigned c
 {
 	uint64_t changed = 0;
 
-	for (unsigned i = 0; i < count; i++) {
-		uint64_t *spte = handle_spte(mmu, list[i]), value = spte_read(spte);
+	for (const handle *end = list + count; list < end; list++) {
+		uint64_t *spte = handle_spte(mmu, *list), value = spte_read(spte);
 
 		if (!(value & PTE_W))
 			continue;
@@ -116,15 +145,17 @@ bool rmap_protect_some(struct umbra_mmu *mmu, uint64_t *head, struct rmap_piece 
 		return true;
 	}
 	plain = bits == PTE_W && !(*head & HEAD_VOLATILE);
-	while ((count = piece_next(mmu, *head, piece, &list))) {
+	while ((count = piece_next(mmu, *head, piece, !dirty, budget, &list))) {
 		if (plain)
 			*changed += take_write(mmu, list, count);
 		for (unsigned i = 0; !plain && i < count; i++)
 			*changed += !!(take_bits(mmu, list[i], bits) & tell);
 		*budget -= count < *budget ? count : *budget;
-		if (!*budget && piece->left)
-			return false;
+		if (!*budget)
+			break;
 	}
+	if (piece->left)
+		return false;
 	if (!dirty)
 		*head &= ~HEAD_WRITABLE;
 	return true;
@@ -157,7 +188,7 @@ bool rmap_age_some(struct umbra_mmu *mmu, uint64_t *head, struct rmap_piece *pie
 		return true;
 	}
 	*head |= test ? 0 : HEAD_VOLATILE;
-	while (!(test && *used) && (count = piece_next(mmu, *head, piece, &list))) {
+	while (!(test && *used) && (count = piece_next(mmu, *head, piece, false, budget, &list))) {
 		for (unsigned i = 0; i < count; i++) {
 			uint64_t *spte = handle_spte(mmu, list[i]);
 

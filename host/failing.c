@@ -14,8 +14,9 @@ void failing_rule_set(struct failing_rule *rule, uint64_t at, uint64_t every, in
 /* Does this call fail? */
 static bool fires(struct failing_rule *rule)
 {
-	rule->seen++;
-	if (rule->seen != rule->at && !(rule->every && rule->seen % rule->every == 0))
+	uint64_t seen = ++rule->seen;
+
+	if (seen != rule->at && !(rule->every && seen % rule->every == 0))
 		return false;
 	rule->fired++;
 	return true;

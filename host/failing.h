@@ -4,11 +4,13 @@
  * of them fail on purpose. A test that runs the same scenario with the 1st, 2nd, 3rd ...
  * call failing, until it passes, has seen every way to run out of memory.
  *
- * The struct is the caller's; set the rules at any time. Not safe from several threads.
+ * The struct is the caller's; set the rules while nobody calls. Calls may come from several
+ * threads: which of them is the @at-th is then a matter of luck, but one is.
  */
 #ifndef FAILING_H
 #define FAILING_H
 
+#include <stdatomic.h>
 #include <stdint.h>
 
 #include <umbra/umbra.h>
@@ -17,9 +19,9 @@
 struct failing_rule {
 	uint64_t at;
 	uint64_t every;
-	int error;      /* what the call returns then */
-	uint64_t seen;  /* calls since failing_rule_set() */
-	uint64_t fired; /* of these, made to fail */
+	int error;              /* what the call returns then */
+	_Atomic uint64_t seen;  /* calls since failing_rule_set() */
+	_Atomic uint64_t fired; /* of these, made to fail */
 };
 
 struct failing {
@@ -27,10 +29,10 @@ struct failing {
 	void *inner_ctx;
 	struct failing_rule alloc;
 	struct failing_rule frame_get; /* UMBRA_WANT_PEEK fails with UMBRA_ENOENT */
-	uint64_t allocs;               /* calls that succeeded */
-	uint64_t frees;
-	uint64_t flushes;
-	uint64_t moves;
+	_Atomic uint64_t allocs;       /* calls that succeeded */
+	_Atomic uint64_t frees;
+	_Atomic uint64_t flushes;
+	_Atomic uint64_t moves;
 };
 
 /* Put @failing before @inner; fills in *@host, whose ctx is @failing. No rule is set. */

@@ -48,6 +48,8 @@ static int teardown(void **state)
 	uint64_t left;
 
 	(void)state;
+	if (mmu->lock.next != mmu->lock.owner) /* the test has failed */
+		port_unlock(&mmu->lock);
 	umbra_mmu_destroy(mmu);
 	left = arena_in_use(arena);
 	arena_destroy(arena);
@@ -226,6 +228,100 @@ static void test_random(void **state)
 	port_unlock(&mmu->lock);
 }
 
+static void replace(handle h, unsigned access)
+{
+	uint64_t *spte = handle_spte(mmu, h);
+
+	rmap_replace(mmu, h, spte, spte_read(spte), spte_leaf(1, 1, access, 0));
+}
+
+/* Take W from the chain of gfn 1, in which @writable have it. Returns the budget that it took. */
+static uint64_t take_write(unsigned writable)
+{
+	uint64_t budget = 1u << 20, had = budget, number = 0;
+	struct rmap_piece piece = {0};
+
+	assert_true(
+	    rmap_protect_some(mmu, rmap_head_of(mmu, head_of(1)), &piece, &budget, false, &number));
+	assert_int_equal(number, writable);
+	for (unsigned i = 0; i < length[1]; i++)
+		assert_int_equal(spte_read(handle_spte(mmu, list[1][i])) & PTE_W, 0);
+	check(1);
+	return had - budget;
+}
+
+/*
+ * One of many is writable: the first descriptor is looked at, and its own. So, too, where it has
+ * moved since, and in a chain whose first one was not the first before.
+ */
+static void test_one_writable(void **state)
+{
+	struct shadow *shadow;
+
+	(void)state;
+	stock(2 * LONGEST);
+	shadow = table(1);
+	for (unsigned n = 1; n <= LONGEST; n++) {
+		uint64_t most = 2 * LARGE_HANDLES + 1 + n / LARGE_HANDLES;
+
+		for (unsigned i = 0; i < n; i++)
+			add(1, handle_of(shadow, i));
+		take_write(n);
+		assert_int_equal(take_write(0), 0);
+		for (unsigned i = 0; i < n; i++) {
+			replace(list[1][i], ACCESS_ALL);
+			check(1);
+			assert_true(take_write(1) <= most);
+		}
+		replace(list[1][n - 1], ACCESS_ALL);
+		while (length[1] > 1) {
+			remove_at(1, dice(length[1] - 1));
+			check(1);
+		}
+		take_write(n > 1 ? spte_read(handle_spte(mmu, list[1][0])) >> 1 & 1 : 1);
+		drop(1);
+	}
+	port_unlock(&mmu->lock);
+}
+
+/* Sptes come, go, become writable, and lose that together. */
+static void test_marks(void **state)
+{
+	unsigned next = 0, writable = 0;
+	struct shadow *shadow;
+
+	(void)state;
+	stock(2 * LONGEST);
+	shadow = table(1);
+	for (unsigned step = 0; step < 60000; step++) {
+		bool grow = dice(100) < (step / 1000 % 2 ? 35u : 65u);
+		unsigned what = dice(length[1] + 8);
+
+		if (what == 0) {
+			take_write(writable);
+			writable = 0;
+		} else if (what < 3 && length[1]) {
+			handle h = list[1][dice(length[1])];
+
+			writable += !(spte_read(handle_spte(mmu, h)) & PTE_W);
+			replace(h, ACCESS_ALL);
+		} else if (grow && length[1] < LONGEST) {
+			while (spte_read(&shadow->table[next]))
+				next = (next + 1) % 512;
+			rmap_add(mmu, head_of(1), handle_of(shadow, next), spte_leaf(1, 1, 0, 0));
+			spte_write(&shadow->table[next], spte_leaf(1, 1, 0, 0));
+			list[1][length[1]++] = handle_of(shadow, next);
+		} else if (!grow && length[1]) {
+			unsigned at = dice(length[1]);
+
+			writable -= spte_read(handle_spte(mmu, list[1][at])) >> 1 & 1;
+			remove_at(1, at);
+		}
+		check(1);
+	}
+	port_unlock(&mmu->lock);
+}
+
 /* What a walk in pieces does to the sptes of gfn 1. */
 struct walker {
 	bool (*some)(uint64_t *head, struct rmap_piece *piece, uint64_t *budget);
@@ -364,6 +460,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test_setup_teardown(test_lengths, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_random, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_one_writable, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_marks, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_pieces, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_million, setup, teardown),
 	};
