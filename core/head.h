@@ -220,14 +220,8 @@ static inline uint64_t known_bits(uint64_t head)
 	return PTE_A | (head & HEAD_WRITABLE ? PTE_D : 0);
 }
 
-/* Clear spte @h of a chain whose head says "volatile": the bits that hardware set are not lost. */
-static inline void clear_volatile(struct umbra_mmu *mmu, handle h, uint64_t *bits)
-{
-	uint64_t value = spte_clear(handle_spte(mmu, h));
-
-	*bits |= value;
-	log_removed(mmu, h, value);
-}
+/* Clear the @count sptes of @list where a log goes by D bits, which it is told. */
+void sweep_logged(struct umbra_mmu *mmu, const handle *list, unsigned count, uint64_t *bits);
 
 /* Clear the sptes of a chain without descriptors; returns how many. */
 static inline unsigned sweep_inline(struct umbra_mmu *mmu, uint64_t head, uint64_t *bits)
@@ -237,11 +231,18 @@ static inline unsigned sweep_inline(struct umbra_mmu *mmu, uint64_t head, uint64
 
 	if (!first)
 		return 0;
-	if (is_volatile) {
-		clear_volatile(mmu, first, bits);
-		if (second)
-			clear_volatile(mmu, second, bits);
+	if (is_volatile && __builtin_expect(mmu->dirty_slots, 0)) {
+		const handle list[] = {first, second};
+
+		sweep_logged(mmu, list, second ? 2 : 1, bits);
 		return second ? 2 : 1;
+	}
+	if (is_volatile) {
+		*bits |= spte_clear(handle_spte(mmu, first));
+		if (!second)
+			return 1;
+		*bits |= spte_clear(handle_spte(mmu, second));
+		return 2;
 	}
 	*bits |= known_bits(head);
 	spte_write(handle_spte(mmu, first), 0);

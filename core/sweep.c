@@ -27,31 +27,33 @@
 
 #define LANES 8u /* heads, and sptes, in a cache line */
 
-/* Sptes that hardware may still write. Apart, so that the loop over others stays short. */
-static __attribute__((noinline)) void clear_volatiles(struct umbra_mmu *mmu, const handle *list,
-						      unsigned from, unsigned to, uint64_t *bits)
+void sweep_logged(struct umbra_mmu *mmu, const handle *list, unsigned count, uint64_t *bits)
 {
-	uint64_t seen = 0;
+	for (const handle *end = list + count; list < end; list++) {
+		uint64_t value = spte_clear(handle_spte(mmu, *list));
 
-	if (mmu->dirty_slots) {
-		for (unsigned i = from; i < to; i++)
-			clear_volatile(mmu, list[i], bits);
-		return;
+		*bits |= value;
+		log_removed(mmu, *list, value);
 	}
-	for (unsigned i = from; i < to; i++)
-		seen |= spte_clear(handle_spte(mmu, list[i]));
-	*bits |= seen;
 }
 
 static inline void clear_desc(struct umbra_mmu *mmu, const struct desc *desc, unsigned from,
 			      unsigned to, bool is_volatile, uint64_t *bits)
 {
-	if (__builtin_expect(is_volatile, 0)) {
-		clear_volatiles(mmu, desc->spte, from, to, bits);
+	uint64_t seen = 0;
+
+	if (!is_volatile) {
+		for (unsigned i = from; i < to; i++)
+			spte_write(handle_spte(mmu, desc->spte[i]), 0);
+		return;
+	}
+	if (mmu->dirty_slots) {
+		sweep_logged(mmu, desc->spte + from, from < to ? to - from : 0, bits);
 		return;
 	}
 	for (unsigned i = from; i < to; i++)
-		spte_write(handle_spte(mmu, desc->spte[i]), 0);
+		seen |= spte_clear(handle_spte(mmu, desc->spte[i]));
+	*bits |= seen;
 }
 
 static void prefetch_sptes(struct umbra_mmu *mmu, const struct desc *desc, unsigned fill)
@@ -82,13 +84,13 @@ static unsigned fill_behind(const struct desc *desc)
 	return desc->next ? LARGE_HANDLES : SMALL_HANDLES;
 }
 
-/* sweep_chain() of a chain with descriptors. */
-void sweep_long(struct umbra_mmu *mmu, uint64_t *at, struct sweep *sweep)
+/* sweep_long() of either kind. */
+static inline __attribute__((always_inline)) void sweep_descs(struct umbra_mmu *mmu, uint64_t *at,
+							      struct sweep *sweep, bool is_volatile)
 {
 	uint64_t head = *at, larges = 0, swept = 0, bits = 0;
 	uint32_t id = head_desc(head);
 	struct desc *desc = desc_of(mmu, id), *next = desc_after(mmu, desc), *last = NULL;
-	bool is_volatile = head & HEAD_VOLATILE;
 	unsigned fill = head_fill(head);
 
 	for (; next && swept < sweep->budget; larges++) {
@@ -114,6 +116,15 @@ void sweep_long(struct umbra_mmu *mmu, uint64_t *at, struct sweep *sweep)
 	}
 	sweep->bits |= is_volatile ? bits : known_bits(head);
 	sweep_charge(sweep, swept, swept);
+}
+
+/* sweep_chain() of a chain with descriptors. */
+void sweep_long(struct umbra_mmu *mmu, uint64_t *at, struct sweep *sweep)
+{
+	if (*at & HEAD_VOLATILE)
+		sweep_descs(mmu, at, sweep, true);
+	else
+		sweep_descs(mmu, at, sweep, false);
 }
 
 /* One of the chains that go in lockstep. */
@@ -165,7 +176,7 @@ static __attribute__((noinline)) void clear_volatile_columns(struct umbra_mmu *m
 
 	if (mmu->dirty_slots) {
 		for (unsigned j = 0; j < LANES; j++)
-			clear_volatiles(mmu, lane[j], 0, common, bits);
+			sweep_logged(mmu, lane[j], common, bits);
 		return;
 	}
 	for (unsigned i = 0; i < common; i++)
