@@ -50,7 +50,9 @@ static const struct refusal {
      "the machine has no memory left for a log; umbra run --frames or --memory gives more"},
     {"log-collect log-stop dirty-rate", UMBRA_ENOENT, STATUS_NO_SUCH,
      "no log is on; log-start begins one"},
-    {"log-collect dirty-rate", UMBRA_EAGAIN, STATUS_NO_SUCH,
+    {"dirty-rate", UMBRA_EAGAIN, STATUS_NO_SUCH,
+     "a slot came back meanwhile, and what was written there was not seen; ask again"},
+    {"log-collect", UMBRA_EAGAIN, STATUS_NO_SUCH,
      "a slot came back after the log began, and what was written there is not in it; log-stop, "
      "then "
      "log-start begin anew"},

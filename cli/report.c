@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Turns the machine pages into a table and a JSON file. Reads copies of pages: nobody
- * writes them any more. Several guests' figures are added up
+ * Turns copies of machine pages into a table and a JSON file. Several guests' figures are added up
  * (sum.c) and shown behind, or in JSON before, those of each.
  */
 #include "report.h"

@@ -14,7 +14,6 @@
 #include <umbra/machine.h>
 
 #include "ask.h"
-#include "clock.h"
 #include "control.h"
 #include "number.h"
 #include "qemu.h"
@@ -22,6 +21,7 @@
 #include "refusal.h"
 #include "report.h"
 #include "show.h"
+#include "survey.h"
 
 #define MAPPINGS_MOST (1u << 20)
 
@@ -306,125 +306,6 @@ static void begin_watch(struct control *c)
 		ask_command(c, UMBRA_COMMAND_WATCH, gfn, kinds);
 }
 
-/* ------------------------------------------------------------------ a log */
-
-/* enum umbra_log, or-ed, of a list of words. */
-static bool parse_how(const char *text, uint64_t *flags)
-{
-	static const struct {
-		const char *word;
-		unsigned flag;
-	} words[] = {
-	    {"protect", 0}, {"dirty-bits", UMBRA_LOG_DIRTY_BITS}, {"split", UMBRA_LOG_SPLIT}};
-	size_t length, i;
-
-	for (*flags = 0;; text += length + 1) {
-		length = strcspn(text, ",");
-		for (i = 0; i < 3; i++)
-			if (strncmp(words[i].word, text, length) == 0 && !words[i].word[length])
-				break;
-		if (i == 3)
-			return false;
-		*flags |= words[i].flag;
-		if (!text[length])
-			return true;
-	}
-}
-
-/* Ask for a log, kept as word @i says; without it, by write protection. */
-static void ask_for_log(struct control *c, unsigned i)
-{
-	uint64_t flags = 0;
-
-	if (c->count > i && !parse_how(c->words[i], &flags))
-		control_reply(c, STATUS_USAGE,
-			      "%s: \"%s\" is no way to log writes: give protect or dirty-bits, and "
-			      ",split where large pages are to be split at once",
-			      c->verb->name, c->words[i]);
-	else
-		ask_command(c, UMBRA_COMMAND_LOG_START, flags, 0);
-}
-
-static void begin_log(struct control *c)
-{
-	ask_for_log(c, 0);
-}
-
-/* ------------------------------------------------------------------ over a while */
-
-/*
- * working-set and dirty-rate: begin to look, let SECONDS pass, look again. What began ends, even if
- * whoever asked has gone.
- */
-static void begin_while(struct control *c)
-{
-	static const struct {
-		const char *name;
-		enum umbra_command command[3];
-	} table[] = {
-	    {"working-set", {UMBRA_COMMAND_AGE, UMBRA_COMMAND_AGE, UMBRA_COMMAND_NONE}},
-	    {"dirty-rate",
-	     {UMBRA_COMMAND_LOG_START, UMBRA_COMMAND_LOG_COLLECT, UMBRA_COMMAND_LOG_STOP}},
-	};
-	unsigned row = strcmp(c->verb->name, table[0].name) != 0;
-	uint64_t seconds;
-
-	if (!number_parse(c->words[0], &seconds) || !seconds || seconds > 3600) {
-		control_reply(c, STATUS_USAGE, "%s %s: give 1 to 3600 seconds", c->verb->name,
-			      c->words[0]);
-		return;
-	}
-	if (table[row].command[c->stage] == UMBRA_COMMAND_LOG_START)
-		ask_for_log(c, 1);
-	else
-		ask_command(c, table[row].command[c->stage], 0, 0);
-}
-
-static void tell_while(struct control *c, bool ages)
-{
-	uint64_t seconds;
-
-	number_parse(c->words[0], &seconds);
-	if (c->failed)
-		refusal_tell(c, c->failure);
-	else if (ages)
-		ask_tell_rows(c, (uint64_t[]){seconds, c->kept[0], c->kept[1], c->kept[2]}, 1,
-			      false);
-	else
-		ask_tell_rows(c,
-			      (uint64_t[]){seconds, c->kept[0],
-					   c->kept[0] * UMBRA_PAGE_SIZE / 1024 / seconds},
-			      1, false);
-}
-
-static void end_while(struct control *c)
-{
-	const struct umbra_machine *page = c->ram->page;
-	const bool ages = strcmp(c->verb->name, "working-set") == 0;
-	const size_t count = ages ? 3 : 1;
-	int result = __atomic_load_n(&page->result, __ATOMIC_RELAXED);
-	uint64_t seconds;
-
-	/* A log that the guest has ended by itself was ended, and what was measured stays true. */
-	if (c->stage == 2 && (result == UMBRA_ENOENT || c->failed))
-		result = 0;
-	if (c->stage == 1 && !result &&
-	    __atomic_load_n(&page->answers, __ATOMIC_RELAXED) == count && ask_answer(c)) {
-		ask_copy(c->kept, ask_answer(c), count * sizeof(c->kept[0]));
-	} else if (c->stage == 1) {
-		c->failed = true;
-		c->failure = result;
-	} else if (result) {
-		refusal_tell(c, result);
-		return;
-	}
-	number_parse(c->words[0], &seconds);
-	if (c->stage == 0)
-		c->due = clock_now() + (double)seconds;
-	if (++c->stage == (ages ? 2 : 3))
-		tell_while(c, ages); /* else begin_while() again */
-}
-
 #define NUMBERS ask_numbers, ask_tell
 
 static const struct verb verbs[] = {
@@ -434,10 +315,10 @@ static const struct verb verbs[] = {
      end_rmap, 0, "gfn gva gva_bits root level rights spte table index"},
     {"walk", "GVA", 1, "the guest's and the shadow tables for an address, side by side", begin_walk,
      end_walk, 0, "gva mode nested cr3 guest shadow"},
-    {"working-set", "SECONDS", 1, "how many pages the guest uses in that time", begin_while,
-     end_while, 0, "seconds used resident pages"},
-    {"dirty-rate", "SECONDS [HOW]", 2, "how many pages the guest writes in that time", begin_while,
-     end_while, 0, "seconds written kib_per_second"},
+    {"working-set", "SECONDS", 1, "how many pages the guest uses in that time", survey_begin,
+     survey_end, 0, "seconds used resident pages"},
+    {"dirty-rate", "SECONDS [HOW]", 2, "how many pages the guest writes in that time", survey_begin,
+     survey_end, 0, "seconds written kib_per_second"},
     {"drop", "GFN PAGES", 2, "take every mapping away; it comes back by faults", NUMBERS,
      UMBRA_COMMAND_DROP, "sptes accessed dirty"},
     {"protect", "GFN PAGES", 2, "take the right to write away; it comes back by faults", NUMBERS,
@@ -456,7 +337,7 @@ static const struct verb verbs[] = {
     {"quota", "PAGES", 1, "so many shadow pages at most; 0: what --quota said", NUMBERS,
      UMBRA_COMMAND_QUOTA, ""},
     {"audit", "", 0, "check every invariant", NUMBERS, UMBRA_COMMAND_AUDIT, "violations"},
-    {"log-start", "[HOW]", 1, "log which pages are written; HOW: protect or dirty-bits", begin_log,
+    {"log-start", "[HOW]", 1, "log which pages are written; HOW: protect or dirty-bits", survey_log,
      ask_tell, 0, ""},
     {"log-collect", "", 0, "how many were, since the last time", NUMBERS, UMBRA_COMMAND_LOG_COLLECT,
      "written"},

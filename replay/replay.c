@@ -219,9 +219,10 @@ static enum replay_status event(struct replay *r, const struct umbra_record *e)
 		remember_mapping(r, e);
 	if (!r->trouble && r->input != r->inputs_end) {
 		replay_describe(r->input, r->counts.records - 1, text, sizeof(text));
-		r->subject.gfn = r->input->a;
-		if (r->input->kind == UMBRA_TRACE_WORD4 || r->input->kind == UMBRA_TRACE_WORD8)
-			r->subject.gfn >>= UMBRA_PAGE_SHIFT;
+		if (r->input->kind == UMBRA_TRACE_FRAME || r->input->kind == UMBRA_TRACE_DIRTY)
+			r->subject.gfn = r->input->a;
+		else if (r->input->kind != UMBRA_TRACE_AGE)
+			r->subject.gfn = r->input->a >> UMBRA_PAGE_SHIFT;
 		replay_trouble(r, REPLAY_DIVERGED,
 			       "the recorder was asked for what nobody asks for now: %s", text);
 	}
@@ -256,7 +257,7 @@ static enum replay_status keep(struct replay *r, const struct umbra_record *inpu
 
 static bool is_input(const struct umbra_record *record)
 {
-	return record->kind >= UMBRA_TRACE_WORD4 && record->kind <= UMBRA_TRACE_DIRTY;
+	return record->kind >= UMBRA_TRACE_WORD4 && record->kind < UMBRA_TRACE_INPUTS;
 }
 
 /* The inputs that stand before @e, and @e. */

@@ -263,11 +263,12 @@ static void command_log_stop(struct vm *vm)
 
 static void command_log_start(struct vm *vm)
 {
-	int error = vm->control.logs ? UMBRA_EEXIST : 0;
+	uint64_t flags = vm->machine->argument[0];
+	int error = vm->control.logs ? UMBRA_EEXIST : flags > UINT32_MAX ? UMBRA_EINVAL : 0;
 
 	for (unsigned i = 0; i < vm->slot_count && !error; i++)
 		if (!vm->slots[i].absent)
-			error = mmu_log_start(vm, i, (unsigned)vm->machine->argument[0]);
+			error = mmu_log_start(vm, i, (unsigned)flags);
 	if (!error)
 		vm->control.logs = true;
 	else if (!vm->control.logs)

@@ -167,10 +167,14 @@ void control_storm(struct vm *vm, uint64_t rate)
 
 int control_quota(struct vm *vm, uint64_t pages)
 {
+	int error;
+
 	if (!pages || pages > vm->options.quota)
 		pages = vm->options.quota;
-	vm->control.quota = (uint32_t)pages;
-	return mmu_quota_set(vm, (uint32_t)pages);
+	error = mmu_quota_set(vm, (uint32_t)pages);
+	if (!error)
+		vm->control.quota = (uint32_t)pages;
+	return error;
 }
 
 /* One operation of enum umbra_ctl; returns its result. */

@@ -146,6 +146,7 @@ static _Noreturn void machine_stop(enum umbra_end end, const char *message)
 	machine_page(0)->stopped = worst;
 	magic_write(guests ? guests : 1);
 	outl(EXIT_PORT, worst);
+	print("\numbra: %s\n", message); /* nobody who started it will tell */
 	for (;;)
 		__asm__ volatile("cli; hlt");
 }
@@ -165,8 +166,7 @@ static enum umbra_end judge(struct vm *vm, enum umbra_end end)
 	return is_orderly(end) && page->audit_violations ? UMBRA_END_AUDIT : end;
 }
 
-/* The command says how the machine ended; here is said how a guest did that others go on without.
- */
+/* How a guest ended that others go on without, is said at once; all else by who started it. */
 static void guest_end(struct vm *vm, enum umbra_end end)
 {
 	if (vm->mmu)

@@ -84,7 +84,7 @@ enum umbra_command {
 	UMBRA_COMMAND_AUDIT, /* violations */
 	UMBRA_COMMAND_AGE,   /* pages used since the last time, with a frame, in all */
 
-	UMBRA_COMMAND_LOG_START,
+	UMBRA_COMMAND_LOG_START,   /* enum umbra_log, or-ed */
 	UMBRA_COMMAND_LOG_COLLECT, /* pages written since the last time. UMBRA_EAGAIN: a slot came
 				      since, so that it does not tell all */
 	UMBRA_COMMAND_LOG_STOP,

@@ -22,6 +22,8 @@ enum umbra_trace_kind {
 				  error << 32 (as 32 bits): what host.frame_get answered */
 	UMBRA_TRACE_DIRTY,     /* a: gfn; b: did the hardware write it, in a slot logged by D bits */
 
+	UMBRA_TRACE_INPUTS, /* kinds of inputs: those below */
+
 	/* Events: the functions of umbra.h. */
 	UMBRA_TRACE_EVENTS = 16,
 	UMBRA_TRACE_SLOT_ADD = 16, /* a: first gfn; b: pages; c: id | flags << 32 */

@@ -291,7 +291,7 @@ for _ in $(seq 100); do
 	sleep 0.1
 done
 asked 1 "more than 1048576 mappings" "mappings without end" rmap 100
-asked 30 "log-stop" "a log that cannot be collected" dirty-rate 1
+asked 30 "ask again" "a log that cannot be collected" dirty-rate 1
 asked 0 "zaps of everything *0" "has been stopped" stats
 asked 0 "" "a recording of a ring that makes no sense" record "$dir/wrong.utr"
 sleep 0.5

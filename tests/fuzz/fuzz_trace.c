@@ -110,7 +110,7 @@ static struct umbra_record record(struct input *input)
 	r.a = number(input);
 	r.b = number(input);
 	r.c = number(input);
-	if (r.kind > UMBRA_TRACE_FRAME && r.kind < UMBRA_TRACE_EVENTS)
+	if (r.kind >= UMBRA_TRACE_INPUTS && r.kind < UMBRA_TRACE_EVENTS)
 		r.kind = UMBRA_TRACE_WORD8;
 	return r;
 }

@@ -77,6 +77,20 @@ ask_trace() {
 		fails 30 'no vcpu 0' "$umbra" walk --at 0 "$work/first.utr" 100000
 }
 
+# By somebody else than umbra run, who reads the serial line only.
+started_bare() {
+	local qemu i
+	qemu-system-x86_64 -kernel "$(dirname "$umbra")/../vmm/umbra-vmm.elf" -cpu qemu64,-svm -m 256 \
+		-display none -serial "file:$work/serial" &
+	qemu=$!
+	for i in $(seq 100); do
+		sleep 0.1
+		grep -q 'umbra: the processor has no SVM' "$work/serial" 2>/dev/null && break
+	done
+	kill $qemu
+	[ "$i" -lt 100 ]
+}
+
 # Each of several guests can be asked, recorded and stopped by itself.
 several() {
 	start --guests 3 || return 1
@@ -178,5 +192,6 @@ check 'it is stopped' stop
 check 'several guests, each by itself' several
 check 'a full disk' full
 check 'a socket of a machine that was killed' killed
+check 'a machine that another program starts says how it ends' started_bare
 run=
 finish

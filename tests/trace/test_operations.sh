@@ -62,7 +62,9 @@ too_much() {
 	done
 	refused 30 'no swap file; umbra run --swap' reclaim 1 &&
 		refused 2 'PAGES 53: out of range; give 54 to 16384, or 0' quota 53 &&
-		refused 2 'PAGES 16385: out of range' quota 16385 && ctl quota 0 &&
+		refused 2 'PAGES 16385: out of range' quota 16385 &&
+		ctl record-end && ctl record "$work/refused.utr" && # refused, it is forgotten
+		ctl record-end && ctl record "$work/all.utr" && ctl quota 0 &&
 		refused 2 'FLAGS 2: out of range' slot-flags 2 2 &&
 		refused 2 'FLAGS 4294967296: out of range' slot-flags 2 4294967296 &&
 		says '.[2].read_only == 0' slots
