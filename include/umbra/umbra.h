@@ -141,8 +141,8 @@ enum umbra_input {
 	UMBRA_INPUT_WORD8, /* 8 bytes */
 	UMBRA_INPUT_AGE, /* did the hardware use a shadow page (1) or not (0); the key is its number
 			  */
-	UMBRA_INPUT_SET4, /* the library has just set bits in a word that it had read: 4 bytes */
-	UMBRA_INPUT_SET8, /* 8 bytes */
+	UMBRA_INPUT_SET4,  /* the library has just set bits in a word that it had read: 4 bytes */
+	UMBRA_INPUT_SET8,  /* 8 bytes */
 	UMBRA_INPUT_DIRTY, /* did the hardware set D in an spte of a page that a log by D bits does
 			      not know as dirty (1) or not (0); the key is the page's gfn */
 };

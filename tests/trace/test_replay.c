@@ -339,11 +339,11 @@ static void test_log_by_d(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_log_by_d),
-	    cmocka_unit_test(test_nonsense),  cmocka_unit_test(test_frames),
-	    cmocka_unit_test(test_refused),   cmocka_unit_test(test_made_up),
-	    cmocka_unit_test(test_merged),    cmocka_unit_test(test_gone),
-	    cmocka_unit_test(test_collapsed), cmocka_unit_test(test_host),
+	    cmocka_unit_test(test_log_by_d), cmocka_unit_test(test_nonsense),
+	    cmocka_unit_test(test_frames),   cmocka_unit_test(test_refused),
+	    cmocka_unit_test(test_made_up),  cmocka_unit_test(test_merged),
+	    cmocka_unit_test(test_gone),     cmocka_unit_test(test_collapsed),
+	    cmocka_unit_test(test_host),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -234,9 +234,9 @@ static void other_rights(void)
 	assert_int_equal(wide_fault(GVA + 0x3000, UMBRA_PF_U), UMBRA_RESUME);
 }
 
-static void (*const ways[])(void) = {
-    drop_it,   drop_all,           guest_unmaps,  guest_protects, zap_all,
-    unprotect, guest_unmaps_table, write_protect, other_rights};
+static void (*const ways[])(void) = {drop_it,     drop_all,  guest_unmaps,       guest_protects,
+				     zap_all,     unprotect, guest_unmaps_table, write_protect,
+				     other_rights};
 
 #define WAYS (sizeof(ways) / sizeof(ways[0]))
 
@@ -373,11 +373,12 @@ static void test_stale(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    WIDE_TEST(test_lazily), WIDE_TEST(test_eagerly),    WIDE_TEST(test_tables),
-	    WIDE_TEST(test_words),  WIDE_TEST(test_refused),    WIDE_TEST(test_by_d),
-	    WIDE_TEST(test_d_goes), WIDE_TEST(test_by_d_large), WIDE_TEST(test_stale),
-	    WIDE_TEST(test_d_is_input), WIDE_TEST(test_d_is_asked_once),
-	    WIDE_TEST(test_d_of_chains),
+	    WIDE_TEST(test_lazily),          WIDE_TEST(test_eagerly),
+	    WIDE_TEST(test_tables),          WIDE_TEST(test_words),
+	    WIDE_TEST(test_refused),         WIDE_TEST(test_by_d),
+	    WIDE_TEST(test_d_goes),          WIDE_TEST(test_by_d_large),
+	    WIDE_TEST(test_stale),           WIDE_TEST(test_d_is_input),
+	    WIDE_TEST(test_d_is_asked_once), WIDE_TEST(test_d_of_chains),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
