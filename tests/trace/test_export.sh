@@ -77,6 +77,12 @@ full() {
 		[ "$(find "$work" -name 'full.*' | wc -l)" = 0 ]
 }
 
+# Stopped behind its last write, it has all: how it then ended does not matter.
+whole() {
+	[ "$(find "$work" -name 'stopped.*')" = "$work/stopped.db" ] &&
+		[ "$(sqlite3 "$work/stopped.db" 'SELECT count(*) FROM events')" = "$(jq .events "$work/replay.json")" ]
+}
+
 # Stopped in the middle, again and again: nothing is left but a whole file.
 stopped() {
 	local after status left
@@ -86,7 +92,7 @@ stopped() {
 		status=$?
 		left=$(find "$work" -name 'stopped.*' | wc -l)
 		echo "after $after s: status $status, $left files"
-		[ "$left" = 0 ] || { [ "$status" = 0 ] && [ "$left" = 1 ]; } || return 1
+		[ "$left" = 0 ] || whole || return 1
 		rm -f "$work/stopped.db"
 	done
 	"$umbra" export --quiet --words --every 2 "$trace" "$work/stopped.db" >"$work/out" 2>&1 &
