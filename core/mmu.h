@@ -584,11 +584,13 @@ void log_harvest(struct umbra_mmu *mmu, struct shadow *shadow);
 
 void log_ask(struct umbra_mmu *mmu, handle h, bool dirty);
 
-/* Leaf or link @h, which still stands in its chain, had that value: it says no more whether it was
- * written through. */
+/*
+ * Leaf or link @h, which still stands in its chain, had that value: it says no more whether it was
+ * written through. (Where D is an input, not it alone tells.)
+ */
 static inline void log_removed(struct umbra_mmu *mmu, handle h, uint64_t value)
 {
-	if (__builtin_expect(mmu->dirty_slots && value & PTE_W, 0))
+	if (__builtin_expect(mmu->dirty_slots && value & (mmu->host.input ? PTE_W : PTE_D), 0))
 		log_ask(mmu, h, value & PTE_D);
 }
 
