@@ -82,7 +82,7 @@ static struct shadow *descend(struct fault *fault, unsigned target)
 		child = linked_child(fault, shadow, index, gfn, role);
 		if (!child) {
 			child = shadow_get(mmu, gfn, role, &fault->flush);
-			track_sync_below(mmu, child, &fault->flush);
+			sync_below(mmu, child, &fault->flush);
 			shadow_link(mmu, shadow, index, child);
 		}
 		shadow = child;
@@ -175,7 +175,7 @@ static unsigned leaf_rights(struct fault *fault, unsigned level, enum umbra_verd
 	if (rights & ACCESS_W && !track_is_writable(mmu, fault->walk.gfn)) {
 		if (!write)
 			rights &= ~ACCESS_W;
-		else if (!track_unsync(mmu, fault->walk.gfn))
+		else if (!sync_suspend(mmu, fault->walk.gfn))
 			*verdict = UMBRA_EMULATE;
 	}
 	if (fault->slot->log && rights & ACCESS_W)

@@ -5,7 +5,7 @@
  * The way of a fault, and of the data:
  *
  *   guest tables -> walk.c -> fault.c -> shadow.c (tables) -> rmap.c -> drop.c, sweep.c -> flush.c
- *      (mode.c says what they are)       track.c (guest tables that changed)
+ *      (mode.c says what they are)       track.c, sync.c (guest tables that changed)
  *
  * Invariants. audit.c checks each by its number; tests call it after every step.
  *
@@ -568,12 +568,15 @@ struct shadow *shadow_next_of(struct umbra_mmu *mmu, struct shadow *shadow);
 
 bool track_write_protect(struct umbra_mmu *mmu, umbra_gfn gfn);
 bool track_is_writable(struct umbra_mmu *mmu, umbra_gfn gfn);
-bool track_unsync(struct umbra_mmu *mmu, umbra_gfn gfn);
-bool track_sync_entry(struct umbra_mmu *mmu, struct shadow *shadow, unsigned index, uint64_t pte);
-void track_forget_unsync(struct umbra_mmu *mmu, struct shadow *shadow);
-void track_sync_below(struct umbra_mmu *mmu, struct shadow *top, struct flush *flush);
 void track_bits_set(struct umbra_mmu *mmu, uint64_t gpa, struct flush *flush);
-void track_sync_gva(struct umbra_mmu *mmu, struct shadow *shadow, uint64_t gva);
+
+/* ---- sync.c ---- */
+
+bool sync_suspend(struct umbra_mmu *mmu, umbra_gfn gfn);
+bool sync_entry(struct umbra_mmu *mmu, struct shadow *shadow, unsigned index, uint64_t pte);
+void sync_forget(struct umbra_mmu *mmu, struct shadow *shadow);
+void sync_below(struct umbra_mmu *mmu, struct shadow *top, struct flush *flush);
+void sync_gva(struct umbra_mmu *mmu, struct shadow *shadow, uint64_t gva);
 
 /* ---- log.c ---- */
 

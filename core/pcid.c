@@ -64,7 +64,7 @@ static void sync_current(struct umbra_vcpu *vcpu, uint64_t gva)
 	uint32_t root = vcpu->root[vcpu_root_index(vcpu, gva)];
 
 	if (root)
-		track_sync_gva(vcpu->mmu, shadow_of(vcpu->mmu, root), gva);
+		sync_gva(vcpu->mmu, shadow_of(vcpu->mmu, root), gva);
 }
 
 /* Roots that the vcpu may come back to as they are; @pcid: of that PCID alone, -1: of any. */
@@ -78,7 +78,7 @@ static void sync_known(struct umbra_vcpu *vcpu, int pcid, uint64_t gva)
 			continue;
 		root = shadow_find(vcpu->mmu, known->key.gfn, known->key.role);
 		if (root)
-			track_sync_gva(vcpu->mmu, root, gva);
+			sync_gva(vcpu->mmu, root, gva);
 	}
 }
 
@@ -114,7 +114,7 @@ static void sync_roots(struct umbra_vcpu *vcpu, struct flush *flush)
 {
 	for (unsigned i = 0; i < PAE_ROOTS; i++)
 		if (vcpu->root[i])
-			track_sync_below(vcpu->mmu, shadow_of(vcpu->mmu, vcpu->root[i]), flush);
+			sync_below(vcpu->mmu, shadow_of(vcpu->mmu, vcpu->root[i]), flush);
 	flush_vcpu(vcpu, flush);
 }
 

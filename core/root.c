@@ -152,7 +152,7 @@ static void root_make(struct umbra_vcpu *vcpu, unsigned i, struct flush *flush)
 		return;
 	root = shadow_get(vcpu->mmu, key->gfn, key->role, flush);
 	root_set(vcpu, i, root);
-	track_sync_below(vcpu->mmu, root, flush);
+	sync_below(vcpu->mmu, root, flush);
 }
 
 /* The root that leads to @gva, which can be translated; a new one needs a free page in stock. */
@@ -257,7 +257,7 @@ static void roots_load(struct umbra_vcpu *vcpu, bool keep, struct flush *flush)
 			continue;
 		}
 		if (root)
-			track_sync_below(mmu, root, flush);
+			sync_below(mmu, root, flush);
 		pcid_remember(vcpu, key);
 	}
 	roots_finish(vcpu);

@@ -228,7 +228,7 @@ static void retire(struct umbra_mmu *mmu, struct shadow *shadow)
 	if (shadow->roots)
 		vcpu_root_gone(mmu, shadow);
 	if (shadow->unsync)
-		track_forget_unsync(mmu, shadow);
+		sync_forget(mmu, shadow);
 	shadow->state = SHADOW_PENDING;
 	shadow->next = mmu->shadow_pending;
 	mmu->shadow_pending = shadow->id;
