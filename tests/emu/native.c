@@ -172,6 +172,17 @@ void native_init(void)
 	__asm__ volatile("mov %0, %%ds\n mov %0, %%es" : : "r"(DATA));
 }
 
+/* LAR finds a descriptor of code, present and for all (APM volume 3, "LAR"): type bits 12:11, P,
+ * DPL. */
+bool native_has_32(void)
+{
+	uint32_t rights = 0;
+	uint8_t found;
+
+	__asm__("lar %2, %0\n setz %1" : "+r"(rights), "=q"(found) : "r"(CODE_32) : "cc");
+	return found && (rights & 0xf800) == 0xf800;
+}
+
 int native_run(struct registers *registers, unsigned length, unsigned bits)
 {
 	uint8_t *behind = (uint8_t *)registers->rip + length;

@@ -23,6 +23,9 @@ extern const uint64_t native_stub, native_stub32;
 /* Map the arena, catch faults. */
 void native_init(void);
 
+/* Whether the processor runs code of 32 bits for us: some virtual ones have none. */
+bool native_has_32(void);
+
 /*
  * Run the instruction of @length bytes at registers->rip in the arena with @registers, which are
  * afterwards what it left. Returns -1, or the vector of the exception it raised (0 or 13), with

@@ -5,6 +5,8 @@
  * exception that was raised, must be the same. Operands lie anywhere around a page's border.
  *
  * test_execute [--count N] [--seed N] [--bits 64|32]
+ *
+ * Exit status 77: a processor without code of 32 bits was to run some.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -17,6 +19,7 @@
 #define WINDOW_SIZE 1024u
 #define WINDOW      (NATIVE_DATA + 4096 - WINDOW_SIZE / 2) /* a page's border in the middle */
 #define FLAGS       0xcd5ull                               /* OF DF SF ZF AF PF CF */
+#define SKIPPED     77                                     /* meson's */
 
 enum kind {
 	PLAIN,
@@ -594,37 +597,58 @@ static const char *differs(const struct attempt *a, int vector, int native,
 	return NULL;
 }
 
-static bool try_one(const struct attempt *a, uint64_t *faults)
-{
-	struct registers ours = a->registers, theirs = a->registers;
-	uint8_t memory[WINDOW_SIZE];
-	const char *what;
+/* What both made of it. */
+struct outcome {
+	struct registers ours, theirs;
 	int vector, native;
+};
 
+/* => returns what differs, or NULL */
+static const char *compare(const struct attempt *a, struct outcome *o)
+{
+	uint8_t memory[WINDOW_SIZE];
+
+	o->ours = o->theirs = a->registers;
 	memcpy((void *)WINDOW, a->window, WINDOW_SIZE);
 	memcpy((void *)a->registers.rip, a->bytes, a->length);
-	native = native_run(&theirs, a->length, bits);
+	o->native = native_run(&o->theirs, a->length, bits);
 	memcpy(memory, (void *)WINDOW, WINDOW_SIZE);
 	memcpy((void *)WINDOW, a->window, WINDOW_SIZE);
-	vector = emulate(a, &ours);
-	*faults += native >= 0;
-	what = differs(a, vector, native, &ours, &theirs, memory);
+	o->vector = emulate(a, &o->ours);
+	return differs(a, o->vector, o->native, &o->ours, &o->theirs, memory);
+}
+
+/*
+ * A virtual processor may refuse an instruction once in millions, where its host had to step in.
+ * The emulator is the same each time: so what it does wrong differs each time too.
+ */
+static bool try_one(const struct attempt *a, uint64_t *faults, uint64_t *moods)
+{
+	struct outcome o;
+	const char *what = compare(a, &o);
+
+	if (what) {
+		what = compare(a, &o);
+		*moods += !what;
+	}
+	*faults += o.native >= 0;
 	if (!what)
 		return true;
-	printf("%s (exception %d, the processor's %d):", what, vector, native);
+	printf("%s (exception %d, the processor's %d):", what, o.vector, o.native);
 	print_attempt(a);
 	for (int i = 0; i < 16; i++)
-		if (ours.gpr[i] != theirs.gpr[i])
+		if (o.ours.gpr[i] != o.theirs.gpr[i])
 			printf("  r%d was %#" PRIx64 ": %#" PRIx64 ", the processor's %#" PRIx64
 			       "\n",
-			       i, a->registers.gpr[i], ours.gpr[i], theirs.gpr[i]);
-	printf("  flags %#" PRIx64 ", the processor's %#" PRIx64 "\n", ours.rflags, theirs.rflags);
+			       i, a->registers.gpr[i], o.ours.gpr[i], o.theirs.gpr[i]);
+	printf("  flags %#" PRIx64 ", the processor's %#" PRIx64 "\n", o.ours.rflags,
+	       o.theirs.rflags);
 	return false;
 }
 
 int main(int argc, char **argv)
 {
-	uint64_t count = 200000, seed = 1, wrong = 0, done = 0, faults = 0;
+	uint64_t count = 200000, seed = 1, wrong = 0, done = 0, faults = 0, moods = 0;
 	struct attempt attempt;
 
 	for (int i = 1; i + 1 < argc; i += 2)
@@ -635,16 +659,23 @@ int main(int argc, char **argv)
 		else if (!strcmp(argv[i], "--bits"))
 			bits = strcmp(argv[i + 1], "32") ? 64 : 32;
 	state = seed * 0x9e3779b97f4a7c15ull + 1;
+	if (bits == 32 && !native_has_32()) {
+		puts("test_execute: skipped: this processor runs no code of 32 bits for programs");
+		return SKIPPED;
+	}
 	native_init();
 	while (done < count && wrong < 10) {
 		make(&attempt);
 		if (!attempt.length)
 			continue;
 		done++;
-		wrong += !try_one(&attempt, &faults);
+		wrong += !try_one(&attempt, &faults, &moods);
 	}
 	printf("test_execute: %" PRIu64 " instructions of %u bits, %" PRIu64
-	       " of them faulted, seed %" PRIu64 ": %" PRIu64 " differ\n",
-	       done, bits, faults, seed, wrong);
-	return wrong != 0;
+	       " of them faulted, seed %" PRIu64 ": %" PRIu64 " differ (%" PRIu64
+	       " others did, but once)\n",
+	       done, bits, faults, seed, wrong, moods);
+	if (moods > done / 10000)
+		puts("test_execute: a processor that changes its mind so often proves nothing");
+	return wrong != 0 || moods > done / 10000;
 }
