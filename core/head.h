@@ -158,6 +158,12 @@ static inline place place_in(uint32_t desc, unsigned slot)
 	return PLACE_DESC | desc << SLOT_BITS | slot;
 }
 
+/* Whose chain an spte stands in, whose place is @at. */
+static inline head_ref place_owner(struct umbra_mmu *mmu, place at)
+{
+	return at & PLACE_DESC ? desc_owner(desc_of(mmu, (at & ~PLACE_DESC) >> SLOT_BITS)) : at;
+}
+
 void rmap_add_long(struct umbra_mmu *mmu, head_ref ref, handle h, uint64_t flags);
 void rmap_remove_long(struct umbra_mmu *mmu, uint64_t *at, handle h, place from);
 void sweep_long(struct umbra_mmu *mmu, uint64_t *at, struct sweep *sweep);

@@ -29,9 +29,7 @@ uint64_t *rmap_head_of(struct umbra_mmu *mmu, head_ref ref)
 /* Whose chain a present spte stands in. */
 head_ref rmap_owner(struct umbra_mmu *mmu, handle h)
 {
-	place at = *handle_place(mmu, h);
-
-	return at & PLACE_DESC ? desc_owner(desc_of(mmu, (at & ~PLACE_DESC) >> SLOT_BITS)) : at;
+	return place_owner(mmu, *handle_place(mmu, h));
 }
 
 /* The gfn that a present leaf was added under: of its first 4K page. */

@@ -127,20 +127,22 @@ static inline void spte_write(uint64_t *spte, uint64_t value)
 	atomic_store_explicit((_Atomic uint64_t *)spte, value, memory_order_relaxed);
 }
 
+/* Whether one of eight entries is not 0. */
+static inline bool spte_any(const uint64_t *eight)
+{
+	return spte_read(&eight[0]) | spte_read(&eight[1]) | spte_read(&eight[2]) |
+	       spte_read(&eight[3]) | spte_read(&eight[4]) | spte_read(&eight[5]) |
+	       spte_read(&eight[6]) | spte_read(&eight[7]);
+}
+
 /* The first entry of @table from @index on that is not 0; PTE_ENTRIES: none. Most are. */
 static inline unsigned spte_next(const uint64_t *table, unsigned index)
 {
 	for (; index % 8; index++)
 		if (spte_read(&table[index]))
 			return index;
-	for (; index < PTE_ENTRIES; index += 8) {
-		const uint64_t *eight = &table[index];
-
-		if (spte_read(&eight[0]) | spte_read(&eight[1]) | spte_read(&eight[2]) |
-		    spte_read(&eight[3]) | spte_read(&eight[4]) | spte_read(&eight[5]) |
-		    spte_read(&eight[6]) | spte_read(&eight[7]))
-			break;
-	}
+	while (index < PTE_ENTRIES && !spte_any(&table[index]))
+		index += 8;
 	while (index < PTE_ENTRIES && !spte_read(&table[index]))
 		index++;
 	return index;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Tests of core/track.c and sync.c: who may write a guest table when, and that what was written counts. */
+/* Tests of core/track.c and sync.c: who may write a guest table when, and that what was written
+ * counts. */
 #include "fixture.h"
 
 #define USER_WRITE (UMBRA_PF_U | UMBRA_PF_W)
