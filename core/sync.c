@@ -106,13 +106,14 @@ bool sync_entry(struct umbra_mmu *mmu, struct shadow *shadow, unsigned index, ui
 
 /*
  * When an spte and the guest's entry agree, so that sync_entry() would do nothing: worked out once
- * for a table of the last level each of whose entries is one of ours. What the levels above
- * withhold, no spte of the table has.
+ * for a table of the last level each of whose entries is one of ours. U and X that the levels above
+ * withhold no spte of the table has; W some may (fault.c, kernel_rights()).
  */
 struct agreement {
 	uint64_t
 	    alike; /* bits that both have, or neither; U only where the levels above grant it */
 	uint64_t judged; /* P, A and what is reserved: the first two only */
+	uint64_t writes; /* W, if the levels above grant it */
 	uint32_t region; /* the last one that was met, of heads, */
 	uint64_t base;   /*   and its first gfn */
 };
@@ -133,7 +134,7 @@ static inline bool agree(const struct agreement *agreement, uint64_t spte, uint6
 	uint64_t differs = (spte ^ pte) & agreement->alike;
 
 	differs |= (pte ^ (PTE_P | PTE_A)) & agreement->judged;
-	differs |= spte & PTE_W & ~(pte & pte >> 5 /* D */);
+	differs |= spte & PTE_W & ~(pte & pte >> 5 /* D */ & agreement->writes);
 	differs |= ~spte & pte & PTE_NX;
 	return !differs;
 }

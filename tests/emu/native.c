@@ -172,15 +172,14 @@ void native_init(void)
 	__asm__ volatile("mov %0, %%ds\n mov %0, %%es" : : "r"(DATA));
 }
 
-/* LAR finds a descriptor of code, present and for all (APM volume 3, "LAR"): type bits 12:11, P,
- * DPL. */
+/* What LAR has to find (APM volume 3, "LAR"): D, present, DPL 3, code; and not L. */
 bool native_has_32(void)
 {
 	uint32_t rights = 0;
 	uint8_t found;
 
 	__asm__("lar %2, %0\n setz %1" : "+r"(rights), "=q"(found) : "r"(CODE_32) : "cc");
-	return found && (rights & 0xf800) == 0xf800;
+	return found && (rights & 0x60f800) == 0x40f800;
 }
 
 int native_run(struct registers *registers, unsigned length, unsigned bits)

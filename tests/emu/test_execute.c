@@ -20,6 +20,7 @@
 #define WINDOW      (NATIVE_DATA + 4096 - WINDOW_SIZE / 2) /* a page's border in the middle */
 #define FLAGS       0xcd5ull                               /* OF DF SF ZF AF PF CF */
 #define SKIPPED     77                                     /* meson's */
+#define MOODS_MAX   20u                                    /* of a processor, in one run */
 
 enum kind {
 	PLAIN,
@@ -618,32 +619,39 @@ static const char *compare(const struct attempt *a, struct outcome *o)
 	return differs(a, o->vector, o->native, &o->ours, &o->theirs, memory);
 }
 
+static void report(const struct attempt *a, const struct outcome *o, const char *what)
+{
+	printf("%s (exception %d, the processor's %d):", what, o->vector, o->native);
+	print_attempt(a);
+	for (int i = 0; i < 16; i++)
+		if (o->ours.gpr[i] != o->theirs.gpr[i])
+			printf("  r%d was %#" PRIx64 ": %#" PRIx64 ", the processor's %#" PRIx64
+			       "\n",
+			       i, a->registers.gpr[i], o->ours.gpr[i], o->theirs.gpr[i]);
+	printf("  flags %#" PRIx64 ", the processor's %#" PRIx64 "\n", o->ours.rflags,
+	       o->theirs.rflags);
+}
+
 /*
- * A virtual processor may refuse an instruction once in millions, where its host had to step in.
- * The emulator is the same each time: so what it does wrong differs each time too.
+ * Where the host of a virtual processor has to step in, once in millions, the instruction may be
+ * refused or done wrong, and not the next time. The emulator starts from the same each time and
+ * keeps nothing: what it does wrong is wrong again. So a difference counts if it is there in one of
+ * two more attempts.
  */
 static bool try_one(const struct attempt *a, uint64_t *faults, uint64_t *moods)
 {
 	struct outcome o;
 	const char *what = compare(a, &o);
 
-	if (what) {
-		what = compare(a, &o);
-		*moods += !what;
-	}
 	*faults += o.native >= 0;
 	if (!what)
 		return true;
-	printf("%s (exception %d, the processor's %d):", what, o.vector, o.native);
-	print_attempt(a);
-	for (int i = 0; i < 16; i++)
-		if (o.ours.gpr[i] != o.theirs.gpr[i])
-			printf("  r%d was %#" PRIx64 ": %#" PRIx64 ", the processor's %#" PRIx64
-			       "\n",
-			       i, a->registers.gpr[i], o.ours.gpr[i], o.theirs.gpr[i]);
-	printf("  flags %#" PRIx64 ", the processor's %#" PRIx64 "\n", o.ours.rflags,
-	       o.theirs.rflags);
-	return false;
+	report(a, &o, what);
+	if (compare(a, &o) || compare(a, &o))
+		return false;
+	puts("  but not in two more attempts");
+	++*moods;
+	return true;
 }
 
 int main(int argc, char **argv)
@@ -675,7 +683,7 @@ int main(int argc, char **argv)
 	       " of them faulted, seed %" PRIu64 ": %" PRIu64 " differ (%" PRIu64
 	       " others did, but once)\n",
 	       done, bits, faults, seed, wrong, moods);
-	if (moods > done / 10000)
+	if (moods > MOODS_MAX)
 		puts("test_execute: a processor that changes its mind so often proves nothing");
-	return wrong != 0 || moods > done / 10000;
+	return wrong != 0 || moods > MOODS_MAX;
 }

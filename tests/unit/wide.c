@@ -36,6 +36,8 @@ static int host_frame_get(void *ctx, umbra_gfn gfn, enum umbra_want want, struct
 {
 	(void)ctx;
 	(void)want;
+	if (gfn.n && gfn.n == wide.gone)
+		return UMBRA_EAGAIN;
 	*frame = (struct umbra_frame){
 	    .pfn = {gfn.n + PFN_BASE + wide.askew},
 	    .writable = !wide.protected,

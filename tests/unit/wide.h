@@ -29,6 +29,7 @@ struct wide {
 	unsigned level; /* what frames are part of */
 	uint64_t askew; /* frames lie so much further on */
 	bool protected; /* frames are not writable */
+	uint64_t gone;  /* gfn whose frame the host has away; 0: none */
 	unsigned flushes;
 	struct umbra_flush flushed; /* the last one */
 };
