@@ -276,7 +276,7 @@ result $? "Ctrl-A s prints figures, Ctrl-A x ends"
 asked() { # STATUS PATTERN NAME VERB...
 	local want=$1 pattern=$2 name=$3 got
 	shift 3
-	timeout 60 "$umbra" ctl "$dir/socket" "$@" >"$dir/out" 2>"$dir/err"
+	timeout 240 "$umbra" ctl "$dir/socket" "$@" >"$dir/out" 2>"$dir/err"
 	got=$?
 	[ $got -eq "$want" ] && { [ -z "$pattern" ] || grep -q -- "$pattern" "$dir/err" "$dir/out"; }
 	result $? "$name"
