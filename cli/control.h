@@ -46,7 +46,7 @@ struct control {
 	int failure;
 	uint64_t skip;
 	struct umbra_mapping *mappings;
-	size_t mapping_count;
+	size_t mapping_count, mapping_room;
 
 	char *reply; /* NULL: nothing to send */
 	size_t reply_size, sent;

@@ -104,13 +104,16 @@ static void begin_rmap(struct control *c)
 
 static bool keep_mappings(struct control *c, const struct umbra_mapping *from, size_t count)
 {
-	struct umbra_mapping *more =
-	    realloc(c->mappings, (c->mapping_count + count + 1) * sizeof(*more));
+	if (c->mapping_room <= c->mapping_count + count) {
+		size_t room = 2 * c->mapping_room + count + 1;
+		struct umbra_mapping *more = realloc(c->mappings, room * sizeof(*more));
 
-	if (!more)
-		return false;
-	c->mappings = more;
-	ask_copy(more + c->mapping_count, from, count * sizeof(*more));
+		if (!more)
+			return false;
+		c->mappings = more;
+		c->mapping_room = room;
+	}
+	ask_copy(c->mappings + c->mapping_count, from, count * sizeof(*from));
 	c->mapping_count += count;
 	return true;
 }
