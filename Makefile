@@ -75,7 +75,7 @@ bench-rmap:
 # Its own build directory: the prefix is compiled into umbra.pc.
 install:
 	@scripts/setup run
-	@scripts/build build-install --prefix=$(PREFIX) --buildtype=release
+	@scripts/build build-install --prefix=$(PREFIX) -Ddebug=false -Doptimization=2
 	@DESTDIR="$(DESTDIR)" meson install -C build-install --quiet
 	@echo "installed under $(DESTDIR)$(PREFIX)"
 
