@@ -158,10 +158,16 @@ static inline place place_in(uint32_t desc, unsigned slot)
 	return PLACE_DESC | desc << SLOT_BITS | slot;
 }
 
+/* Of a place in a descriptor: which one. */
+static inline uint32_t place_desc(place at)
+{
+	return (at & ~PLACE_DESC) >> SLOT_BITS;
+}
+
 /* Whose chain an spte stands in, whose place is @at. */
 static inline head_ref place_owner(struct umbra_mmu *mmu, place at)
 {
-	return at & PLACE_DESC ? desc_owner(desc_of(mmu, (at & ~PLACE_DESC) >> SLOT_BITS)) : at;
+	return at & PLACE_DESC ? desc_owner(desc_of(mmu, place_desc(at))) : at;
 }
 
 void rmap_add_long(struct umbra_mmu *mmu, head_ref ref, handle h, uint64_t flags);
@@ -202,7 +208,7 @@ static inline void rmap_remove(struct umbra_mmu *mmu, handle h)
 	uint64_t *at, head;
 
 	if (from & PLACE_DESC) {
-		at = head_at(mmu, desc_owner(desc_of(mmu, (from & ~PLACE_DESC) >> SLOT_BITS)));
+		at = head_at(mmu, desc_owner(desc_of(mmu, place_desc(from))));
 		rmap_remove_long(mmu, at, h, from);
 		return;
 	}
@@ -226,23 +232,20 @@ static inline uint64_t known_bits(uint64_t head)
 	return PTE_A | (head & HEAD_WRITABLE ? PTE_D : 0);
 }
 
-/* Clear the @count sptes of @list where a log goes by D bits, which it is told. */
-void sweep_logged(struct umbra_mmu *mmu, const handle *list, unsigned count, uint64_t *bits);
+/* sweep_inline() where a log goes by D bits, which it is told. */
+unsigned sweep_inline_logged(struct umbra_mmu *mmu, uint64_t head, uint64_t *bits);
 
 /* Clear the sptes of a chain without descriptors; returns how many. */
-static inline unsigned sweep_inline(struct umbra_mmu *mmu, uint64_t head, uint64_t *bits)
+static inline __attribute__((always_inline)) unsigned sweep_inline(struct umbra_mmu *mmu,
+								   uint64_t head, uint64_t *bits)
 {
 	handle first = head_first(head), second = head_second(head);
 	bool is_volatile = head & HEAD_VOLATILE;
 
 	if (!first)
 		return 0;
-	if (is_volatile && __builtin_expect(mmu->dirty_slots, 0)) {
-		const handle list[] = {first, second};
-
-		sweep_logged(mmu, list, second ? 2 : 1, bits);
-		return second ? 2 : 1;
-	}
+	if (is_volatile && __builtin_expect(mmu->dirty_slots, 0))
+		return sweep_inline_logged(mmu, head, bits);
 	if (is_volatile) {
 		*bits |= spte_clear(handle_spte(mmu, first));
 		if (!second)

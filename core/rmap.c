@@ -58,7 +58,8 @@ static uint32_t desc_take(struct umbra_mmu *mmu, enum desc_kind kind, head_ref o
 }
 
 /* Write down that @h stands in @slot of descriptor @id of the chain @head. */
-static void settle(struct umbra_mmu *mmu, uint64_t head, uint32_t id, unsigned slot, handle h)
+static inline __attribute__((always_inline)) void settle(struct umbra_mmu *mmu, uint64_t head,
+							 uint32_t id, unsigned slot, handle h)
 {
 	struct desc *desc = desc_of(mmu, id);
 
@@ -107,7 +108,7 @@ static void mark(struct umbra_mmu *mmu, handle h, uint64_t value)
 	head_ref ref = at;
 
 	if (at & PLACE_DESC) {
-		struct desc *desc = desc_of(mmu, (at & ~PLACE_DESC) >> SLOT_BITS);
+		struct desc *desc = desc_of(mmu, place_desc(at));
 
 		ref = desc_owner(desc);
 		desc->head |= mark_of(head_flags(value));
@@ -162,7 +163,7 @@ void rmap_remove_long(struct umbra_mmu *mmu, uint64_t *at, handle h, place from)
 {
 	uint64_t head = *at, flags = head & HEAD_FLAGS;
 	unsigned last = head_fill(head) - 1, slot = from & ((1u << SLOT_BITS) - 1);
-	uint32_t id = (from & ~PLACE_DESC) >> SLOT_BITS;
+	uint32_t id = place_desc(from);
 
 	if (!(from & PLACE_DESC)) {
 		id = head_desc(head);
@@ -200,7 +201,7 @@ static void ask_desc(struct umbra_mmu *mmu, handle h)
 	place from = *handle_place(mmu, h);
 
 	if (from & PLACE_DESC)
-		__builtin_prefetch(desc_of(mmu, (from & ~PLACE_DESC) >> SLOT_BITS));
+		__builtin_prefetch(desc_of(mmu, place_desc(from)));
 	else
 		__builtin_prefetch(head_at(mmu, from), 1);
 }

@@ -27,7 +27,8 @@
 
 #define LANES 8u /* heads, and sptes, in a cache line */
 
-void sweep_logged(struct umbra_mmu *mmu, const handle *list, unsigned count, uint64_t *bits)
+/* Clear the @count sptes of @list where a log goes by D bits, which it is told. */
+static void sweep_logged(struct umbra_mmu *mmu, const handle *list, unsigned count, uint64_t *bits)
 {
 	for (const handle *end = list + count; list < end; list++) {
 		uint64_t value = spte_clear(handle_spte(mmu, *list));
@@ -35,6 +36,15 @@ void sweep_logged(struct umbra_mmu *mmu, const handle *list, unsigned count, uin
 		*bits |= value;
 		log_removed(mmu, *list, value);
 	}
+}
+
+unsigned sweep_inline_logged(struct umbra_mmu *mmu, uint64_t head, uint64_t *bits)
+{
+	const handle list[] = {head_first(head), head_second(head)};
+	unsigned count = list[1] ? 2 : 1;
+
+	sweep_logged(mmu, list, count, bits);
+	return count;
 }
 
 static inline void clear_desc(struct umbra_mmu *mmu, const struct desc *desc, unsigned from,
