@@ -24,7 +24,6 @@
 #define STUB_32  0x10000f40ul
 #define CODE_32  0x23 /* Linux's selectors */
 #define DATA     0x2b
-#define FLAGS    0xcd5ul /* OF DF SF ZF AF PF CF */
 
 struct area {
 	uint64_t gpr[16]; /* 0x00 */

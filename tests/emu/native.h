@@ -17,6 +17,8 @@ struct registers {
 #define NATIVE_CODE 0x10000000ul
 #define NATIVE_DATA 0x10002000ul /* two pages */
 
+#define FLAGS 0xcd5ull /* OF DF SF ZF AF PF CF */
+
 /* Where an instruction may jump to: its run ends there, as behind it. For each mode. */
 extern const uint64_t native_stub, native_stub32;
 
