@@ -60,6 +60,11 @@ unsigned guest_level(uint64_t gfn)
 	return GUEST_NO_TABLE;
 }
 
+unsigned guest_kind(struct sim *sim, const struct guest_taste *taste)
+{
+	return GUEST_PT + (unsigned)sim_random(sim, taste->modes ? GUEST_KINDS - 1 : GUEST_PML4);
+}
+
 uint64_t guest_table(struct sim *sim, unsigned kind)
 {
 	for (;;) {

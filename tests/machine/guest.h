@@ -60,6 +60,9 @@ struct guest_taste {
 /* Also puts the tables back to where they are at first. */
 void guest_slots_add(struct sim *sim);
 
+/* A kind of table, mostly a low one. */
+unsigned guest_kind(struct sim *sim, const struct guest_taste *taste);
+
 /* What the table at @gfn is meant for: an enum guest_kind; 0: no table. */
 unsigned guest_level(uint64_t gfn);
 uint64_t guest_table(struct sim *sim, unsigned kind);

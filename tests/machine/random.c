@@ -20,6 +20,7 @@
 #include <time.h>
 
 #include "guest.h"
+#include "random_host.h"
 
 struct arguments {
 	uint64_t seed, steps, seconds, every, seeds, complete, break_flush, break_write, modes,
@@ -32,11 +33,6 @@ static struct guest_taste taste;
 #define RECENT 24u
 
 static uint64_t recent[RECENT];
-
-/* Pages where the host did something, in areas that may be large. */
-#define SPOILT 16u
-
-static uint64_t spoilt[SPOILT];
 
 static unsigned boot_stage[SIM_CPUS];
 
@@ -92,17 +88,9 @@ static void do_access(struct sim *sim, struct sim_cpu *cpu)
 	sim_access(cpu, gva, access, &word, &code);
 }
 
-/* A kind of table, mostly a low one. */
-static unsigned some_kind(struct sim *sim)
-{
-	if (!taste.modes)
-		return GUEST_PT + (unsigned)sim_random(sim, GUEST_PML4);
-	return GUEST_PT + (unsigned)sim_random(sim, GUEST_KINDS - 1);
-}
-
 static void do_device_write(struct sim *sim)
 {
-	unsigned level = some_kind(sim);
+	unsigned level = guest_kind(sim, &taste);
 	uint64_t entries[16], gpa;
 	size_t len;
 
@@ -245,229 +233,6 @@ static void do_invalidate(struct sim *sim, struct sim_cpu *cpu)
 			    (unsigned)sim_random(sim, sim_random(sim, 16) ? SIM_PCIDS : 5000), gva);
 }
 
-/* A slot of large pages, of which it sometimes cuts one. */
-static void do_plug_big(struct sim *sim)
-{
-	bool giga = sim->options.gfns > GUEST_HUGE && sim_random(sim, 3) == 0;
-	unsigned id = giga ? GUEST_GIGA : GUEST_TOP;
-	uint64_t first = giga ? GUEST_HUGE : 0xa00, pages = giga ? 1u << 18 : 0x210;
-	uint64_t cut = sim_random(sim, 3) ? 0 : 1 + sim_random(sim, giga ? 1u << 17 : 0x1f);
-
-	if (sim->slot[id].present) {
-		sim_slot_delete(sim, id);
-		if (sim_random(sim, 4) == 0)
-			return;
-	}
-	if (sim_random(sim, 2) == 0)
-		first += cut;
-	sim->cover[COVER_SLOT_CUT] += !!cut;
-	if (sim_slot_add(sim, id, first, pages - cut, sim_random(sim, 4) ? 0 : UMBRA_SLOT_READONLY))
-		sim_fail(sim, "slot refused");
-}
-
-static void do_flags(struct sim *sim)
-{
-	static const uint32_t ids[] = {GUEST_PLUGGED, GUEST_TOP, GUEST_GIGA};
-
-	sim_slot_flags_set(sim, ids[sim_random(sim, 3)],
-			   sim_random(sim, 2) ? UMBRA_SLOT_READONLY : 0);
-}
-
-/* Mostly somewhere free; also over itself, and where others are. */
-static void do_move(struct sim *sim)
-{
-	static const uint64_t to[] = {0x268, 0x300, 0x320, 0x3c0, 0x5c0, 0xc0, 0x200};
-	bool big = sim_random(sim, 4) == 0;
-
-	if (big)
-		sim_slot_move(sim, GUEST_TOP, 0xa00 + sim_random(sim, 0x31));
-	else
-		sim_slot_move(sim, GUEST_PLUGGED, to[sim_random(sim, 7)] + sim_random(sim, 4));
-}
-
-static void do_plug(struct sim *sim)
-{
-	if (sim_random(sim, 3) == 0) {
-		if (sim_random(sim, 2))
-			do_flags(sim);
-		else
-			do_move(sim);
-		return;
-	}
-	if (sim_random(sim, 3) == 0) {
-		do_plug_big(sim);
-		return;
-	}
-	if (sim->slot[GUEST_PLUGGED].present) {
-		sim_slot_delete(sim, GUEST_PLUGGED);
-		if (sim_random(sim, 2))
-			return;
-	}
-	if (sim_slot_add(sim, GUEST_PLUGGED, 0x300 + sim_random(sim, 4), 1 + sim_random(sim, 0x30),
-			 sim_random(sim, 4) ? 0 : UMBRA_SLOT_READONLY))
-		sim_fail(sim, "slot refused");
-}
-
-/* Any gfn, mostly one that matters: above all one that some TLB still knows. */
-static uint64_t some_gfn(struct sim *sim)
-{
-	const struct sim_cpu *cpu = &sim->cpu[sim_random(sim, SIM_CPUS)];
-
-	for (unsigned try = 0; try < 8; try++) {
-		const struct sim_tlb_entry *entry = &cpu->tlb[sim_random(sim, SIM_TLB)];
-
-		if (!entry->valid)
-			continue;
-		if (entry->size == 4096 || sim_random(sim, 4) == 0)
-			return entry->gfn;
-		if (sim_random(sim, 4) == 0)
-			return entry->gfn + (entry->size >> 12) - 1;
-		return entry->gfn + sim_random(sim, entry->size >> 12);
-	}
-	if (sim_random(sim, 3) == 0)
-		return sim_random(sim, GUEST_GFNS);
-	if (sim_random(sim, 2))
-		return 0x40 + sim_random(sim, 4);
-	return guest_table(sim, some_kind(sim));
-}
-
-static void do_write_protect(struct sim *sim, uint64_t gfn, uint64_t pages)
-{
-	if (sim_random(sim, 6)) {
-		sim_write_protect(sim, gfn, pages);
-		return;
-	}
-	gfn &= ~511ull;
-	sim_write_protect(sim, gfn, 512 < GUEST_GFNS - gfn || gfn >= GUEST_HUGE ? 512 : 1);
-}
-
-/* The host makes areas large again. */
-static void do_gather(struct sim *sim)
-{
-	for (unsigned i = 0; i < SPOILT; i++) {
-		if (!spoilt[i] || sim_random(sim, 4) == 0)
-			continue;
-		sim->cover[COVER_GATHERED]++;
-		sim_gather(sim, spoilt[i]);
-		spoilt[i] = 0;
-	}
-}
-
-/* Where frames lie side by side they mostly stay so, or nothing would be mapped large. */
-static uint64_t spare(struct sim *sim, uint64_t gfn)
-{
-	if ((!sim->options.large && !sim->options.huge) || gfn < 0x600)
-		return gfn;
-	if (sim_random(sim, 3))
-		return 0x20 + sim_random(sim, 0xa0);
-	spoilt[sim_random(sim, SPOILT)] = gfn;
-	return gfn;
-}
-
-static void do_log(struct sim *sim, uint64_t gfn, uint64_t pages)
-{
-	uint32_t id = (uint32_t)sim_random(sim, SIM_SLOTS);
-
-	switch (sim_random(sim, 8)) {
-	case 0:
-		sim_log_start(sim, id, (unsigned)sim_random(sim, 4));
-		break;
-	case 1:
-		sim_log_stop(sim, id);
-		break;
-	case 2:
-	case 3:
-		if (sim->slot[id].present)
-			sim_log_collect(sim, sim->slot[id].first, sim->slot[id].pages);
-		break;
-	default:
-		sim_log_collect(sim, gfn, sim_random(sim, 2) ? pages : sim_random(sim, 700));
-		break;
-	}
-}
-
-static void do_invalidate_pages(struct sim *sim, uint64_t gfn)
-{
-	uint64_t first[3] = {gfn, spare(sim, some_gfn(sim)), spare(sim, some_gfn(sim))};
-
-	sim_invalidate(sim, first, 1 + (unsigned)sim_random(sim, 3));
-}
-
-static void do_host(struct sim *sim)
-{
-	uint64_t gfn = spare(sim, some_gfn(sim)), pages = 1 + sim_random(sim, 3);
-
-	if (gfn + pages > sim->options.gfns)
-		pages = 1;
-	switch (sim_random(sim, 23)) {
-	case 0:
-	case 1:
-		sim_drop(sim, gfn, pages, SIM_SWAP);
-		break;
-	case 2:
-		sim_drop(sim, gfn, pages, SIM_KEEP);
-		break;
-	case 3:
-		/* Losing tables for good makes a dull guest. */
-		if (!guest_level(gfn) || sim_random(sim, 8) == 0)
-			sim_drop(sim, gfn, 1, SIM_DISCARD);
-		break;
-	case 4:
-		sim_drop(sim, sim_random(sim, 0x100), sim_random(sim, 0x300), SIM_SWAP);
-		sim_drop(sim, 0x600 + sim_random(sim, 0x600), 1, SIM_KEEP);
-		break;
-	case 5:
-		sim_op(sim, "unprotect: gfn", gfn, 0, 0);
-		umbra_unprotect(sim->mmu, (umbra_gfn){gfn});
-		break;
-	case 6:
-		if (sim_random(sim, 4) == 0) {
-			sim_op(sim, "zap all", 0, 0, 0);
-			umbra_zap_all(sim->mmu);
-		}
-		break;
-	case 7:
-		gfn = UMBRA_QUOTA_MIN;
-		gfn += sim_random(sim, 2) ? sim_random(sim, 8) : sim_random(sim, 500);
-		sim_op(sim, "quota", gfn, 0, 0);
-		if (umbra_quota_set(sim->mmu, (uint32_t)gfn))
-			sim_fail(sim, "quota refused");
-		break;
-	case 8:
-		do_plug(sim);
-		break;
-	case 9:
-	case 10:
-		do_write_protect(sim, gfn, pages);
-		break;
-	case 11:
-	case 12:
-		do_gather(sim);
-		break;
-	case 17:
-	case 18:
-		do_log(sim, gfn, pages);
-		break;
-	case 19:
-		sim_split(sim, gfn, pages);
-		break;
-	case 20:
-		do_invalidate_pages(sim, gfn);
-		break;
-	case 21:
-	case 22:
-		sim_watch(sim, gfn, (unsigned)sim_random(sim, 8));
-		break;
-	case 16:
-		sim_age(sim, sim_random(sim, 2) ? gfn : gfn / 512 * 512,
-			sim_random(sim, 2) ? pages : sim_random(sim, 1024), sim_random(sim, 2));
-		break;
-	default:
-		sim_remap(sim, gfn);
-		break;
-	}
-}
-
 static void do_speculate(struct sim *sim, struct sim_cpu *cpu)
 {
 	uint64_t gva = sim_fit(cpu, random_gva(sim));
@@ -511,7 +276,7 @@ static enum cover_step do_step(struct sim *sim)
 		return COVER_STEP_WRITE;
 	}
 	if (dice >= 922) {
-		do_host(sim);
+		random_host(sim, &taste);
 		return COVER_STEP_HOST;
 	}
 	if (dice < 800)
@@ -588,7 +353,7 @@ static struct sim *make_guest(const struct arguments *arguments)
 	struct sim *sim;
 
 	memset(recent, 0, sizeof(recent));
-	memset(spoilt, 0, sizeof(spoilt));
+	random_host_reset();
 	memset(boot_stage, 0, sizeof(boot_stage));
 	taste = tastes[arguments->seed / 3 % 4];
 	choose_guest(arguments, &options);
