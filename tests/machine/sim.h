@@ -200,6 +200,9 @@ int sim_slot_add(struct sim *sim, uint32_t id, uint64_t first, uint64_t pages, u
 void sim_slot_delete(struct sim *sim, uint32_t id);
 void sim_slot_flags_set(struct sim *sim, uint32_t id, uint32_t flags);
 
+/* Put bytes into arena and mirror, and tell nobody. */
+void sim_store(struct sim *sim, uint64_t gpa, const void *bytes, size_t len);
+
 /* A device or loader writes @len bytes that do not cross a page; then umbra_guest_write(). */
 void sim_device_write(struct sim *sim, uint64_t gpa, const void *bytes, size_t len);
 

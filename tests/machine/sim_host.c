@@ -1,13 +1,117 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * More of what a host does: breaks up large mappings, takes ranges away for a while with one flush
- * for all of them. Judged by what TLBs hold, and by what umbra_rmap_visit() shows.
+ * What a host does: takes pages away, moves and gathers them, breaks up large mappings, takes
+ * ranges away for a while with one flush for all of them. Judged by what TLBs hold, and by what
+ * umbra_rmap_visit() shows.
  */
 #include "sim.h"
 
 #include <string.h>
 
 #define RANGES 3u
+
+/* Nothing may map the range now, nor count as mapping it. */
+static void check_dropped(struct sim *sim, uint64_t first, uint64_t pages)
+{
+	sim_check_revoked(sim, first, pages, false);
+	for (uint64_t gfn = first; gfn < first + pages; gfn++) {
+		uint64_t left = 0;
+		int error = umbra_rmap_count(sim->mmu, (umbra_gfn){gfn}, &left);
+
+		if (error != (sim_slot_of(sim, gfn << 12) ? 0 : UMBRA_ENOENT) || left)
+			sim_fail(sim, "gfn %#llx: %llu sptes after a drop, error %d",
+				 (unsigned long long)gfn, (unsigned long long)left, error);
+	}
+}
+
+void sim_drop(struct sim *sim, uint64_t first, uint64_t pages, enum sim_drop how)
+{
+	struct umbra_dropped dropped;
+	uint64_t before = 0;
+
+	sim_op(sim, "drop: first, pages, how", first, pages, how);
+	for (uint64_t gfn = first; gfn < first + pages; gfn++) {
+		uint64_t sptes = 0;
+
+		umbra_rmap_count(sim->mmu, (umbra_gfn){gfn}, &sptes);
+		before += sptes;
+	}
+	/* A large spte counts once, though it maps many of the gfns. */
+	if (umbra_drop(sim->mmu, (umbra_gfn){first}, pages, &dropped) ||
+	    ((sim->options.large || sim->options.huge) && pages > 1
+		 ? dropped.sptes > before || !dropped.sptes != !before
+		 : dropped.sptes != before))
+		sim_fail(sim, "drop took %llu of %llu sptes", (unsigned long long)dropped.sptes,
+			 (unsigned long long)before);
+	check_dropped(sim, first, pages);
+	for (uint64_t gfn = first; gfn < first + pages; gfn++) {
+		if (!sim_slot_of(sim, gfn << 12))
+			continue;
+		if (how == SIM_SWAP) {
+			arena_frame_swap(sim->arena, (umbra_gfn){gfn});
+		} else if (how == SIM_DISCARD) {
+			static const unsigned char zero[4096];
+
+			/* To the guest that is a write of zeros, by the host. */
+			sim_store(sim, gfn << 12, zero, sizeof(zero));
+			if (umbra_guest_write(sim->mmu, gfn << 12, sizeof(zero)))
+				sim_fail(sim, "umbra_guest_write refuses a page");
+			umbra_drop(sim->mmu, (umbra_gfn){gfn}, 1, NULL);
+			arena_frame_discard(sim->arena, (umbra_gfn){gfn});
+		}
+	}
+}
+
+void sim_remap(struct sim *sim, uint64_t gfn)
+{
+	struct umbra_dropped dropped;
+	uint64_t before = 0;
+	struct umbra_frame to = {.writable = true};
+	umbra_pfn now;
+	int error;
+
+	sim_op(sim, "remap: gfn", gfn, 0, 0);
+	if (arena_frame_reserve(sim->arena, &to.pfn))
+		return;
+	umbra_rmap_count(sim->mmu, (umbra_gfn){gfn}, &before);
+	error = umbra_remap(sim->mmu, (umbra_gfn){gfn}, &to, &dropped);
+	if (error != (sim_slot_of(sim, gfn << 12) ? 0 : UMBRA_ENOENT))
+		sim_fail(sim, "remap of gfn %#llx: %d", (unsigned long long)gfn, error);
+	if (error) {
+		arena_frame_release(sim->arena, to.pfn);
+		return;
+	}
+	if (dropped.sptes != before || !arena_frame_of(sim->arena, (umbra_gfn){gfn}, &now) ||
+	    now.n != to.pfn.n)
+		sim_fail(sim, "remap of gfn %#llx dropped %llu of %llu, or did not move it",
+			 (unsigned long long)gfn, (unsigned long long)dropped.sptes,
+			 (unsigned long long)before);
+	check_dropped(sim, gfn, 1);
+}
+
+void sim_write_protect(struct sim *sim, uint64_t first, uint64_t pages)
+{
+	uint64_t sptes = UINT64_MAX;
+
+	sim_op(sim, "write protect: first, pages", first, pages, 0);
+	if (umbra_write_protect(sim->mmu, (umbra_gfn){first}, pages, &sptes) || sptes == UINT64_MAX)
+		sim_fail(sim, "umbra_write_protect refuses %#llx, %llu", (unsigned long long)first,
+			 (unsigned long long)pages);
+	sim_check_revoked(sim, first, pages, true);
+	for (uint64_t gfn = first; gfn < first + pages; gfn++)
+		if (sim_slot_of(sim, gfn << 12))
+			arena_frame_protect(sim->arena, (umbra_gfn){gfn});
+}
+
+void sim_gather(struct sim *sim, uint64_t gfn)
+{
+	gfn -= gfn % 512;
+	if (gfn + 512 > sim->options.gfns)
+		return;
+	sim_drop(sim, gfn, 512, SIM_KEEP);
+	sim_op(sim, "gather: first", gfn, 0, 0);
+	arena_area_gather(sim->arena, (umbra_gfn){gfn});
+}
 
 static bool count_large(void *ctx, const struct umbra_mapping *mapping)
 {
