@@ -241,14 +241,12 @@ struct umbra_mmu {
 	struct reserved reserved;
 
 	/* slot.c */
-	struct slot slot[UMBRA_SLOTS_MAX]; /* sorted by .first */
 	uint32_t slots;
 	uint32_t slot_hit;       /* where the last look-up ended */
 	uint32_t generation;     /* of the slots: notes of others are void */
 	uint64_t tables_outside; /* gfns in no slot that are shadowed as guest's tables */
 
 	/* root.c */
-	struct umbra_vcpu *vcpu[UMBRA_VCPUS_MAX];
 	uint64_t vcpus; /* bit mask */
 
 	/* drop.c */
@@ -260,7 +258,6 @@ struct umbra_mmu {
 
 	/* watch.c */
 	uint32_t watches;
-	struct watch watch[UMBRA_WATCHES_MAX]; /* sorted by .gfn */
 
 	/* flush.c */
 	uint64_t tlb_stale;     /* vcpus whose TLB may hold what was taken away without a flush */
@@ -288,10 +285,15 @@ struct umbra_mmu {
 	struct store heads;   /* 512 heads, by region id; NULL: id unused */
 	uint32_t region_free;
 	uint32_t region_free_count;
-	struct umbra_memory spare[SPARES]; /* zeroed pages for heads and directories */
 	uint32_t spares;
 
 	struct umbra_stats stats;
+
+	/* What is large comes last, so that what each fault needs lies on one page. */
+	struct umbra_vcpu *vcpu[UMBRA_VCPUS_MAX];
+	struct umbra_memory spare[SPARES];     /* zeroed pages for heads and directories */
+	struct slot slot[UMBRA_SLOTS_MAX];     /* sorted by .first */
+	struct watch watch[UMBRA_WATCHES_MAX]; /* sorted by .gfn */
 };
 
 /* What @value, read by the library itself, is to be taken for: host.input. */

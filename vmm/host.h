@@ -22,11 +22,10 @@ struct host {
 	struct vm *guest[UMBRA_GUESTS_MAX]; /* by number; those that have ended too, which have no
 					       memory any more: no entries, .mmu is NULL */
 	unsigned guests;
-	unsigned turn;      /* schedule.c: the number of who runs, or ran last */
-	bool runs;          /* schedule.c: the guests do */
-	int open_line;      /* serial.c: the number of the guest whose unfinished line the console
-			       shows; -1: nobody's */
-	uint64_t image_sum; /* seal.c */
+	unsigned turn;              /* schedule.c: the number of who runs, or ran last */
+	bool runs;                  /* schedule.c: the guests do */
+	const struct vm *open_line; /* serial.c: whose unfinished line the console shows, or NULL */
+	uint64_t image_sum;         /* seal.c */
 };
 
 #endif

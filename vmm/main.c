@@ -69,9 +69,9 @@ _Noreturn void vmm_main(uint32_t magic, const struct multiboot *multiboot);
 extern char image_start[], image_end[], stack_guard[];
 extern uint64_t boot_pdpt[512], boot_pd[4 * 512];
 
-static struct cpu boot_cpu;
-static struct host host = {.open_line = -1};
 static struct vm guests[UMBRA_GUESTS_MAX];
+static struct host host;
+static struct cpu boot_cpu;
 
 static struct range text_range(uint32_t at)
 {

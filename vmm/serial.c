@@ -60,11 +60,11 @@ static void show(struct vm *vm)
 	struct host *host = vm->host;
 	const char prefix[] = {'g', (char)('0' + vm->number), '|', ' ', 0};
 
-	if (host->open_line != (int)vm->number) {
-		if (host->open_line >= 0)
+	if (host->open_line != vm) {
+		if (host->open_line)
 			say("\r\n");
 		say(prefix);
-		host->open_line = (int)vm->number;
+		host->open_line = vm;
 	}
 	for (size_t i = 0; i < s->size; i++)
 		uart_put((uint8_t)s->line[i]);
@@ -76,7 +76,7 @@ static void end_line(struct vm *vm)
 {
 	show(vm);
 	say("\r\n");
-	vm->host->open_line = -1;
+	vm->host->open_line = NULL;
 }
 
 void serial_put(struct vm *vm, uint8_t c)
@@ -104,7 +104,7 @@ void serial_poll(struct vm *vm, uint64_t now)
 
 void serial_finish(struct vm *vm)
 {
-	if (vm->serial.size || vm->host->open_line == (int)vm->number)
+	if (vm->serial.size || vm->host->open_line == vm)
 		end_line(vm);
 }
 

@@ -90,7 +90,6 @@ void outer_reset(uint64_t memory, unsigned frames)
 	outer.frames_left = frames < OUTER_FRAMES ? frames : OUTER_FRAMES;
 	outer.tsc = 1ull << 40;
 	outer.cpu.tsc_hz = TSC_HZ;
-	outer.host.open_line = -1;
 	outer.host.guest[0] = &outer.vm;
 	outer.host.guests = 1;
 	outer.vm.host = &outer.host;
