@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # build/bench/kvm.json as a table in Markdown. An asterisk marks the lowest figure of a row.
 
-def number: if . == null then "-" elif . >= 100 then (round | tostring) else (. * 100 | round / 100 | tostring) end;
+def number:
+  if . == null then "-" elif . >= 100 then (round | tostring)
+  elif . >= 1 then (. * 100 | round / 100 | tostring) else (. * 10000 | round / 10000 | tostring) end;
 def times: if . == null then "-" else (. * 100 | round / 100 | tostring) end;
 def figure($least): if . == null then "-" else number + (if . == $least then " *" else "" end) end;
 
