@@ -14,6 +14,7 @@
  *
  * Lock: the MMU's.
  */
+#include "agree.h"
 #include "head.h"
 #include "walk.h"
 
@@ -104,59 +105,30 @@ bool sync_entry(struct umbra_mmu *mmu, struct shadow *shadow, unsigned index, ui
 	return true;
 }
 
-/*
- * When an spte and the guest's entry agree, so that sync_entry() would do nothing: worked out once
- * for a table of the last level each of whose entries is one of ours. U and X that the levels above
- * withhold no spte of the table has; W some may (fault.c, kernel_rights()).
- */
-struct agreement {
-	uint64_t
-	    alike; /* bits that both have, or neither; U only where the levels above grant it */
-	uint64_t judged; /* P, A and what is reserved: the first two only */
-	uint64_t writes; /* W, if the levels above grant it */
-	uint32_t region; /* the last one that was met, of heads, */
-	uint64_t base;   /*   and its first gfn */
+/* The region of heads that was met last. */
+struct known_region {
+	uint32_t region;
+	uint64_t base; /* its first gfn */
 };
 
-static struct agreement agreement_make(struct umbra_mmu *mmu, const struct shadow *shadow)
-{
-	union role role = shadow->role;
-
-	return (struct agreement){
-	    .alike = PTE_P | PTE_MARKS | (access_pte(role.access) & PTE_U),
-	    .judged = PTE_P | PTE_A | mode_reserved_mask(&mmu->reserved, role.mode, 1, 0, role.nxe),
-	    .region = UINT32_MAX,
-	};
-}
-
-static inline bool agree(const struct agreement *agreement, uint64_t spte, uint64_t pte)
-{
-	uint64_t differs = (spte ^ pte) & agreement->alike;
-
-	differs |= (pte ^ (PTE_P | PTE_A)) & agreement->judged;
-	differs |= spte & PTE_W & ~(pte & pte >> 5 /* D */ & agreement->writes);
-	differs |= ~spte & pte & PTE_NX;
-	return !differs;
-}
-
 /* Whether the spte of that place was made for the gfn of @pte. */
-static inline bool is_gfn(struct umbra_mmu *mmu, struct agreement *agreement, place at,
-			  uint64_t pte)
+static inline bool is_gfn(struct umbra_mmu *mmu, struct known_region *known, place at, uint64_t pte)
 {
 	head_ref ref = place_owner(mmu, at);
 
-	if (ref >> 9 != agreement->region) {
-		agreement->region = ref >> 9;
-		agreement->base = region_of(mmu, ref >> 9)->base;
+	if (ref >> 9 != known->region) {
+		known->region = ref >> 9;
+		known->base = region_of(mmu, ref >> 9)->base;
 	}
-	return agreement->base + (ref & 511) == (pte & PTE_ADDRESS) >> UMBRA_PAGE_SHIFT;
+	return known->base + (ref & 511) == (pte & PTE_ADDRESS) >> UMBRA_PAGE_SHIFT;
 }
 
 /* sync_table() of entries of 8 bytes, of which most are as they were. */
 static bool sync_most(struct umbra_mmu *mmu, struct shadow *shadow, const void *entries,
 		      uint64_t implied)
 {
-	struct agreement agreement = agreement_make(mmu, shadow);
+	const struct agreement agreement = agreement_make(mmu, shadow);
+	struct known_region known = {.region = UINT32_MAX};
 	bool changed = false;
 
 	for (unsigned first = 0; first < PTE_ENTRIES; first += 8) {
@@ -167,7 +139,7 @@ static bool sync_most(struct umbra_mmu *mmu, struct shadow *shadow, const void *
 			uint64_t pte = mode_entry_read(MODE_4, entries, i) | implied;
 
 			if (spte && !(agree(&agreement, spte, pte) &&
-				      is_gfn(mmu, &agreement, shadow->place[i], pte)))
+				      is_gfn(mmu, &known, shadow->place[i], pte)))
 				changed |= sync_entry(mmu, shadow, i, pte);
 		}
 	}

@@ -8,6 +8,7 @@
  */
 #include <inttypes.h>
 
+#include "agree.h"
 #include "wide.h"
 
 #define DATA     0x400000ull
@@ -144,6 +145,19 @@ static void check(const struct change *change, unsigned index, uint64_t upper, u
 			 wanted);
 }
 
+/*
+ * What an spte was made for, it agrees with: a table of which little changed is not gone through
+ * the long way. Not so notes, and what a kernel writes without CR0.WP.
+ */
+static void check_agreement(const struct change *change, unsigned index, bool wp)
+{
+	const struct agreement agreement = agreement_make(wide.mmu, wide_shadow(DATA, 1));
+
+	if (wp && index != NOTED && !agree(&agreement, change->spte, change->before))
+		fail_msg("entry %u: %#" PRIx64 " does not agree with its spte, %#" PRIx64, index,
+			 change->before, change->spte);
+}
+
 /* A third of the pages are mapped twice besides, by the next table, and a third forty times. */
 static void map_besides(void)
 {
@@ -175,6 +189,8 @@ static void all_changes(struct umbra_paging paging, uint64_t upper, uint64_t res
 	map_besides();
 	for (uint64_t n = 0; n < 1ull << (COUNT(may_be) + COUNT(may_change)); n += CASES * step) {
 		changes_make(change, n, upper, reserved, wp);
+		for (unsigned i = 0; i < CASES; i++)
+			check_agreement(&change[i], entries[i], wp);
 		let_go(wp ? upper : 0);
 		for (unsigned i = 0; i < CASES; i++)
 			wide_poke(TABLE + entries[i] * 8, change[i].after);
