@@ -202,9 +202,8 @@ static void settle_tlb(void)
 }
 
 /* False: the host cannot, and says so instead of a row. */
-static bool ask_timed(const char *name, enum umbra_ctl operation, uint32_t *ticks)
+static bool ask_at_once(const char *name, enum umbra_ctl operation, uint32_t *ticks)
 {
-	settle_tlb();
 	*ticks = ask(operation, 0);
 	if (*ticks != UINT32_MAX)
 		return true;
@@ -212,6 +211,12 @@ static bool ask_timed(const char *name, enum umbra_ctl operation, uint32_t *tick
 	say(name);
 	say("\r\n");
 	return false;
+}
+
+static bool ask_timed(const char *name, enum umbra_ctl operation, uint32_t *ticks)
+{
+	settle_tlb();
+	return ask_at_once(name, operation, ticks);
 }
 
 static uint64_t sptes(void)
@@ -342,8 +347,9 @@ static void round_swap(void)
 	uint32_t ticks;
 
 	touch_all();
+	settle_tlb();
 	before = waited(out);
-	if (!ask_timed("swap_out", UMBRA_CTL_RANGE_SWAP_OUT, &ticks))
+	if (!ask_at_once("swap_out", UMBRA_CTL_RANGE_SWAP_OUT, &ticks))
 		return;
 	row("swap_out", ticks - (waited(out) - before), ask(UMBRA_CTL_RANGE_FOUND, 0));
 	before = waited(in);

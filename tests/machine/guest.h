@@ -60,7 +60,7 @@ struct guest_taste {
 /* Also puts the tables back to where they are at first. */
 void guest_slots_add(struct sim *sim);
 
-/* A kind of table, mostly a low one. */
+/* A kind of table: of the modes that @taste has, any. */
 unsigned guest_kind(struct sim *sim, const struct guest_taste *taste);
 
 /* What the table at @gfn is meant for: an enum guest_kind; 0: no table. */
