@@ -59,24 +59,43 @@ static bool is_answer(const struct umbra_record *input)
 	return level < 2 || (input->a ^ input->b) % (1ull << 9 * (level - 1)) == 0;
 }
 
+/* @gfn has the frame @pfn, with all else that @input tells of it. */
+static bool back(struct replay *r, uint64_t gfn, uint64_t pfn, const struct umbra_record *input)
+{
+	struct guest_frame *frame = guest_frame(&r->guest, gfn);
+
+	if (!guest_back(&r->guest, gfn, pfn))
+		return false;
+	frame->writable = input->c >> 8 & 1;
+	frame->level = input->c >> 16 & 3;
+	return true;
+}
+
+/* Who tells of one page of a large one tells of all that the slots have of it. */
+static void back_all(struct replay *r, const struct umbra_record *input)
+{
+	uint64_t gfn = input->a - input->a % LARGE_PAGES, pfn = input->b - input->b % LARGE_PAGES;
+
+	for (unsigned i = 0; i < LARGE_PAGES; i++)
+		back(r, gfn + i, pfn + i, input);
+}
+
 static int apply_frame(struct replay *r, const struct umbra_record *input)
 {
 	int error = (int)(int32_t)(input->c >> 32);
-	struct guest_frame *frame;
 
 	if (error && is_answer(input)) {
 		if (error == UMBRA_ENOENT && guest_frame(&r->guest, input->a))
 			guest_frame(&r->guest, input->a)->there = false;
 		return error;
 	}
-	if (!is_answer(input) || !guest_back(&r->guest, input->a, input->b)) {
+	if (!is_answer(input) || !back(r, input->a, input->b, input)) {
 		replay_trouble(r, REPLAY_DAMAGED, "gfn %llx cannot have the frame %llx",
 			       LL(input->a), LL(input->b));
 		return UMBRA_ENOMEM;
 	}
-	frame = guest_frame(&r->guest, input->a);
-	frame->writable = input->c >> 8 & 1;
-	frame->level = input->c >> 16 & 3;
+	if ((input->c >> 16 & 3) == 2)
+		back_all(r, input);
 	return 0;
 }
 

@@ -87,6 +87,18 @@ static uint32_t packed(const struct umbra_frame *frame)
 	return (uint32_t)frame->pfn.n << 4 | frame->level << 2 | frame->writable << 1 | 1;
 }
 
+/* A replayer that hears of one page of a large one knows all of them. */
+static void tell_all(struct vm *vm, uint64_t index, umbra_gfn gfn, const struct umbra_frame *frame)
+{
+	const uint64_t at = gfn.n % FRAMES_BLOCK;
+	struct umbra_frame page = *frame;
+
+	for (uint64_t i = 0; i < FRAMES_BLOCK; i++) {
+		page.pfn.n = frame->pfn.n - at + i;
+		vm->recording.told[index - at + i] = packed(&page);
+	}
+}
+
 /*
  * A page that has gone is told once: from then on a replayer knows that there is none. Any other
  * trouble is told each time, and changes nothing of what it knows.
@@ -110,6 +122,8 @@ void record_frame(struct vm *vm, uint64_t index, umbra_gfn gfn, enum umbra_want 
 		if (r->told[index] == packed(frame))
 			return;
 		r->told[index] = packed(frame);
+		if (frame->level == 2)
+			tell_all(vm, index, gfn, frame);
 		record.b = frame->pfn.n;
 		record.c |= (uint64_t)frame->writable << 8 | (uint64_t)frame->level << 16;
 	}

@@ -19,7 +19,8 @@ enum umbra_trace_kind {
 	UMBRA_TRACE_WORD8,     /* the same, 8 bytes */
 	UMBRA_TRACE_AGE,       /* a: number of a shadow page; b: did the hardware use it */
 	UMBRA_TRACE_FRAME,     /* a: gfn; b: pfn; c: enum umbra_want | writable << 8 | level << 16 |
-				  error << 32 (as 32 bits): what host.frame_get answered */
+				  error << 32 (as 32 bits): what host.frame_get answered. Level 2
+				  tells of all 512 pages around */
 	UMBRA_TRACE_DIRTY, /* a: gfn; b: did the hardware write it, in a slot logged by D bits */
 
 	UMBRA_TRACE_INPUTS, /* kinds of inputs: those below */

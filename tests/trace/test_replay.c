@@ -241,6 +241,27 @@ static void test_collapsed(void **state)
 	replay_free(replay);
 }
 
+/* A recording that begins when 512 pages are one already: who hears of one of them knows all. */
+static void test_large_before(void **state)
+{
+	static const struct umbra_record records[] = {
+	    {.kind = UMBRA_TRACE_FRAME, .a = 517, .b = 0x1005, .c = READ | 2 << 16},
+	    {.kind = UMBRA_TRACE_FAULT, .a = 0x205000},
+	    {.kind = UMBRA_TRACE_REMAP, .a = 513, .b = 0x105, .c = 1},
+	    {.kind = UMBRA_TRACE_FAULT, .a = 0x200000},
+	};
+	struct replay *replay = begin(false);
+
+	(void)state;
+	for (unsigned i = 0; i < COUNT(records); i++)
+		assert_int_equal(replay_record(replay, &records[i]), REPLAY_OK);
+	assert_int_equal(guest_frame(&replay->guest, 512)->pfn, 0x1000);
+	assert_int_equal(guest_frame(&replay->guest, 513)->pfn, 0x105);
+	assert_int_equal(guest_frame(&replay->guest, 1023)->pfn, 0x11ff);
+	assert_false(guest_frame(&replay->guest, 511)->there);
+	replay_free(replay);
+}
+
 static void test_host(void **state)
 {
 	static const struct umbra_record records[] = {
@@ -339,11 +360,11 @@ static void test_log_by_d(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_log_by_d), cmocka_unit_test(test_nonsense),
-	    cmocka_unit_test(test_frames),   cmocka_unit_test(test_refused),
-	    cmocka_unit_test(test_made_up),  cmocka_unit_test(test_merged),
-	    cmocka_unit_test(test_gone),     cmocka_unit_test(test_collapsed),
-	    cmocka_unit_test(test_host),
+	    cmocka_unit_test(test_log_by_d),     cmocka_unit_test(test_nonsense),
+	    cmocka_unit_test(test_frames),       cmocka_unit_test(test_refused),
+	    cmocka_unit_test(test_made_up),      cmocka_unit_test(test_merged),
+	    cmocka_unit_test(test_gone),         cmocka_unit_test(test_collapsed),
+	    cmocka_unit_test(test_large_before), cmocka_unit_test(test_host),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
