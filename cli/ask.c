@@ -118,6 +118,11 @@ void ask_tell_rows(struct control *c, const uint64_t *values, size_t rows, bool 
 	free(text);
 }
 
+void ask_done(struct control *c)
+{
+	control_reply(c, STATUS_OK, "%s", c->json ? "{}\n" : "");
+}
+
 void ask_tell(struct control *c)
 {
 	const struct umbra_machine *page = c->ram->page;
@@ -128,7 +133,7 @@ void ask_tell(struct control *c)
 	if (result) {
 		refusal_tell(c, result);
 	} else if (!columns) {
-		control_reply(c, STATUS_OK, "%s", c->json ? "{}\n" : "");
+		ask_done(c);
 	} else if (count != columns || columns > CONTROL_KEPT || !ask_answer(c)) {
 		refusal_tell(c, 0);
 	} else {

@@ -28,6 +28,9 @@ void ask_copy(void *to, const void *from, size_t size);
 /* Reply with @json, which is used up. */
 void ask_reply_json(struct control *control, json_t *json);
 
+/* Reply that it is done, and nothing else. */
+void ask_done(struct control *control);
+
 /* A verb's begin: ask for its command, with its words as numbers. */
 void ask_numbers(struct control *control);
 

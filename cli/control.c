@@ -95,6 +95,7 @@ void control_machine(struct control *c, const struct ram *rams, unsigned guests,
 static void wrong_count(struct control *c, const struct verb *verb)
 {
 	const char *were = c->count == 1 ? "was" : "were";
+	unsigned wanted = c->count < verb_least(verb) ? verb_least(verb) : verb->count;
 
 	if (!verb->count)
 		control_reply(c, STATUS_USAGE, "%s: takes no argument, and %u %s given", verb->name,
@@ -102,8 +103,10 @@ static void wrong_count(struct control *c, const struct verb *verb)
 	else
 		control_reply(c, STATUS_USAGE, "%s %s: takes %s%u argument%s, and %u %s given",
 			      verb->name, verb->arguments,
-			      verb_least(verb) < verb->count ? "at most " : "", verb->count,
-			      verb->count == 1 ? "" : "s", c->count, were);
+			      verb_least(verb) == verb->count ? ""
+			      : c->count < verb_least(verb)   ? "at least "
+							      : "at most ",
+			      wanted, wanted == 1 ? "" : "s", c->count, were);
 }
 
 /* The request is whole: take it apart. */

@@ -194,11 +194,15 @@ int ctl_command(int argc, char **argv)
 		print_help();
 		return STATUS_OK;
 	}
-	if (argc == 2 && strcmp(argv[0], "help") == 0 && !ctl_is_socket(argv[0]))
+	if (argc > 1 && strcmp(argv[0], "help") == 0 && !ctl_is_socket(argv[0])) {
+		if (argc > 2)
+			return complain(STATUS_USAGE,
+					"ctl help: takes one command, and %d were given", argc - 1);
 		return control_help_about(argv[1])
 			   ? STATUS_OK
 			   : complain(STATUS_USAGE,
 				      "no command \"%s\"; `umbra ctl help` lists them", argv[1]);
+	}
 	if (in_place(argc, argv) != STATUS_OK)
 		return STATUS_USAGE;
 	if (argc < 2)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Most verbs answer with a few numbers: here they get their names. Addresses are hexadecimal in
- * words. */
+ * words, and in JSON strings if they have 64 bits. */
 #include "fields.h"
 
 #include <inttypes.h>
@@ -22,24 +22,36 @@ static const char *after(const char *name)
 	return name + length + (name[length] == ' ');
 }
 
+static bool is_name(const char *name, const char *word)
+{
+	return strcspn(name, " ") == strlen(word) && strncmp(name, word, strlen(word)) == 0;
+}
+
+/* Of 64 bits, in any half. */
+static bool is_wide(const char *name)
+{
+	return is_name(name, "rip") || is_name(name, "gva");
+}
+
+static bool is_address(const char *name)
+{
+	return is_name(name, "gfn") || is_wide(name);
+}
+
+/* Integers of JSON readers end at 63 bits, or at 53. */
+static json_t *one_json(const char *name, uint64_t value)
+{
+	return is_wide(name) ? json_sprintf("%" PRIx64, value) : json_integer((json_int_t)value);
+}
+
 json_t *fields_json(const char *fields, const uint64_t *values)
 {
 	json_t *object = json_object();
 
 	for (; *fields; fields = after(fields))
 		json_object_setn_new(object, fields, strcspn(fields, " "),
-				     json_integer((json_int_t)*values++));
+				     one_json(fields, *values++));
 	return object;
-}
-
-static bool is_name(const char *name, const char *word)
-{
-	return strcspn(name, " ") == strlen(word) && strncmp(name, word, strlen(word)) == 0;
-}
-
-static bool is_address(const char *name)
-{
-	return is_name(name, "gfn") || is_name(name, "rip") || is_name(name, "gva");
 }
 
 static void show_one(FILE *out, const char *name, uint64_t value)

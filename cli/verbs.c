@@ -243,7 +243,7 @@ static void end_record(struct control *c)
 	int result = __atomic_load_n(&c->ram->page->result, __ATOMIC_RELAXED);
 
 	if (!result) {
-		control_reply(c, STATUS_OK, "%s", "");
+		ask_done(c);
 		return;
 	}
 	record_discard(c->recording);
@@ -262,8 +262,10 @@ static void end_record_end(struct control *c)
 {
 	enum status status = record_close(c->recording);
 
-	control_reply(c, status, "%s",
-		      status ? "the trace ends early: see what the machine's side says" : "");
+	if (status == STATUS_OK)
+		ask_done(c);
+	else
+		control_reply(c, status, "the trace ends early: see what the machine's side says");
 }
 
 /* Of whichever guest it is, which may have ended, as may the one that was asked. */
@@ -286,7 +288,7 @@ static void begin_stop(struct control *c)
 	unsigned count;
 	const struct ram *ram = first_of(c, &count);
 
-	control_reply(c, STATUS_OK, "%s", "");
+	ask_done(c);
 	for (unsigned i = 0; i < count; i++)
 		if (listens(ram[i].page))
 			__atomic_store_n(&ram[i].page->command, UMBRA_COMMAND_STOP,
@@ -318,10 +320,11 @@ static const struct verb verbs[] = {
      end_rmap, 0, "gfn gva gva_bits root level rights spte table index"},
     {"walk", "GVA", 1, "the guest's and the shadow tables for an address, side by side", begin_walk,
      end_walk, 0, "gva mode nested cr3 guest shadow"},
-    {"working-set", "SECONDS", 1, "how many pages the guest uses in that time", survey_begin,
-     survey_end, 0, "seconds used resident pages"},
-    {"dirty-rate", "SECONDS [HOW]", 2, "how many pages the guest writes in that time", survey_begin,
-     survey_end, 0, "seconds written kib_per_second"},
+    {"working-set", "SECONDS", 1, "how many pages the guest uses in that time, an hour at most",
+     survey_begin, survey_end, 0, "seconds used resident pages"},
+    {"dirty-rate", "SECONDS [HOW]", 2,
+     "how many pages the guest writes in that time, an hour at most", survey_begin, survey_end, 0,
+     "seconds written kib_per_second"},
     {"drop", "GFN PAGES", 2, "take every mapping away; it comes back by faults", NUMBERS,
      UMBRA_COMMAND_DROP, "sptes accessed dirty"},
     {"protect", "GFN PAGES", 2, "take the right to write away; it comes back by faults", NUMBERS,
@@ -340,14 +343,15 @@ static const struct verb verbs[] = {
     {"quota", "PAGES", 1, "so many shadow pages at most; 0: what --quota said", NUMBERS,
      UMBRA_COMMAND_QUOTA, ""},
     {"audit", "", 0, "check every invariant", NUMBERS, UMBRA_COMMAND_AUDIT, "violations"},
-    {"log-start", "[HOW]", 1, "log which pages are written; HOW: protect or dirty-bits", survey_log,
-     ask_tell, 0, ""},
+    {"log-start", "[HOW]", 1, "log which pages are written; HOW: protect or dirty-bits, and ,split",
+     survey_log, ask_tell, 0, ""},
     {"log-collect", "", 0, "how many were, since the last time", NUMBERS, UMBRA_COMMAND_LOG_COLLECT,
      "written"},
     {"log-stop", "", 0, "log no more", NUMBERS, UMBRA_COMMAND_LOG_STOP, ""},
     {"slots", "", 0, "the guest's pieces of memory", ask_numbers, ask_tell_list,
      UMBRA_COMMAND_SLOTS, "id gfn pages read_only present"},
-    {"slot-delete", "ID", 1, "there is no memory any more", NUMBERS, UMBRA_COMMAND_SLOT_DELETE, ""},
+    {"slot-delete", "ID", 1, "there is no memory any more; a guest that needs it ends", NUMBERS,
+     UMBRA_COMMAND_SLOT_DELETE, ""},
     {"slot-add", "ID", 1, "there is again, with what was in it", NUMBERS, UMBRA_COMMAND_SLOT_ADD,
      ""},
     {"slot-renew", "ID", 1, "both at once, under the running guest", NUMBERS,

@@ -53,7 +53,7 @@ record() {
 	fails 27 'a recording is on' ctl record "$work/other.utr" || return 1
 	[ ! -e "$work/other.utr" ] || return 1
 	sleep 2
-	ctl record-end && fails 27 'no recording' ctl record-end
+	[ "$(ctl_json record-end)" = '{}' ] && fails 27 'no recording' ctl record-end
 }
 
 replay() {
@@ -165,6 +165,8 @@ check 'no such gva' fails 30 'not canonical' "$umbra" walk "$sock" 8000000000000
 check 'no number' fails 2 'hexadecimal' ctl rmap gfn
 check 'no such command' fails 2 'no command' ctl dance
 check 'too few words' fails 2 'walk GVA: takes 1 argument, and 0 were given' ctl walk
+check 'fewer than there may be' fails 2 'dirty-rate SECONDS .HOW.: takes at least 1 argument, and 0 were given' ctl dirty-rate
+check 'help for two' fails 2 'takes one command, and 2 were given' "$umbra" ctl help drop zap
 check 'too many' fails 2 'zap: takes no argument, and 1 was given' ctl zap 7
 check 'an option at the wrong place' fails 2 "--json comes too late; .*ctl --json $sock stats" ctl stats --json
 check 'a guest that is no number' fails 2 'give a number, 0 to 0' "$umbra" ctl --guest x "$sock" stats

@@ -131,8 +131,9 @@ watched() {
 		says 'map(.fetches) | add > 2' watches >/dev/null && break
 	done
 	says 'length == 16 and (map(.fetches) | add > 2)' watches &&
-		says '[.[] | select(.kinds >= 4)] | length > 2 and all(.[]; .rip == .gva and
-			.gfn == (.rip / 4096 | floor))' touches &&
+		says 'def hex: reduce explode[] as $c (0; . * 16 + if $c > 57 then $c - 87 else $c - 48 end);
+			[.[] | select(.kinds >= 4)] | length > 2 and all(.[]; .rip == .gva and
+			.gfn == (.rip[:-3] | hex))' touches &&
 		ctl unwatch 100 && says 'length == 15' watches && refused 30 'gfn 100 is not watched; .*watches' unwatch 100 &&
 		ctl unwatch-all && says '. == []' watches
 }
