@@ -69,6 +69,7 @@ _Noreturn void vmm_main(uint32_t magic, const struct multiboot *multiboot);
 extern char image_start[], image_end[], stack_guard[];
 extern uint64_t boot_pdpt[512], boot_pd[4 * 512];
 
+/* GCC lays the last one first: what each exit needs lies side by side. */
 static struct vm guests[UMBRA_GUESTS_MAX];
 static struct host host;
 static struct cpu boot_cpu;

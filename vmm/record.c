@@ -87,13 +87,13 @@ static uint32_t packed(const struct umbra_frame *frame)
 	return (uint32_t)frame->pfn.n << 4 | frame->level << 2 | frame->writable << 1 | 1;
 }
 
-/* A replayer that hears of one page of a large one knows all of them. */
-static void tell_all(struct vm *vm, uint64_t index, umbra_gfn gfn, const struct umbra_frame *frame)
+/* A replayer knows @frame from now on; of a large one all pages. */
+static void note_told(struct vm *vm, uint64_t index, umbra_gfn gfn, const struct umbra_frame *frame)
 {
-	const uint64_t at = gfn.n % FRAMES_BLOCK;
+	const uint64_t pages = frame->level == 2 ? FRAMES_BLOCK : 1, at = gfn.n % pages;
 	struct umbra_frame page = *frame;
 
-	for (uint64_t i = 0; i < FRAMES_BLOCK; i++) {
+	for (uint64_t i = 0; i < pages; i++) {
 		page.pfn.n = frame->pfn.n - at + i;
 		vm->recording.told[index - at + i] = packed(&page);
 	}
@@ -121,9 +121,7 @@ void record_frame(struct vm *vm, uint64_t index, umbra_gfn gfn, enum umbra_want 
 	} else {
 		if (r->told[index] == packed(frame))
 			return;
-		r->told[index] = packed(frame);
-		if (frame->level == 2)
-			tell_all(vm, index, gfn, frame);
+		note_told(vm, index, gfn, frame);
 		record.b = frame->pfn.n;
 		record.c |= (uint64_t)frame->writable << 8 | (uint64_t)frame->level << 16;
 	}
